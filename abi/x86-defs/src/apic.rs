@@ -1,0 +1,1 @@
+//! Registers of the local APIC and the I/O APIC.

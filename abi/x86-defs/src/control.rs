@@ -1,0 +1,1 @@
+//! Control registers, RFLAGS and exceptions.

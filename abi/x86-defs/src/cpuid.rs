@@ -1,0 +1,1 @@
+//! CPUID leaves and feature bits.

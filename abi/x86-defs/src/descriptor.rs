@@ -1,0 +1,1 @@
+//! Segment descriptors, selectors, gates and the TSS.

@@ -1,0 +1,87 @@
+//! What logic needs of a machine.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use types::{CpuId, DomId, Mfn, Result};
+
+/// A frame seen as 512 words. Guests and page walkers change it at any time, hence the atomics. Smaller fields are reached
+/// through the word that holds them: on x86 a locked access to a word is coherent with a guest's access to a part of it.
+pub type Table = [AtomicU64; 512];
+
+/// Frames that may be lent to guests: all RAM that the hypervisor did not keep for itself at boot. The set never changes, so
+/// a frame reached here is never memory that backs a Rust object.
+pub trait Frames {
+    /// The frame as words; `None` if it is no RAM, or the hypervisor's own.
+    fn table(&self, mfn: Mfn) -> Option<&Table>;
+}
+
+/// Time that passes.
+pub trait Clock {
+    /// Nanoseconds since the machine was started (Xen's system time); never goes back.
+    fn system_time(&self) -> u64;
+}
+
+/// The address space of the guest that is running now.
+pub trait GuestMemory {
+    /// Copies from the guest's address `address`; `EFAULT` if any byte is unmapped there or belongs to the hypervisor.
+    fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()>;
+    /// Copies to the guest's address `address`; `EFAULT` as above, or where a byte is not writable.
+    fn copy_out(&self, address: u64, from: &[u8]) -> Result<()>;
+}
+
+/// Translations that CPUs have cached.
+pub trait Tlb {
+    /// Returns after every CPU that may hold translations of `domain` has dropped them.
+    fn flush_domain(&self, domain: DomId);
+    /// Returns after every CPU has dropped all guest translations.
+    fn flush_all(&self);
+}
+
+/// Getting another CPU's attention.
+pub trait Kick {
+    /// Makes `cpu` leave its guest or its idle sleep soon and look at its pending work.
+    fn kick(&self, cpu: CpuId);
+}
+
+/// Whether long work should be cut off.
+pub trait Preempt {
+    /// True if something more urgent waits for this CPU.
+    fn should_yield(&self) -> bool;
+}
+
+/// Copies bytes out of a frame, from byte `offset` on. Each word is read at once; together they are no snapshot.
+///
+/// # Panics
+/// If the range leaves the frame.
+pub fn read_bytes(table: &Table, offset: usize, to: &mut [u8]) {
+    for (index, byte) in to.iter_mut().enumerate() {
+        let at = offset + index;
+        *byte = table[at / 8].load(Ordering::Relaxed).to_le_bytes()[at % 8];
+    }
+}
+
+/// Copies bytes into a frame, from byte `offset` on, leaving the bytes around them as they are.
+///
+/// # Panics
+/// If the range leaves the frame.
+pub fn write_bytes(table: &Table, offset: usize, from: &[u8]) {
+    let mut at = offset;
+    let mut rest = from;
+    while !rest.is_empty() {
+        let start = at % 8;
+        let count = rest.len().min(8 - start);
+        let (now, later) = rest.split_at(count);
+        let mut value = [0; 8];
+        let mut mask = [0; 8];
+        value[start..start + count].copy_from_slice(now);
+        mask[start..start + count].fill(0xff);
+        let (value, mask) = (u64::from_le_bytes(value), u64::from_le_bytes(mask));
+        if mask == !0 {
+            table[at / 8].store(value, Ordering::Relaxed);
+        } else {
+            // The closure never declines, so the update cannot fail.
+            let _ = table[at / 8].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(old & !mask | value));
+        }
+        at += count;
+        rest = later;
+    }
+}
