@@ -12,6 +12,11 @@ pub type Table = [AtomicU64; 512];
 pub trait Frames {
     /// The frame as words; `None` if it is no RAM, or the hypervisor's own.
     fn table(&self, mfn: Mfn) -> Option<&Table>;
+
+    /// Fills the frame with zeroes. False if it is no RAM, or the hypervisor's own.
+    fn zero(&self, mfn: Mfn) -> bool {
+        self.table(mfn).map(|table| table.iter().for_each(|word| word.store(0, Ordering::Relaxed))).is_some()
+    }
 }
 
 /// Time that passes.

@@ -22,6 +22,11 @@ impl RelaxStrategy for Relax {
     }
 }
 
+/// One round of waiting for another CPU outside of a lock; see [`Relax`].
+pub fn relax() {
+    Relax::relax();
+}
+
 /// A lock that spins.
 pub type Mutex<T> = spin::mutex::SpinMutex<T, Relax>;
 /// Its guard.

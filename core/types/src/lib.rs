@@ -3,10 +3,12 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod cpumask;
 mod errno;
 mod ids;
 mod progress;
 
+pub use cpumask::CpuMask;
 pub use errno::{Errno, Result};
 pub use ids::{CpuId, DomId, Gfn, Mfn, PAGE_SHIFT, PAGE_SIZE, RawDomId, VcpuId};
 pub use progress::Progress;

@@ -1,0 +1,31 @@
+//! arch-x86/cpuid.h: the CPUID leaves from 0x40000000 that tell a guest about Xen.
+
+abi_constants! {
+    "arch-x86/cpuid.h";
+    XEN_CPUID_FIRST_LEAF: u32 = 0x40000000;
+    XEN_CPUID_SIGNATURE_EBX: u32 = 0x566e_6558;
+    XEN_CPUID_SIGNATURE_ECX: u32 = 0x6558_4d4d;
+    XEN_CPUID_SIGNATURE_EDX: u32 = 0x4d4d_566e;
+    XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD: u32 = 1;
+    XEN_CPUID_TSC_EMULATED: u32 = 1;
+    XEN_CPUID_HOST_TSC_RELIABLE: u32 = 2;
+    XEN_CPUID_RDTSCP_INSTR_AVAIL: u32 = 4;
+    XEN_CPUID_TSC_MODE_DEFAULT: u32 = 0;
+    XEN_CPUID_TSC_MODE_ALWAYS_EMULATE: u32 = 1;
+    XEN_CPUID_TSC_MODE_NEVER_EMULATE: u32 = 2;
+    XEN_CPUID_TSC_MODE_PVRDTSCP: u32 = 3;
+    XEN_HVM_CPUID_APIC_ACCESS_VIRT: u32 = 1;
+    XEN_HVM_CPUID_X2APIC_VIRT: u32 = 2;
+    XEN_HVM_CPUID_IOMMU_MAPPINGS: u32 = 4;
+    XEN_HVM_CPUID_VCPU_ID_PRESENT: u32 = 8;
+    XEN_HVM_CPUID_DOMID_PRESENT: u32 = 0x10;
+    XEN_HVM_CPUID_EXT_DEST_ID: u32 = 0x20;
+    XEN_HVM_CPUID_UPCALL_VECTOR: u32 = 0x40;
+    XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK: u32 = 255;
+    XEN_CPUID_MAX_NUM_LEAVES: u32 = 5;
+}
+
+/// Number of the `index`-th Xen leaf for a guest without Viridian leaves.
+pub const fn xen_cpuid_leaf(index: u32) -> u32 {
+    XEN_CPUID_FIRST_LEAF + index
+}

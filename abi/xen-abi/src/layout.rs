@@ -1,0 +1,70 @@
+//! Tables of everything that the crate defines, for the check against the C headers.
+//!
+//! Nothing in the hypervisor uses them, so they cost no byte there.
+#![doc(hidden)]
+
+/// Size and member offsets of one structure.
+#[derive(Clone, Copy, Debug)]
+pub struct StructLayout {
+    /// The C type.
+    pub c_name: &'static str,
+    /// The type in this crate.
+    pub rust_name: &'static str,
+    /// Size in bytes.
+    pub size: usize,
+    /// Alignment in bytes.
+    pub align: usize,
+    /// Members with their offsets and sizes in bytes; names that start with `_gap` have no C counterpart.
+    pub members: &'static [(&'static str, usize, usize)],
+}
+
+/// One number.
+#[derive(Clone, Copy, Debug)]
+pub struct Constant {
+    /// The C macro or enumerator.
+    pub c_name: &'static str,
+    /// Its value.
+    pub value: i128,
+}
+
+/// All structures, module by module.
+pub const STRUCTS: &[(&str, &[&[StructLayout]])] = &[
+    ("arch_x86", &[crate::arch_x86::LAYOUT]),
+    ("callback", &[crate::callback::LAYOUT]),
+    ("domctl", crate::domctl::LAYOUT_PARTS),
+    ("event_channel", &[crate::event_channel::LAYOUT]),
+    ("grant_table", &[crate::grant_table::LAYOUT]),
+    ("memory", &[crate::memory::LAYOUT]),
+    ("nmi", &[crate::nmi::LAYOUT]),
+    ("physdev", &[crate::physdev::LAYOUT]),
+    ("platform", crate::platform::LAYOUT_PARTS),
+    ("sched", &[crate::sched::LAYOUT]),
+    ("sysctl", crate::sysctl::LAYOUT_PARTS),
+    ("vcpu", &[crate::vcpu::LAYOUT]),
+    ("version", &[crate::version::LAYOUT]),
+    ("xen", &[crate::xen::LAYOUT]),
+];
+
+/// All numbers, module by module.
+pub const CONSTANTS: &[(&str, &[Constant])] = &[
+    ("arch_x86", crate::arch_x86::CONSTANTS),
+    ("callback", crate::callback::CONSTANTS),
+    ("cpufeatureset", crate::cpufeatureset::CONSTANTS),
+    ("cpuid", crate::cpuid::CONSTANTS),
+    ("domctl", crate::domctl::CONSTANTS_PART),
+    ("elfnote", crate::elfnote::CONSTANTS),
+    ("event_channel", crate::event_channel::CONSTANTS),
+    ("features", crate::features::CONSTANTS),
+    ("grant_table", crate::grant_table::CONSTANTS),
+    ("hvm_params", crate::hvm_params::CONSTANTS),
+    ("kexec", crate::kexec::CONSTANTS),
+    ("memory", crate::memory::CONSTANTS),
+    ("nmi", crate::nmi::CONSTANTS),
+    ("physdev", crate::physdev::CONSTANTS),
+    ("platform", crate::platform::CONSTANTS_PART),
+    ("sched", crate::sched::CONSTANTS),
+    ("sysctl", crate::sysctl::CONSTANTS_PART),
+    ("vcpu", crate::vcpu::CONSTANTS),
+    ("version", crate::version::CONSTANTS),
+    ("xen", crate::xen::CONSTANTS),
+];

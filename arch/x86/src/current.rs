@@ -1,0 +1,48 @@
+//! The vCPU that runs on this CPU.
+
+use crate::machine::X86;
+use crate::pv::VcpuState;
+use alloc::sync::Arc;
+use domain::{Domain, Hypervisor, ShutdownCode, Vcpu};
+use hypercall::Caller;
+
+/// The vCPU that runs here: what all may see of it, and the state that only we may touch.
+pub struct Current<'a> {
+    /// All there is.
+    pub hypervisor: &'a Hypervisor<X86>,
+    /// Its domain.
+    pub domain: &'a Arc<Domain<X86>>,
+    /// The vCPU.
+    pub vcpu: &'a Arc<Vcpu<X86>>,
+    /// Its own state.
+    pub state: &'a mut VcpuState,
+}
+
+impl<'a> Current<'a> {
+    /// The machine.
+    pub fn machine(&self) -> &'a X86 {
+        self.hypervisor.machine()
+    }
+
+    /// The same, for the calls that every architecture has.
+    pub fn caller(&self) -> Caller<'a, X86> {
+        Caller { hypervisor: self.hypervisor, domain: self.domain, vcpu: self.vcpu }
+    }
+
+    /// Crashes the guest, with a line that says why, and its registers.
+    pub fn crash(&mut self, why: &str) {
+        let regs = &self.state.context.regs;
+        log::error!("{}v{}: crashed: {why}", self.domain.id, self.vcpu.id.0);
+        log::error!(
+            "{}v{}: rip {:#x} rsp {:#x} rflags {:#x} cs {:#x} {}",
+            self.domain.id,
+            self.vcpu.id.0,
+            regs.rip,
+            regs.rsp,
+            regs.rflags,
+            regs.cs,
+            if self.state.kernel_mode { "kernel" } else { "user" }
+        );
+        self.hypervisor.shut_down(self.domain, ShutdownCode::CRASH);
+    }
+}

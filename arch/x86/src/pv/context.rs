@@ -1,0 +1,72 @@
+//! Making a CPU a vCPU's, and taking it back.
+
+use super::{mode, traps};
+use crate::current::Current;
+use core::sync::atomic::Ordering::SeqCst;
+use platform::GuestMemory;
+use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
+use x86_defs::control::Cr4;
+
+/// Set in the entry time while the record is being written (XEN_RUNSTATE_UPDATE, vcpu.h).
+const UPDATING: u64 = 1 << 63;
+
+/// Loads page tables, descriptor tables, segments, vector and debug registers.
+pub fn load(current: &mut Current<'_>) {
+    let Some(root) = current.state.root() else {
+        current.crash("it has no page tables");
+        return;
+    };
+    hal_cpu::load_root(root);
+    let state = &mut *current.state;
+    let tables = hal_cpu::set_guest_gdt(&state.gdt).and_then(|()| hal_cpu::set_guest_ldt(&state.ldt, state.ldt_entries));
+    if let Err(errno) = tables {
+        log::error!("{}: descriptor tables: {errno}", current.domain.id);
+    }
+    hal_cpu::set_guest_cr4(Cr4::from_bits_retain(state.cr4));
+    hal_cpu::load_debug(&state.debug);
+    let xstate = state.load_xstate();
+    hal_cpu::set_task_switched(state.task_switched);
+    let segments = hal_cpu::load_segments(&state.segments);
+    if xstate.is_err() {
+        current.crash("its vector registers cannot be loaded");
+    } else if segments.is_err() {
+        traps::failsafe(current);
+    }
+}
+
+/// Saves what a guest may have changed without the hypervisor.
+pub fn save(current: &mut Current<'_>) {
+    let state = &mut *current.state;
+    state.segments = hal_cpu::save_segments();
+    state.save_xstate();
+    state.debug = hal_cpu::save_debug();
+}
+
+/// Writes how the vCPU spent its time to where the guest wants it (VCPUOP_register_runstate_memory_area). The address is one
+/// of its kernel.
+pub fn write_runstate(current: &mut Current<'_>) {
+    let address = current.vcpu.runstate_area.load(SeqCst);
+    if address == 0 {
+        return;
+    }
+    let was_user = mode::to_kernel(current.state);
+    let runstate = *current.vcpu.runstate.lock();
+    let flagged = current.domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
+    let mut record = [0; 48];
+    record[..4].copy_from_slice(&(runstate.state() as u32).to_le_bytes());
+    let since = if flagged { runstate.since() | UPDATING } else { runstate.since() };
+    record[8..16].copy_from_slice(&since.to_le_bytes());
+    for (index, time) in runstate.times().iter().enumerate() {
+        record[16 + index * 8..24 + index * 8].copy_from_slice(&time.to_le_bytes());
+    }
+    let machine = current.machine();
+    let written = machine.copy_out(address, &record);
+    if flagged && written.is_ok() {
+        // It was writable a moment ago; if it is no more, the guest has only itself to blame.
+        let _ = machine.copy_out(address + 8, &runstate.since().to_le_bytes());
+    }
+    if was_user {
+        // It came from user mode, so it has tables for it.
+        let _ = mode::to_user(current.state);
+    }
+}

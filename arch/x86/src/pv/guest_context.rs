@@ -1,0 +1,261 @@
+//! The complete state of a PV vCPU as the toolstack and other vCPUs give it (`struct vcpu_guest_context`, arch-x86/xen.h).
+
+use super::iret::guest_flags;
+use super::state::{Callback, GDT_PAGES, VcpuState};
+use super::{descriptors, operations};
+use crate::machine::X86;
+use alloc::sync::Arc;
+use arrayvec::ArrayVec;
+use core::sync::atomic::Ordering::SeqCst;
+use domain::{Domain, Hypervisor, Vcpu};
+use hal_cpu::{DebugRegs, GuestRegs, is_guest_address};
+use memory::Context;
+use types::{Errno, Mfn, Progress, Result};
+use xen_abi::arch_x86::*;
+
+/// CR0.TS, the only bit of it that a context decides.
+const CR0_TS: u64 = 8;
+
+/// Gives a vCPU that does not run all its state, and makes it ready to be brought up.
+///
+/// # Errors
+/// `EINVAL` for what a guest must not have; `EAGAIN` where its page tables take longer to check than may be; the vCPU is then
+/// as it was.
+pub fn apply(
+    hypervisor: &Hypervisor<X86>,
+    domain: &Arc<Domain<X86>>,
+    vcpu: &Vcpu<X86>,
+    state: &mut VcpuState,
+    context: &VcpuGuestContext,
+) -> Result<()> {
+    check(context)?;
+    let gdt = take_gdt(hypervisor, domain, context)?;
+    let roots = take_roots(hypervisor, domain, context);
+    let (kernel, user) = match roots {
+        Ok(roots) => roots,
+        Err(errno) => {
+            gdt.into_iter().for_each(|mfn| hypervisor.memory.put_descriptors(mfn));
+            return Err(errno);
+        }
+    };
+    release(hypervisor, state);
+    state.gdt = gdt;
+    state.gdt_entries = context.gdt_ents as u32;
+    state.root_kernel = Some(kernel);
+    state.root_user = user;
+    set_registers(state, context);
+    set_entries(state, context);
+    set_vector_registers(state, context);
+    domain.vm_assist.fetch_or(context.vm_assist as u32 & super::ALLOWED_ASSISTS, SeqCst);
+    vcpu.initialised.store(true, SeqCst);
+    Ok(())
+}
+
+/// Addresses of handlers must be the guest's own.
+fn check(context: &VcpuGuestContext) -> Result<()> {
+    let traps = context.trap_ctxt.iter().map(|trap| trap.address);
+    let callbacks =
+        [context.event_callback_eip, context.failsafe_callback_eip, context.syscall_callback_eip, context.kernel_sp];
+    if !traps.chain(callbacks).all(is_guest_address)
+        || !is_guest_address(context.ldt_base)
+        || context.ldt_base % 4096 != 0
+        || context.ldt_ents > 8192
+        || context.gdt_ents > (GDT_PAGES * 512) as u64
+    {
+        return Err(Errno::INVAL);
+    }
+    Ok(())
+}
+
+fn take_gdt(
+    hypervisor: &Hypervisor<X86>,
+    domain: &Domain<X86>,
+    context: &VcpuGuestContext,
+) -> Result<ArrayVec<Mfn, GDT_PAGES>> {
+    let pages = context.gdt_ents.div_ceil(512) as usize;
+    let frames: ArrayVec<Mfn, GDT_PAGES> = context.gdt_frames[..pages].iter().map(|&frame| Mfn(frame)).collect();
+    descriptors::take_descriptors(hypervisor, domain.id, &frames)
+}
+
+fn take_roots(
+    hypervisor: &Hypervisor<X86>,
+    domain: &Domain<X86>,
+    context: &VcpuGuestContext,
+) -> Result<(Mfn, Option<Mfn>)> {
+    let take = |mfn| {
+        let own = Context::own(&domain.memory, hypervisor.machine());
+        match hypervisor.memory.take_root(&own, mfn) {
+            Ok(Progress::Done(())) => Ok(mfn),
+            Ok(Progress::Again(_)) => Err(Errno::AGAIN),
+            Err(denied) => {
+                log::warn!("{}: page table of a new vCPU: {denied}", domain.id);
+                Err(denied.errno)
+            }
+        }
+    };
+    let kernel = take(Mfn(cr3_to_pfn(context.ctrlreg[3])))?;
+    if context.ctrlreg[1] == 0 {
+        return Ok((kernel, None));
+    }
+    match take(Mfn(cr3_to_pfn(context.ctrlreg[1]))) {
+        Ok(user) => Ok((kernel, Some(user))),
+        Err(errno) => {
+            hypervisor.memory.drop_root(kernel);
+            Err(errno)
+        }
+    }
+}
+
+/// Lets go of page tables and descriptor tables.
+pub fn release(hypervisor: &Hypervisor<X86>, state: &mut VcpuState) {
+    for root in [state.root_kernel.take(), state.root_user.take()].into_iter().flatten() {
+        hypervisor.memory.drop_root(root);
+    }
+    for mfn in state.gdt.drain(..) {
+        hypervisor.memory.put_descriptors(mfn);
+    }
+    for mfn in core::mem::take(&mut state.ldt).into_iter().flatten() {
+        hypervisor.memory.put_descriptors(mfn);
+    }
+    state.gdt_entries = 0;
+    state.ldt_entries = 0;
+}
+
+fn set_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
+    let from = &context.user_regs;
+    let in_kernel = context.flags & VGCF_IN_KERNEL != 0;
+    state.kernel_mode = in_kernel || state.root_user.is_none();
+    state.context.regs = GuestRegs {
+        r15: from.r15,
+        r14: from.r14,
+        r13: from.r13,
+        r12: from.r12,
+        rbp: from.rbp,
+        rbx: from.rbx,
+        r11: from.r11,
+        r10: from.r10,
+        r9: from.r9,
+        r8: from.r8,
+        rax: from.rax,
+        rcx: from.rcx,
+        rdx: from.rdx,
+        rsi: from.rsi,
+        rdi: from.rdi,
+        error_code: 0,
+        vector: GuestRegs::BY_NOTHING,
+        rip: from.rip,
+        cs: u64::from(from.cs | 3),
+        rflags: guest_flags(from.rflags),
+        rsp: from.rsp,
+        ss: u64::from(from.ss | 3),
+    };
+    state.segments.ds = from.ds;
+    state.segments.es = from.es;
+    state.segments.fs = from.fs;
+    state.segments.gs = from.gs;
+    state.segments.fs_base = context.fs_base;
+    let (own, other) = if state.kernel_mode {
+        (context.gs_base_kernel, context.gs_base_user)
+    } else {
+        (context.gs_base_user, context.gs_base_kernel)
+    };
+    state.segments.gs_base = own;
+    state.segments.gs_base_other = other;
+    state.iopl = (from.rflags >> 12 & 3) as u8;
+    state.task_switched = context.ctrlreg[0] & CR0_TS != 0;
+    let [dr0, dr1, dr2, dr3, _, _, dr6, dr7] = context.debugreg;
+    state.debug = DebugRegs { address: [dr0, dr1, dr2, dr3], status: dr6, control: dr7 }.sanitised();
+    state.kernel_ss = context.kernel_ss as u16 | 3;
+    state.kernel_sp = context.kernel_sp;
+    state.ldt_base = context.ldt_base;
+}
+
+fn set_entries(state: &mut VcpuState, context: &VcpuGuestContext) {
+    for (index, trap) in context.trap_ctxt.iter().enumerate() {
+        state.traps[index] = operations::trap_gate(trap);
+    }
+    let masks = |flag| context.flags & flag != 0;
+    state.event = Callback { rip: context.event_callback_eip, masks_events: true };
+    state.failsafe =
+        Callback { rip: context.failsafe_callback_eip, masks_events: masks(VGCF_FAILSAFE_DISABLES_EVENTS) };
+    state.syscall = Callback { rip: context.syscall_callback_eip, masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS) };
+}
+
+fn set_vector_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
+    state.xstate.reset();
+    if context.flags & VGCF_I387_VALID != 0 {
+        state.xstate.bytes_mut()[..512].copy_from_slice(&context.fpu_ctxt.x);
+        // XSTATE_BV in the header: x87 and SSE state are in use (SDM vol. 1, 13.4.2).
+        if let Some(used) = state.xstate.bytes_mut().get_mut(512) {
+            *used |= 3;
+        }
+    }
+}
+
+/// The state of a vCPU that does not run, as XEN_DOMCTL_getvcpucontext gives it.
+pub fn read(domain: &Domain<X86>, vcpu: &Vcpu<X86>, state: &VcpuState, masked: bool) -> VcpuGuestContext {
+    let mut to: VcpuGuestContext = zerocopy::FromZeros::new_zeroed();
+    let regs = &state.context.regs;
+    to.flags = VGCF_I387_VALID;
+    if state.kernel_mode {
+        to.flags |= VGCF_IN_KERNEL;
+    }
+    if vcpu.is_up() {
+        to.flags |= VGCF_ONLINE;
+    }
+    if state.failsafe.masks_events {
+        to.flags |= VGCF_FAILSAFE_DISABLES_EVENTS;
+    }
+    if state.syscall.masks_events {
+        to.flags |= VGCF_SYSCALL_DISABLES_EVENTS;
+    }
+    to.fpu_ctxt.x.copy_from_slice(&state.xstate.bytes()[..512]);
+    read_registers(&mut to.user_regs, regs, state, masked);
+    for (index, gate) in state.traps.iter().enumerate() {
+        to.trap_ctxt[index].vector = index as u8;
+        to.trap_ctxt[index].flags = gate.dpl | u8::from(gate.handler.masks_events) << 2;
+        to.trap_ctxt[index].cs = gate.cs;
+        to.trap_ctxt[index].address = gate.handler.rip;
+    }
+    (to.ldt_base, to.ldt_ents) = (state.ldt_base, state.ldt_entries.into());
+    for (slot, mfn) in to.gdt_frames.iter_mut().zip(&state.gdt) {
+        *slot = mfn.0;
+    }
+    to.gdt_ents = state.gdt_entries.into();
+    (to.kernel_ss, to.kernel_sp) = (state.kernel_ss.into(), state.kernel_sp);
+    to.ctrlreg[0] = super::GUEST_CR0 | if state.task_switched { CR0_TS } else { 0 };
+    to.ctrlreg[3] = state.root_kernel.map_or(0, |mfn| pfn_to_cr3(mfn.0));
+    to.ctrlreg[1] = state.root_user.map_or(0, |mfn| pfn_to_cr3(mfn.0));
+    to.ctrlreg[4] = state.cr4;
+    to.debugreg[..4].copy_from_slice(&state.debug.address);
+    (to.debugreg[6], to.debugreg[7]) = (state.debug.status, state.debug.control);
+    to.event_callback_eip = state.event.rip;
+    to.failsafe_callback_eip = state.failsafe.rip;
+    to.syscall_callback_eip = state.syscall.rip;
+    to.vm_assist = domain.vm_assist.load(SeqCst).into();
+    let segments = &state.segments;
+    to.fs_base = segments.fs_base;
+    (to.gs_base_kernel, to.gs_base_user) = if state.kernel_mode {
+        (segments.gs_base, segments.gs_base_other)
+    } else {
+        (segments.gs_base_other, segments.gs_base)
+    };
+    to
+}
+
+fn read_registers(to: &mut CpuUserRegs, regs: &GuestRegs, state: &VcpuState, masked: bool) {
+    (to.r15, to.r14, to.r13, to.r12) = (regs.r15, regs.r14, regs.r13, regs.r12);
+    (to.rbp, to.rbx, to.r11, to.r10) = (regs.rbp, regs.rbx, regs.r11, regs.r10);
+    (to.r9, to.r8, to.rax, to.rcx) = (regs.r9, regs.r8, regs.rax, regs.rcx);
+    (to.rdx, to.rsi, to.rdi) = (regs.rdx, regs.rsi, regs.rdi);
+    (to.rip, to.rsp) = (regs.rip, regs.rsp);
+    // The guest's kernel takes itself to be in ring 0.
+    to.cs = if state.kernel_mode { regs.cs as u16 & !3 } else { regs.cs as u16 };
+    to.ss = regs.ss as u16;
+    to.rflags = regs.rflags & !(3 << 12) | u64::from(state.iopl) << 12;
+    to.saved_upcall_mask = u8::from(masked);
+    to.ds = state.segments.ds;
+    to.es = state.segments.es;
+    to.fs = state.segments.fs;
+    to.gs = state.segments.gs;
+}

@@ -1,0 +1,124 @@
+//! The hypercalls of a PV guest, by number (xen.h).
+
+use super::{descriptors, iret, mmu, operations, traps};
+use crate::current::Current;
+use crate::{domctl, physdev, platform_op};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use hypercall::{Args, Outcome};
+use platform::GuestMemory;
+use types::Errno;
+use xen_abi::xen::*;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Length of the SYSCALL instruction, by which a cut-off hypercall is made to be issued again.
+const SYSCALL_LENGTH: u64 = 2;
+/// Calls in a multicall after which it may be cut off.
+const MULTICALL_CHUNK: u64 = 16;
+
+/// Carries out the hypercall that the vCPU has just made.
+#[inline]
+pub fn dispatch(current: &mut Current<'_>) {
+    let regs = &current.state.context.regs;
+    let number = regs.rax;
+    if number == u64::from(HYPERVISOR_IRET) {
+        let result = iret::iret(current.machine(), current.domain, current.vcpu.id, current.state);
+        if let Err(errno) = result {
+            traps::crash_on(current, "iret: bad frame", errno);
+        }
+        return;
+    }
+    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    let outcome = call(current, number, &args);
+    let regs = &mut current.state.context.regs;
+    match outcome {
+        Outcome::Done(value) => regs.rax = value as u64,
+        Outcome::Again(args) => {
+            regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
+            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+        }
+    }
+}
+
+/// Carries out one hypercall, from registers or from a multicall.
+fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
+    let caller = current.caller();
+    match u32::try_from(number).unwrap_or(u32::MAX) {
+        HYPERVISOR_XEN_VERSION => hypercall::version::xen_version(&caller, args),
+        HYPERVISOR_EVENT_CHANNEL_OP => hypercall::event::event_channel_op(&caller, args),
+        HYPERVISOR_SCHED_OP => hypercall::sched::sched_op(&caller, args),
+        HYPERVISOR_VCPU_OP => hypercall::vcpu::vcpu_op(&caller, args),
+        HYPERVISOR_SET_TIMER_OP => hypercall::vcpu::set_timer_op(&caller, args),
+        HYPERVISOR_GRANT_TABLE_OP => hypercall::grant::grant_table_op(&caller, args),
+        HYPERVISOR_MEMORY_OP => hypercall::memory::memory_op(&caller, args),
+        HYPERVISOR_CONSOLE_IO => hypercall::console::console_io(&caller, args),
+        HYPERVISOR_VM_ASSIST => hypercall::assist::vm_assist(&caller, args),
+        HYPERVISOR_SYSCTL => hypercall::sysctl::sysctl(&caller, args),
+        HYPERVISOR_DOMCTL => domctl::domctl(&caller, args),
+        HYPERVISOR_PHYSDEV_OP => physdev::physdev_op(current, args),
+        HYPERVISOR_PLATFORM_OP => platform_op::platform_op(current, args),
+        HYPERVISOR_MULTICALL => multicall(current, args),
+        HYPERVISOR_MMU_UPDATE => mmu::mmu_update(current, args),
+        HYPERVISOR_MMUEXT_OP => mmu::mmuext_op(current, args),
+        HYPERVISOR_UPDATE_VA_MAPPING => mmu::update_va_mapping(current, args),
+        HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN => mmu::update_va_mapping_otherdomain(current, args),
+        HYPERVISOR_SET_TRAP_TABLE => operations::set_trap_table(current, args),
+        HYPERVISOR_SET_GDT => descriptors::set_gdt(current, args),
+        HYPERVISOR_UPDATE_DESCRIPTOR => descriptors::update_descriptor(current, args),
+        HYPERVISOR_STACK_SWITCH => operations::stack_switch(current, args),
+        HYPERVISOR_SET_CALLBACKS => operations::set_callbacks(current, args),
+        HYPERVISOR_FPU_TASKSWITCH => operations::fpu_taskswitch(current, args),
+        HYPERVISOR_SET_DEBUGREG => operations::set_debugreg(current, args),
+        HYPERVISOR_GET_DEBUGREG => operations::get_debugreg(current, args),
+        HYPERVISOR_SET_SEGMENT_BASE => operations::set_segment_base(current, args),
+        HYPERVISOR_CALLBACK_OP => operations::callback_op(current, args),
+        HYPERVISOR_NMI_OP => operations::nmi_op(current, args),
+        other => not_implemented(current, other),
+    }
+}
+
+/// Numbers that were refused before, a bit each.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+fn not_implemented(current: &mut Current<'_>, number: u32) -> Outcome {
+    let bit = 1 << number.min(63);
+    if REFUSED.fetch_or(bit, Relaxed) & bit == 0 {
+        log::warn!("{}: hypercall {number} is not implemented", current.domain.id);
+    }
+    Errno::NOSYS.into()
+}
+
+/// Several calls in one. Entries are read and answered one by one, so that a call sees what the one before it did.
+fn multicall(current: &mut Current<'_>, args: &Args) -> Outcome {
+    let (mut address, count) = (args[0], args[1]);
+    for done in 0..count {
+        if done % MULTICALL_CHUNK == MULTICALL_CHUNK - 1 && platform::Preempt::should_yield(current.machine()) {
+            return Outcome::Again([address, count - done, args[2], args[3], args[4], args[5]]);
+        }
+        let mut entry = MulticallEntry::new_zeroed();
+        if let Err(errno) = current.machine().copy_in(address, entry.as_mut_bytes()) {
+            return errno.into();
+        }
+        let outcome = match entry.op as u32 {
+            HYPERVISOR_IRET | HYPERVISOR_MULTICALL => Errno::NOSYS.into(),
+            _ => call(current, entry.op, &entry.args),
+        };
+        match outcome {
+            Outcome::Done(value) => {
+                let at = address.wrapping_add(core::mem::offset_of!(MulticallEntry, result) as u64);
+                if let Err(errno) = current.machine().copy_out(at, &value.to_le_bytes()) {
+                    return errno.into();
+                }
+            }
+            Outcome::Again(rest) => {
+                // The entry itself is rewritten, and the multicall begins again with it.
+                entry.args = rest;
+                if let Err(errno) = current.machine().copy_out(address, entry.as_bytes()) {
+                    return errno.into();
+                }
+                return Outcome::Again([address, count - done, args[2], args[3], args[4], args[5]]);
+            }
+        }
+        address = address.wrapping_add(size_of::<MulticallEntry>() as u64);
+    }
+    Outcome::Done(0)
+}

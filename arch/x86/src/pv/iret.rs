@@ -1,0 +1,52 @@
+//! The iret hypercall: how a PV kernel returns from a trap (xen-x86_64.h, `struct iret_context`).
+
+use super::mode;
+use super::state::VcpuState;
+use crate::machine::X86;
+use domain::Domain;
+use hal_cpu::GuestRegs;
+use platform::GuestMemory;
+use types::{Errno, Result, VcpuId};
+use x86_defs::control::RFlags;
+use xen_abi::arch_x86::VGCF_IN_SYSCALL;
+use xen_abi::arch_x86::IretContext;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Carries it out. The frame lies at the guest's stack pointer.
+///
+/// # Errors
+/// `EFAULT` where the frame cannot be read, or user mode has no page tables: the domain is to be crashed.
+pub fn iret(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuState) -> Result<()> {
+    let mut frame = IretContext::new_zeroed();
+    machine.copy_in(state.context.regs.rsp, frame.as_mut_bytes())?;
+
+    if frame.cs & 3 == 3 {
+        if !state.kernel_mode {
+            return Err(Errno::FAULT);
+        }
+        mode::to_user(state)?;
+    }
+    let regs = &mut state.context.regs;
+    regs.rip = frame.rip;
+    regs.cs = frame.cs & 0xffff | 3;
+    regs.rsp = frame.rsp;
+    regs.ss = frame.ss & 0xffff | 3;
+    regs.rflags = guest_flags(frame.rflags);
+    regs.rax = frame.rax;
+    if frame.flags & VGCF_IN_SYSCALL == 0 {
+        regs.r11 = frame.r11;
+        regs.rcx = frame.rcx;
+        regs.restore_all();
+    } else {
+        // The kernel promises that rcx and r11 need not survive, so the way back may be SYSRET.
+        regs.vector = GuestRegs::BY_SYSCALL;
+    }
+    domain.evtchn.set_upcall_mask(machine, vcpu, frame.rflags & RFlags::IF.bits() == 0);
+    Ok(())
+}
+
+/// RFLAGS that a guest asked for, as the CPU may have them in ring 3: interrupts on, no I/O privilege, no virtual-8086 mode.
+pub fn guest_flags(asked: u64) -> u64 {
+    let fixed = RFlags::IOPL | RFlags::VM | RFlags::VIF | RFlags::VIP;
+    asked & RFlags::all().bits() & !fixed.bits() | (RFlags::IF | RFlags::ALWAYS_ONE).bits()
+}

@@ -1,0 +1,208 @@
+//! Small hypercalls of PV guests: traps, callbacks, stack, debug registers, segment bases.
+
+use super::state::{Callback, TrapGate, VcpuState};
+use crate::current::Current;
+use alloc::boxed::Box;
+use hal_cpu::is_guest_address;
+use hypercall::{Args, Outcome};
+use types::{Errno, Result};
+use xen_abi::GuestHandle;
+use xen_abi::arch_x86::*;
+use xen_abi::callback::*;
+
+/// Highest ring that a selector of a guest may ask for; all of a 64-bit guest runs there.
+const GUEST_RING: u16 = 3;
+
+/// A code selector as the CPU may have it: ring 3, and flat where the guest gave none.
+fn guest_code_selector(selector: u16) -> u16 {
+    selector | GUEST_RING
+}
+
+/// HYPERVISOR_set_trap_table: replaces handlers, up to an entry with address 0; a null table clears all.
+pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Outcome {
+    if args[0] == 0 {
+        current.state.traps = Box::new([TrapGate::default(); 256]);
+        return Outcome::Done(0);
+    }
+    let table = GuestHandle::<TrapInfo>::new(args[0]);
+    for index in 0..=256 {
+        let entry = match current.caller().read(table.offset(index)) {
+            Ok(entry) => entry,
+            Err(errno) => return errno.into(),
+        };
+        if entry.address == 0 {
+            break;
+        }
+        if !is_guest_address(entry.address) {
+            return Errno::INVAL.into();
+        }
+        current.state.traps[usize::from(entry.vector)] = trap_gate(&entry);
+    }
+    Outcome::Done(0)
+}
+
+/// A handler as the guest describes it: flags bits 0 and 1 are the ring, bit 2 masks events.
+pub fn trap_gate(entry: &TrapInfo) -> TrapGate {
+    TrapGate {
+        cs: guest_code_selector(entry.cs),
+        dpl: entry.flags & 3,
+        handler: Callback { rip: entry.address, masks_events: entry.flags & 4 != 0 },
+    }
+}
+
+/// HYPERVISOR_stack_switch: where traps from user mode will be delivered.
+pub fn stack_switch(current: &mut Current<'_>, args: &Args) -> Outcome {
+    current.state.kernel_ss = args[0] as u16 | GUEST_RING;
+    current.state.kernel_sp = args[1];
+    Outcome::Done(0)
+}
+
+/// HYPERVISOR_fpu_taskswitch: sets or clears CR0.TS.
+pub fn fpu_taskswitch(current: &mut Current<'_>, args: &Args) -> Outcome {
+    set_task_switched(current.state, args[0] != 0);
+    Outcome::Done(0)
+}
+
+/// Sets CR0.TS, for the guest and for the CPU.
+pub fn set_task_switched(state: &mut VcpuState, set: bool) {
+    state.task_switched = set;
+    hal_cpu::set_task_switched(set);
+}
+
+/// HYPERVISOR_set_segment_base.
+pub fn set_segment_base(_current: &mut Current<'_>, args: &Args) -> Outcome {
+    let base = args[1];
+    let canonical = (base as i64) << 16 >> 16 == base as i64;
+    match args[0] as u32 {
+        SEGBASE_FS if canonical => hal_cpu::write_fs_base(base),
+        SEGBASE_GS_USER if canonical => hal_cpu::write_gs_base_other(base),
+        SEGBASE_GS_KERNEL if canonical => hal_cpu::write_gs_base(base),
+        SEGBASE_GS_USER_SEL => {
+            if hal_cpu::load_gs_selector_other(base as u16).is_err() {
+                return Errno::INVAL.into();
+            }
+        }
+        _ => return Errno::INVAL.into(),
+    }
+    Outcome::Done(0)
+}
+
+/// HYPERVISOR_set_debugreg.
+pub fn set_debugreg(current: &mut Current<'_>, args: &Args) -> Outcome {
+    write_debug(current.state, args[0] as usize, args[1]).into()
+}
+
+/// Checks and sets a debug register, for the guest and for the CPU (SDM vol. 3, 17.2).
+///
+/// # Errors
+/// `EINVAL` for a register that does not exist; `EPERM` for breakpoints in the hypervisor or reserved bits.
+pub fn write_debug(state: &mut VcpuState, register: usize, value: u64) -> Result<()> {
+    match register {
+        0..=3 if is_guest_address(value) => state.debug.address[register] = value,
+        6 => state.debug.status = value,
+        7 if value >> 32 == 0 => state.debug.control = value,
+        0..=3 | 7 => return Err(Errno::PERM),
+        _ => return Err(Errno::INVAL),
+    }
+    state.debug = state.debug.sanitised();
+    hal_cpu::load_debug(&state.debug);
+    Ok(())
+}
+
+/// HYPERVISOR_get_debugreg.
+pub fn get_debugreg(current: &mut Current<'_>, args: &Args) -> Outcome {
+    match read_debug(current.state, args[0] as usize) {
+        Some(value) => Outcome::Done(value as i64),
+        None => Errno::INVAL.into(),
+    }
+}
+
+/// A debug register as the guest sees it; `None` for one that does not exist.
+pub fn read_debug(state: &VcpuState, register: usize) -> Option<u64> {
+    match register {
+        0..=3 => Some(state.debug.address[register]),
+        6 => Some(state.debug.status),
+        7 => Some(state.debug.control),
+        _ => None,
+    }
+}
+
+/// HYPERVISOR_set_callbacks, the older form of callback_op: event, failsafe and syscall entry.
+pub fn set_callbacks(current: &mut Current<'_>, args: &Args) -> Outcome {
+    let state = &mut current.state;
+    if args[..3].iter().any(|&address| !is_guest_address(address)) {
+        return Errno::INVAL.into();
+    }
+    state.event.rip = args[0];
+    state.failsafe.rip = args[1];
+    state.syscall.rip = args[2];
+    Outcome::Done(0)
+}
+
+/// HYPERVISOR_callback_op.
+pub fn callback_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+    match args[0] as u32 {
+        CALLBACKOP_REGISTER => register_callback(current, GuestHandle::new(args[1])).into(),
+        CALLBACKOP_UNREGISTER => unregister_callback(current, GuestHandle::new(args[1])).into(),
+        _ => Errno::NOSYS.into(),
+    }
+}
+
+fn register_callback(current: &mut Current<'_>, handle: GuestHandle<Register>) -> Result<()> {
+    let call = current.caller().read(handle)?;
+    if !is_guest_address(call.address) {
+        return Err(Errno::INVAL);
+    }
+    let callback = Callback { rip: call.address, masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0 };
+    let state = &mut current.state;
+    match call.r#type {
+        CALLBACKTYPE_EVENT => state.event = callback,
+        CALLBACKTYPE_FAILSAFE => state.failsafe = callback,
+        CALLBACKTYPE_SYSCALL => state.syscall = callback,
+        CALLBACKTYPE_SYSCALL32 => state.syscall32 = callback,
+        CALLBACKTYPE_SYSENTER | CALLBACKTYPE_SYSENTER_DEPRECATED => state.sysenter = callback,
+        CALLBACKTYPE_NMI => state.nmi = callback.rip,
+        _ => return Err(Errno::NOSYS),
+    }
+    Ok(())
+}
+
+fn unregister_callback(current: &mut Current<'_>, handle: GuestHandle<Unregister>) -> Result<()> {
+    let call = current.caller().read(handle)?;
+    match call.r#type {
+        CALLBACKTYPE_EVENT
+        | CALLBACKTYPE_FAILSAFE
+        | CALLBACKTYPE_SYSCALL
+        | CALLBACKTYPE_SYSCALL32
+        | CALLBACKTYPE_SYSENTER
+        | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::INVAL),
+        CALLBACKTYPE_NMI => {
+            current.state.nmi = 0;
+            Ok(())
+        }
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+/// HYPERVISOR_nmi_op: registers or removes the NMI handler.
+pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+    use xen_abi::nmi::{XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK};
+    match args[0] as u32 {
+        XENNMI_REGISTER_CALLBACK => {
+            let call = match current.caller().read(GuestHandle::<xen_abi::nmi::Callback>::new(args[1])) {
+                Ok(call) => call,
+                Err(errno) => return errno.into(),
+            };
+            if !is_guest_address(call.handler_address) {
+                return Errno::INVAL.into();
+            }
+            current.state.nmi = call.handler_address;
+            Outcome::Done(0)
+        }
+        XENNMI_UNREGISTER_CALLBACK => {
+            current.state.nmi = 0;
+            Outcome::Done(0)
+        }
+        _ => Errno::NOSYS.into(),
+    }
+}

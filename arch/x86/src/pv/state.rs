@@ -1,0 +1,158 @@
+//! What a PV vCPU has beside its registers.
+
+use alloc::boxed::Box;
+use arrayvec::ArrayVec;
+use hal_cpu::{BadImage, DebugRegs, GuestContext, SegmentState, Xstate};
+use types::{Errno, Mfn, Result};
+use x86_defs::control::Xcr0;
+use xen_abi::arch_x86::FLAT_KERNEL_SS64;
+
+/// Pages of descriptors that a guest may have (FIRST_RESERVED_GDT_PAGE, arch-x86/xen.h).
+pub const GDT_PAGES: usize = 14;
+
+/// A place in the guest kernel that the hypervisor enters.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// Address; 0 for none.
+    pub rip: u64,
+    /// Whether event delivery is masked on the way in.
+    pub masks_events: bool,
+}
+
+/// Entry of the guest's trap table.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct TrapGate {
+    /// Selector of the handler's code segment.
+    pub cs: u16,
+    /// Lowest privilege, as a ring number, that may raise the trap by an `int` instruction.
+    pub dpl: u8,
+    /// The handler.
+    pub handler: Callback,
+}
+
+/// The guest's trap table.
+pub type TrapTable = [TrapGate; 256];
+
+/// The state of a PV vCPU that belongs to whoever runs it.
+pub struct VcpuState {
+    /// General registers and the frame by which the guest is entered.
+    pub context: Box<GuestContext>,
+    /// Data segments and their bases, as last saved.
+    pub segments: SegmentState,
+    /// Vector registers, as last saved.
+    pub xstate: Xstate,
+    /// XCR0 as the guest sees it; bit 0 is always set.
+    pub xcr0: u64,
+    /// The guest kernel runs, not its user.
+    pub kernel_mode: bool,
+    /// Top-level table of kernel mode; a typed reference is held.
+    pub root_kernel: Option<Mfn>,
+    /// Top-level table of user mode; a typed reference is held.
+    pub root_user: Option<Mfn>,
+    /// Stack segment that the guest named with it; entry always uses the flat one.
+    pub kernel_ss: u16,
+    /// Top of the stack on which traps from user mode are delivered.
+    pub kernel_sp: u64,
+    /// Where traps are delivered.
+    pub traps: Box<TrapTable>,
+    /// Event upcall.
+    pub event: Callback,
+    /// Where the guest goes when its segment selectors cannot be loaded.
+    pub failsafe: Callback,
+    /// 64-bit system calls of its user code.
+    pub syscall: Callback,
+    /// 32-bit system calls by SYSCALL.
+    pub syscall32: Callback,
+    /// 32-bit system calls by SYSENTER.
+    pub sysenter: Callback,
+    /// Frames of the guest's descriptor table; a typed reference is held for each.
+    pub gdt: ArrayVec<Mfn, GDT_PAGES>,
+    /// Descriptors in it.
+    pub gdt_entries: u32,
+    /// Guest-virtual address of the local descriptor table.
+    pub ldt_base: u64,
+    /// Descriptors in it; 0 for no table.
+    pub ldt_entries: u32,
+    /// Frames of the local descriptor table that were faulted in, with typed references.
+    pub ldt: [Option<Mfn>; 16],
+    /// Debug registers.
+    pub debug: DebugRegs,
+    /// CR0.TS as the guest sees it.
+    pub task_switched: bool,
+    /// CR2 as the guest sees it.
+    pub cr2: u64,
+    /// Bits of CR4 that the guest owns.
+    pub cr4: u64,
+    /// I/O privilege level that the guest asked for.
+    pub iopl: u8,
+    /// Guest address of the I/O bitmap and the number of ports in it.
+    pub io_bitmap: (u64, u32),
+    /// What was last written to port 0xcf8.
+    pub pci_address: u32,
+    /// NMI handler that was registered by nmi_op; 0 for none, then trap 2 serves.
+    pub nmi: u64,
+}
+
+impl VcpuState {
+    /// A vCPU as dom0's first one starts, but with no registers: no tables, everything masked.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<VcpuState> {
+        Ok(VcpuState {
+            context: GuestContext::new_boxed().ok_or(Errno::NOMEM)?,
+            segments: SegmentState::default(),
+            xstate: Xstate::new().ok_or(Errno::NOMEM)?,
+            xcr0: 1,
+            kernel_mode: true,
+            root_kernel: None,
+            root_user: None,
+            kernel_ss: FLAT_KERNEL_SS64,
+            kernel_sp: 0,
+            traps: Box::new([TrapGate::default(); 256]),
+            event: Callback::default(),
+            failsafe: Callback::default(),
+            syscall: Callback::default(),
+            syscall32: Callback::default(),
+            sysenter: Callback::default(),
+            gdt: ArrayVec::new(),
+            gdt_entries: 0,
+            ldt_base: 0,
+            ldt_entries: 0,
+            ldt: [None; 16],
+            debug: DebugRegs::default(),
+            task_switched: false,
+            cr2: 0,
+            cr4: 0,
+            iopl: 0,
+            io_bitmap: (0, 0),
+            pci_address: 0,
+            nmi: 0,
+        })
+    }
+
+    /// The top-level table of the mode that runs.
+    pub fn root(&self) -> Option<Mfn> {
+        if self.kernel_mode { self.root_kernel } else { self.root_user }
+    }
+
+
+    /// Loads the vector registers. All states that the CPU has are loaded, those too that the guest has not turned on, so that
+    /// nothing of another guest stays behind.
+    ///
+    /// # Errors
+    /// Where the image is none that the CPU takes.
+    pub fn load_xstate(&self) -> core::result::Result<(), BadImage> {
+        let all = hal_cpu::set_xcr0(hal_cpu::host_xcr0()).map_err(|_| BadImage);
+        let restored = all.and_then(|()| self.xstate.restore());
+        let own = hal_cpu::set_xcr0(Xcr0::from_bits_retain(self.xcr0)).map_err(|_| BadImage);
+        restored.and(own)
+    }
+
+    /// Saves the vector registers, all states of them.
+    pub fn save_xstate(&mut self) {
+        if hal_cpu::set_xcr0(hal_cpu::host_xcr0()).is_ok() {
+            self.xstate.save();
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Sequences: copy so many literals, then so many bytes from so far back (RFC 8878, 3.1.1.3.2 and 3.1.1.4).
+
+use super::bits::{Backward, MASKS};
+use super::fse::{Cell, Distribution};
+use super::{BLOCK, Corrupt, Literals};
+
+const LENGTH_LOG: u32 = 9;
+const OFFSET_LOG: u32 = 8;
+
+/// A state of one of the three machines, in 8 bytes, so that a look-up is a single load.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    /// Least value.
+    base: u32,
+    /// Least next state.
+    next: u16,
+    /// Extra bits, which are added to `base`.
+    extra: u8,
+    /// Bits that are added to `next`.
+    next_bits: u8,
+}
+
+/// One machine's table; a state that a smaller table cannot have is never reached.
+struct Machine<const SIZE: usize> {
+    entries: [Entry; SIZE],
+    log: u32,
+    ready: bool,
+}
+
+/// How symbols of one machine translate to values.
+struct Alphabet {
+    symbols: usize,
+    max_log: u32,
+    default_counts: &'static [i16],
+    default_log: u32,
+    /// Least value and number of extra bits of a symbol.
+    value: fn(u8) -> (u32, u8),
+}
+
+const LITERAL_LENGTHS: Alphabet = Alphabet {
+    symbols: 36,
+    max_log: LENGTH_LOG,
+    default_counts: &[
+        4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1, -1, -1,
+    ],
+    default_log: 6,
+    value: literal_length,
+};
+
+const MATCH_LENGTHS: Alphabet = Alphabet {
+    symbols: 53,
+    max_log: LENGTH_LOG,
+    default_counts: &[
+        1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
+    ],
+    default_log: 6,
+    value: match_length,
+};
+
+const OFFSETS: Alphabet = Alphabet {
+    symbols: 32,
+    max_log: OFFSET_LOG,
+    default_counts: &[
+        1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1,
+    ],
+    default_log: 5,
+    value: offset,
+};
+
+fn literal_length(symbol: u8) -> (u32, u8) {
+    match symbol {
+        0..=15 => (u32::from(symbol), 0),
+        16..=19 => (16 + 2 * u32::from(symbol - 16), 1),
+        20..=21 => (24 + 4 * u32::from(symbol - 20), 2),
+        22..=23 => (32 + 8 * u32::from(symbol - 22), 3),
+        24 => (48, 4),
+        _ => (1 << (symbol - 19), symbol - 19),
+    }
+}
+
+fn match_length(symbol: u8) -> (u32, u8) {
+    match symbol {
+        0..=31 => (u32::from(symbol) + 3, 0),
+        32..=35 => (35 + 2 * u32::from(symbol - 32), 1),
+        36..=37 => (43 + 4 * u32::from(symbol - 36), 2),
+        38..=39 => (51 + 8 * u32::from(symbol - 38), 3),
+        40..=41 => (67 + 16 * u32::from(symbol - 40), 4),
+        42 => (99, 5),
+        _ => ((1 << (symbol - 36)) + 3, symbol - 36),
+    }
+}
+
+/// Values of 4 and more are offsets plus 3, so 3 is taken off here; the others name a recent offset.
+fn offset(symbol: u8) -> (u32, u8) {
+    let base = 1u32 << symbol;
+    (if symbol > 1 { base - 3 } else { base }, symbol)
+}
+
+impl<const SIZE: usize> Machine<SIZE> {
+    const fn new() -> Self {
+        let none = Entry { base: 0, next: 0, extra: 0, next_bits: 0 };
+        Machine {
+            entries: [none; SIZE],
+            log: 0,
+            ready: false,
+        }
+    }
+
+    /// Prepares the table in the way `mode` says; returns the bytes of `input` that this took.
+    fn prepare(&mut self, mode: u8, alphabet: &Alphabet, input: &[u8]) -> Result<usize, Corrupt> {
+        match mode {
+            0 => {
+                self.fill(
+                    &Distribution::fixed(alphabet.default_counts, alphabet.default_log),
+                    alphabet,
+                )?;
+                Ok(0)
+            }
+            1 => {
+                let symbol = *input.first().ok_or(Corrupt("a block is cut off"))?;
+                if usize::from(symbol) >= alphabet.symbols {
+                    return Err(Corrupt("an unknown length or offset code"));
+                }
+                self.entries[0] = entry(
+                    Cell {
+                        symbol,
+                        bits: 0,
+                        next: 0,
+                    },
+                    alphabet,
+                );
+                self.log = 0;
+                self.ready = true;
+                Ok(1)
+            }
+            2 => {
+                let (distribution, used) = Distribution::read(input, alphabet.symbols, alphabet.max_log)?;
+                self.fill(&distribution, alphabet)?;
+                Ok(used)
+            }
+            _ if self.ready => Ok(0),
+            _ => Err(Corrupt("a block repeats a table that was never given")),
+        }
+    }
+
+    fn fill(&mut self, distribution: &Distribution, alphabet: &Alphabet) -> Result<(), Corrupt> {
+        let mut cells = [Cell::default(); SIZE];
+        distribution.spread(&mut cells)?;
+        for (entry_slot, &cell) in self.entries.iter_mut().zip(&cells[..1 << distribution.log]) {
+            *entry_slot = entry(cell, alphabet);
+        }
+        self.log = distribution.log;
+        self.ready = true;
+        Ok(())
+    }
+}
+
+fn entry(cell: Cell, alphabet: &Alphabet) -> Entry {
+    let (base, extra) = (alphabet.value)(cell.symbol);
+    Entry { base, next: cell.next, extra, next_bits: cell.bits }
+}
+
+/// What carries over from one block to the next: the tables, which may be repeated, and the three latest offsets.
+pub struct Sequences {
+    literal_lengths: Machine<{ 1 << LENGTH_LOG }>,
+    match_lengths: Machine<{ 1 << LENGTH_LOG }>,
+    offsets: Machine<{ 1 << OFFSET_LOG }>,
+    recent: [u32; 3],
+}
+
+/// Sequences that are decoded before they are carried out.
+const BATCH: usize = 256;
+
+/// Copy so many literals, then so many bytes from so far back.
+#[derive(Clone, Copy, Default)]
+struct Sequence {
+    literal_length: u32,
+    match_length: u32,
+    distance: u32,
+}
+
+/// The states of the three machines.
+struct States {
+    literal_length: usize,
+    match_length: usize,
+    offset: usize,
+}
+
+/// Output and literals while a block's sequences are carried out.
+struct Copier<'a> {
+    out: &'a mut [u8],
+    /// Bytes written.
+    done: usize,
+    /// The block's literals at its start.
+    literals: &'a Literals,
+    /// Number of literals.
+    count: usize,
+    /// Literals used.
+    used: usize,
+}
+
+impl Sequences {
+    /// State at the start of a frame.
+    pub const fn new() -> Self {
+        Sequences {
+            literal_lengths: Machine::new(),
+            match_lengths: Machine::new(),
+            offsets: Machine::new(),
+            recent: [1, 4, 8],
+        }
+    }
+
+    /// Forgets everything: a new frame begins.
+    pub fn reset(&mut self) {
+        self.literal_lengths.ready = false;
+        self.match_lengths.ready = false;
+        self.offsets.ready = false;
+        self.recent = [1, 4, 8];
+    }
+
+    /// Decodes the sequence section in bytes `at..end` of `input` and carries it out on `out`, of which `done` bytes are
+    /// written. `literals` and their number belong to the block. Returns how much is written then.
+    pub fn run(
+        &mut self,
+        input: &[u8],
+        (at, end): (usize, usize),
+        (literals, literal_count): (&Literals, usize),
+        out: &mut [u8],
+        done: usize,
+    ) -> Result<usize, Corrupt> {
+        let mut copier = Copier { out, done, literals, count: literal_count, used: 0 };
+        let (count, at) = self.read_header(input, at, end)?;
+        if count > 0 {
+            let bits = Backward::new(input, at, end)?;
+            self.run_all(bits, count, &mut copier)?;
+        }
+        copier.rest()
+    }
+
+    /// Reads number of sequences and tables; returns the number and where the bit stream begins.
+    fn read_header(&mut self, input: &[u8], at: usize, end: usize) -> Result<(usize, usize), Corrupt> {
+        let cut = Corrupt("a block is cut off");
+        let data = input.get(at..end).ok_or(cut)?;
+        let byte = |index: usize| data.get(index).map(|&b| usize::from(b)).ok_or(cut);
+        let (count, mut used) = match byte(0)? {
+            0 => return Ok((0, at)),
+            small @ 1..=127 => (small, 1),
+            high @ 128..=254 => (((high - 128) << 8) + byte(1)?, 2),
+            _ => (byte(1)? + (byte(2)? << 8) + 0x7f00, 3),
+        };
+        let modes = byte(used)? as u8;
+        used += 1;
+        if modes & 3 != 0 {
+            return Err(Corrupt("reserved bits are set in a block"));
+        }
+        used += self
+            .literal_lengths
+            .prepare(modes >> 6, &LITERAL_LENGTHS, data.get(used..).ok_or(cut)?)?;
+        used += self
+            .offsets
+            .prepare(modes >> 4 & 3, &OFFSETS, data.get(used..).ok_or(cut)?)?;
+        used += self
+            .match_lengths
+            .prepare(modes >> 2 & 3, &MATCH_LENGTHS, data.get(used..).ok_or(cut)?)?;
+        Ok((count, at + used))
+    }
+
+    /// Decodes some sequences, then carries them out, and so on: each loop by itself is small enough to stay in registers.
+    fn run_all(&mut self, mut bits: Backward<'_>, count: usize, copier: &mut Copier<'_>) -> Result<(), Corrupt> {
+        let mut states = States {
+            literal_length: bits.read(self.literal_lengths.log)? as usize,
+            offset: bits.read(self.offsets.log)? as usize,
+            match_length: bits.read(self.match_lengths.log)? as usize,
+        };
+        let mut batch = [Sequence::default(); BATCH];
+        // The last sequence has no next states.
+        let mut left = count - 1;
+        while left > 0 {
+            let some = &mut batch[..left.min(BATCH)];
+            left -= some.len();
+            self.decode(&mut bits, &mut states, some)?;
+            copier.copy_all(some)?;
+        }
+        let last = self.decode_last(&mut bits, &states)?;
+        copier.copy_all(&[last])?;
+        if bits.is_finished() { Ok(()) } else { Err(Corrupt("sequences do not end where they should")) }
+    }
+
+    /// Decodes as many sequences as `out` holds, and the states for the next one.
+    fn decode(&mut self, bits: &mut Backward<'_>, states: &mut States, out: &mut [Sequence]) -> Result<(), Corrupt> {
+        let mut reader = *bits;
+        let mut recent = self.recent;
+        let States { mut literal_length, mut match_length, mut offset } = *states;
+        for sequence in out {
+            let literal = self.literal_lengths.entries[literal_length & ((1 << LENGTH_LOG) - 1)];
+            let matched = self.match_lengths.entries[match_length & ((1 << LENGTH_LOG) - 1)];
+            let far = self.offsets.entries[offset & ((1 << OFFSET_LOG) - 1)];
+            let mut window = reader.window()?;
+            let extra = u32::from(far.extra) + u32::from(matched.extra) + u32::from(literal.extra);
+            let total = extra + u32::from(literal.next_bits) + u32::from(matched.next_bits) + u32::from(far.next_bits);
+            let values = if total < Backward::WINDOW {
+                reader.skip(total as usize);
+                [far, matched, literal].map(|entry| take(&mut window, entry.base, entry.extra))
+            } else {
+                let values = read_wide(&mut reader, [far, matched, literal])?;
+                window = reader.window()?;
+                reader.skip((total - extra) as usize);
+                values
+            };
+            literal_length = take(&mut window, literal.next.into(), literal.next_bits) as usize;
+            match_length = take(&mut window, matched.next.into(), matched.next_bits) as usize;
+            offset = take(&mut window, far.next.into(), far.next_bits) as usize;
+            *sequence = Sequence::new(values, far, &mut recent)?;
+        }
+        self.recent = recent;
+        *bits = reader;
+        *states = States { literal_length, match_length, offset };
+        Ok(())
+    }
+
+    /// Decodes a sequence without next states.
+    fn decode_last(&mut self, bits: &mut Backward<'_>, states: &States) -> Result<Sequence, Corrupt> {
+        let literal = self.literal_lengths.entries[states.literal_length & ((1 << LENGTH_LOG) - 1)];
+        let matched = self.match_lengths.entries[states.match_length & ((1 << LENGTH_LOG) - 1)];
+        let far = self.offsets.entries[states.offset & ((1 << OFFSET_LOG) - 1)];
+        Sequence::new(read_wide(bits, [far, matched, literal])?, far, &mut self.recent)
+    }
+}
+
+impl Sequence {
+    /// The sequence with these values of offset, match length and literal length.
+    #[inline(always)]
+    fn new(values: [u32; 3], far: Entry, recent: &mut [u32; 3]) -> Result<Sequence, Corrupt> {
+        let [value, match_length, literal_length] = values;
+        let distance = if far.extra > 1 {
+            *recent = [value, recent[0], recent[1]];
+            value
+        } else {
+            reuse(recent, value, literal_length)?
+        };
+        Ok(Sequence { literal_length, match_length, distance })
+    }
+}
+
+/// Takes `bits` from the top of `window` and adds them to `base`.
+#[inline(always)]
+fn take(window: &mut u64, base: u32, bits: u8) -> u32 {
+    *window = window.rotate_left(u32::from(bits));
+    base.wrapping_add((*window & MASKS[usize::from(bits)]) as u32)
+}
+
+/// Reads the values of three entries one by one, as they may be too long for one window.
+#[cold]
+fn read_wide(bits: &mut Backward<'_>, entries: [Entry; 3]) -> Result<[u32; 3], Corrupt> {
+    let mut values = [0; 3];
+    for (value, entry) in values.iter_mut().zip(entries) {
+        *value = entry.base.wrapping_add(bits.read(entry.extra.into())? as u32);
+    }
+    Ok(values)
+}
+
+/// The offset that a value of 1 to 3 names.
+#[inline]
+fn reuse(recent: &mut [u32; 3], value: u32, literal_length: u32) -> Result<u32, Corrupt> {
+    let index = value - 1 + u32::from(literal_length == 0);
+    let distance = match index {
+        0 => return Ok(recent[0]),
+        1 => {
+            recent.swap(0, 1);
+            return Ok(recent[0]);
+        }
+        2 => recent[2],
+        _ => recent[0].wrapping_sub(1),
+    };
+    if distance == 0 {
+        return Err(Corrupt("an offset of zero"));
+    }
+    *recent = [distance, recent[0], recent[1]];
+    Ok(distance)
+}
+
+impl Copier<'_> {
+    /// Carries out sequences. Nearly all copies are short: they run in whole steps, and what they write too much is
+    /// overwritten by what follows.
+    fn copy_all(&mut self, sequences: &[Sequence]) -> Result<(), Corrupt> {
+        for sequence in sequences {
+            let literal_length = sequence.literal_length as usize;
+            let match_length = sequence.match_length as usize;
+            let distance = sequence.distance as usize;
+            let room = self.out.len().saturating_sub(self.done);
+            if literal_length > STEP || match_length > STEP || room < 4 * STEP {
+                self.copy_any(literal_length, distance, match_length)?;
+                continue;
+            }
+            let to = self.out.get_mut(self.done..).and_then(|rest| rest.first_chunk_mut::<STEP>()).ok_or(TOO_FAR)?;
+            // Literals that there are not are found out at the end of the block.
+            if let Some(from) = self.literals[self.used & (BLOCK - 1)..].first_chunk::<STEP>() {
+                *to = *from;
+            }
+            let start = self.done + literal_length;
+            if distance >= STEP {
+                let (before, after) = self.out.split_at_mut_checked(start).ok_or(TOO_FAR)?;
+                let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
+                let bytes = before.get(source..).and_then(|rest| rest.first_chunk::<STEP>()).ok_or(TOO_FAR)?;
+                *after.first_chunk_mut::<STEP>().ok_or(TOO_FAR)? = *bytes;
+            } else {
+                self.repeat(start, distance)?;
+            }
+            self.used += literal_length;
+            self.done = start + match_length;
+        }
+        Ok(())
+    }
+
+    /// Writes [`STEP`] bytes or more at `start` that repeat the `distance` bytes before, which are fewer than [`STEP`].
+    #[inline(always)]
+    fn repeat(&mut self, start: usize, distance: usize) -> Result<(), Corrupt> {
+        /// Per distance: the factor that repeats the low bytes of a word, and the largest multiple that fits a word.
+        const REPEAT: [(u64, u8); 8] = [
+            (0, 0),
+            (0x0101_0101_0101_0101, 8),
+            (0x0001_0001_0001_0001, 8),
+            (0x0001_0000_0100_0001, 6),
+            (0x0000_0001_0000_0001, 8),
+            (0x0000_0100_0000_0001, 5),
+            (0x0001_0000_0000_0001, 6),
+            (0x0100_0000_0000_0001, 7),
+        ];
+        let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
+        let (before, after) = self.out[source..].split_at_mut_checked(distance).ok_or(TOO_FAR)?;
+        let to = after.first_chunk_mut::<{ 2 * STEP }>().ok_or(TOO_FAR)?;
+        if let Some(low) = before.first_chunk::<8>() {
+            // A distance from 8 to 15: what follows the first word begins with the rest of the source.
+            let low = *low;
+            to[..8].copy_from_slice(&low);
+            let rest = *self
+                .out
+                .get(source + 8..)
+                .and_then(|rest| rest.first_chunk::<8>())
+                .ok_or(TOO_FAR)?;
+            let to = self
+                .out
+                .get_mut(start + 8..)
+                .and_then(|rest| rest.first_chunk_mut::<8>())
+                .ok_or(TOO_FAR)?;
+            *to = rest;
+            return Ok(());
+        }
+        let word = *self
+            .out
+            .get(source..)
+            .and_then(|rest| rest.first_chunk::<8>())
+            .ok_or(TOO_FAR)?;
+        let (factor, step) = REPEAT[distance & 7];
+        let step = usize::from(step & 15);
+        let low = u64::from_le_bytes(word) & ((1 << (8 * (distance & 7))) - 1);
+        let bytes = low.wrapping_mul(factor).to_le_bytes();
+        let to = self
+            .out
+            .get_mut(start..)
+            .and_then(|rest| rest.first_chunk_mut::<{ 3 * STEP }>())
+            .ok_or(TOO_FAR)?;
+        to[..8].copy_from_slice(&bytes);
+        to[step..step + 8].copy_from_slice(&bytes);
+        to[2 * step..2 * step + 8].copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// The same for any lengths and near the end of the buffers.
+    #[inline(never)]
+    fn copy_any(&mut self, literal_length: usize, distance: usize, match_length: usize) -> Result<(), Corrupt> {
+        let literals = &self.literals[..self.count];
+        let literals = literals.get(self.used..self.used + literal_length).ok_or(TOO_MANY_LITERALS)?;
+        let start = self.done + literal_length;
+        let end = start + match_length;
+        if end > self.out.len() {
+            return Err(Corrupt("it unpacks to more than its stated size"));
+        }
+        if distance > start || distance == 0 {
+            return Err(TOO_FAR);
+        }
+        self.out[self.done..start].copy_from_slice(literals);
+        self.used += literal_length;
+        let source = start - distance;
+        if distance >= match_length {
+            self.out.copy_within(source..source + match_length, start);
+        } else if distance == 1 {
+            let byte = self.out[source];
+            self.out[start..end].fill(byte);
+        } else {
+            // The source grows as it is copied, so that each round can copy twice as much.
+            let mut at = start;
+            while at < end {
+                let count = (at - source).min(end - at);
+                self.out.copy_within(source..source + count, at);
+                at += count;
+            }
+        }
+        self.done = end;
+        Ok(())
+    }
+
+    /// Copies the literals that no sequence used.
+    fn rest(self) -> Result<usize, Corrupt> {
+        let rest = self.literals[..self.count].get(self.used..).ok_or(TOO_MANY_LITERALS)?;
+        let to = self.out.get_mut(self.done..self.done + rest.len());
+        to.ok_or(Corrupt("it unpacks to more than its stated size"))?
+            .copy_from_slice(rest);
+        Ok(self.done + rest.len())
+    }
+}
+
+/// Bytes that a short copy moves at once.
+const STEP: usize = 16;
+
+const TOO_FAR: Corrupt = Corrupt("an offset points before the start");
+const TOO_MANY_LITERALS: Corrupt = Corrupt("a block uses more literals than it has");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_cover_all_lengths_without_gap() {
+        for (value, symbols, first) in [(literal_length as fn(u8) -> (u32, u8), 36, 0), (match_length, 53, 3)] {
+            let mut expected = first;
+            for symbol in 0..symbols {
+                let (base, extra) = value(symbol);
+                assert_eq!(base, expected, "symbol {symbol}");
+                expected = base + (1 << extra);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the architecture adds to a domain and a vCPU, and what it does for them.
+
+use crate::{Creation, Domain, Hypervisor, Vcpu};
+use alloc::sync::Arc;
+use memory::PvPolicy;
+use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
+use types::{CpuId, DomId, Errno, Mfn, Result};
+
+/// What the toolstack asks about the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostFacts {
+    /// Frequency of the time-stamp counter, in kHz.
+    pub cpu_khz: u32,
+    /// Logical CPUs in a core.
+    pub threads_per_core: u32,
+    /// Cores in a package.
+    pub cores_per_socket: u32,
+    /// First words of the host's feature set, as `xl info` shows them in hw_caps.
+    pub hw_caps: [u32; 8],
+    /// Whether the host can run HVM guests.
+    pub hvm: bool,
+}
+
+/// One architecture: the machine below the hypervisor, and the part of domains and vCPUs that only it understands.
+pub trait Arch:
+    Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt + Send + Sync + Sized + 'static
+{
+    /// Architecture's part of a domain; shared by all CPUs.
+    type Domain: Send + Sync;
+    /// Architecture's part of a vCPU that other CPUs may look at; shared.
+    type Shared: Send + Sync + Default;
+    /// Architecture's part of a vCPU that only the CPU that runs it, or one that has stopped it, touches.
+    type State: Send;
+
+    /// Makes the part of a new domain.
+    ///
+    /// # Errors
+    /// `ENOMEM`, or what the creation asks for and cannot be had.
+    fn new_domain(&self, creation: &Creation) -> Result<Self::Domain>;
+    /// Makes the part of a new vCPU, not yet started.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn new_vcpu(&self, domain: &Domain<Self>) -> Result<Self::State>;
+
+    /// Facts about the host.
+    fn host(&self) -> HostFacts;
+    /// The CPU this runs on.
+    fn this_cpu(&self) -> CpuId;
+
+    /// Programs this CPU's timer for a time in nanoseconds of system time; `None` stops it.
+    fn set_deadline(&self, deadline: Option<u64>);
+
+    /// Releases what the architecture holds for a dying domain: page-table roots, descriptor tables, interrupts. The vCPUs
+    /// do not run. The frames themselves are taken back afterwards.
+    ///
+    /// # Errors
+    /// `EAGAIN` where it was cut off and must be called again.
+    fn relinquish(&self, hypervisor: &Hypervisor<Self>, domain: &Arc<Domain<Self>>) -> Result<()>;
+
+    /// Gives a vCPU its registers (VCPUOP_initialise), from the guest's address `context`. It is down.
+    ///
+    /// # Errors
+    /// `EFAULT`, `EINVAL` for values that a guest must not have, `EEXIST` if it has registers.
+    fn initialise_vcpu(
+        &self,
+        hypervisor: &Hypervisor<Self>,
+        domain: &Arc<Domain<Self>>,
+        vcpu: &Arc<Vcpu<Self>>,
+        context: u64,
+    ) -> Result<()>;
+
+    /// Writes the vCPU's runstate to where the guest asked for it, if it runs here.
+    fn update_runstate(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
+    /// Writes the vCPU's time record, for the CPU this runs on.
+    fn update_time(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
+    /// Writes the wall clock to the domain's shared_info.
+    fn update_wall_clock(&self, domain: &Domain<Self>);
+
+    /// A guest has bound a physical interrupt to an event channel; `share` where it may be shared.
+    ///
+    /// # Errors
+    /// `EINVAL` for no such interrupt, `EBUSY` if it is another's, `EPERM`.
+    fn pirq_bound(&self, hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32, share: bool) -> Result<()>;
+    /// It is bound no more. Called under the domain's event lock.
+    fn pirq_unbound(&self, hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32);
+    /// A guest has unmasked the port of a physical interrupt.
+    fn pirq_unmasked(&self, hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32);
+
+    /// The machine-to-physical table's entry for a frame, `!0` where there is none.
+    fn m2p(&self, mfn: Mfn) -> u64;
+
+    /// Writes text of a guest to the console: `guest` is the number it is marked with, `None` is dom0's raw text.
+    fn console_write(&self, guest: Option<DomId>, bytes: &[u8]);
+    /// Takes input that the console has for dom0; the number of bytes.
+    fn console_read(&self, to: &mut [u8]) -> usize;
+    /// Copies from the console's ring, as XEN_SYSCTL_readconsole: from position `from` or from the oldest byte on; empties it
+    /// if `clear`. The number of bytes and the position after them.
+    fn console_ring(&self, from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32);
+
+    /// Ends the machine's work; `reboot` starts it again. Returns only if the machine refuses, with why.
+    fn machine_off(&self, reboot: bool) -> Errno;
+}

@@ -1,0 +1,107 @@
+//! Events on their way: from a channel or a virtual interrupt to the vCPU that is to notice.
+
+use crate::{Arch, Domain, Hypervisor, PauseFlags, Vcpu};
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use evtchn::{Delivery, Port, Raised};
+use types::{DomId, Result, VcpuId};
+
+/// Number of virtual interrupts (NR_VIRQS, xen.h).
+const VIRQS: usize = 24;
+
+/// Which domain is told of each virtual interrupt that is global; dom0 unless the toolstack says otherwise.
+pub struct GlobalVirqs([AtomicU32; VIRQS]);
+
+impl Default for GlobalVirqs {
+    fn default() -> Self {
+        GlobalVirqs([const { AtomicU32::new(0) }; VIRQS])
+    }
+}
+
+impl GlobalVirqs {
+    /// The domain that is told of `virq`.
+    pub fn handler(&self, virq: u32) -> DomId {
+        DomId(self.0.get(virq as usize).map_or(0, |handler| handler.load(SeqCst)) as u16)
+    }
+
+    /// Makes another domain the one that is told (XEN_DOMCTL_set_virq_handler).
+    pub fn set_handler(&self, virq: u32, domain: DomId) {
+        if let Some(handler) = self.0.get(virq as usize) {
+            handler.store(domain.0.into(), SeqCst);
+        }
+    }
+}
+
+impl<A: Arch> Hypervisor<A> {
+    /// Does what a raised event of `domain` still asks for: gets the attention of a vCPU, ends polls.
+    pub fn follow(&self, domain: &Domain<A>, raised: Raised) {
+        if let Some(vcpu) = raised.upcall.and_then(|vcpu| domain.vcpu(vcpu)) {
+            self.notify(vcpu);
+        }
+        if raised.pollers {
+            for vcpu in domain.evtchn.take_pollers(raised.port).filter_map(|vcpu| domain.vcpu(vcpu)) {
+                self.end_wait(vcpu);
+            }
+        }
+    }
+
+    /// Raises a virtual interrupt of one vCPU.
+    pub fn raise_vcpu_virq(&self, domain: &Domain<A>, vcpu: VcpuId, virq: u32) {
+        self.follow(domain, domain.evtchn.raise_virq(self.machine(), vcpu, virq));
+    }
+
+    /// Raises a global virtual interrupt at the domain that handles it.
+    pub fn raise_global_virq(&self, virq: u32) {
+        if let Some(domain) = self.domains.get(self.virqs.handler(virq)) {
+            self.raise_vcpu_virq(&domain, VcpuId(0), virq);
+        }
+    }
+
+    /// Sends on a port, for the guest that owns it.
+    ///
+    /// # Errors
+    /// As EVTCHNOP_send.
+    pub fn send(&self, domain: &Domain<A>, port: Port) -> Result<()> {
+        match domain.evtchn.send(self.machine(), port)? {
+            Delivery::Local(raised) => self.follow(domain, raised),
+            Delivery::Remote { domain: remote, port, from } => {
+                if let Some(remote) = self.domains.get(remote) {
+                    self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));
+                }
+            }
+            Delivery::Dropped => {}
+        }
+        Ok(())
+    }
+
+    /// A vCPU has something to notice: makes it run, or leave the guest and look.
+    pub fn notify(&self, vcpu: &Vcpu<A>) {
+        if self.end_wait(vcpu) {
+            return;
+        }
+        if let Some(cpu) = vcpu.running_on() {
+            if cpu != self.machine().this_cpu() {
+                self.machine().kick(cpu);
+            }
+        }
+    }
+
+    /// Ends a vCPU's waiting for an event; whether it did wait.
+    pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {
+        let waiting = PauseFlags::BLOCKED | PauseFlags::POLLING;
+        let waited = vcpu.flags.fetch_and(!waiting, SeqCst) & waiting;
+        if waited & PauseFlags::POLLING != 0 {
+            if let Some(domain) = vcpu.domain.upgrade() {
+                domain.evtchn.end_poll(vcpu.id);
+            }
+        }
+        if waited != 0 {
+            self.wake(vcpu);
+        }
+        waited != 0
+    }
+
+    /// Whether the vCPU has an event that it has not masked.
+    pub fn has_deliverable_event(&self, domain: &Domain<A>, vcpu: VcpuId) -> bool {
+        domain.evtchn.upcall_due(self.machine(), vcpu)
+    }
+}

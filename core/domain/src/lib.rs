@@ -1,0 +1,27 @@
+//! Domains and their vCPUs: composes the tables of the core crates, and holds life cycle, look-up, wake-up and time.
+//!
+//! Nothing here knows the architecture: what differs stands behind [`Arch`].
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod arch;
+mod domain;
+mod events;
+mod grants;
+mod hypervisor;
+mod lifecycle;
+mod ports;
+mod run;
+mod table;
+mod timer;
+mod vcpu;
+
+pub use arch::{Arch, HostFacts};
+pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
+pub use events::GlobalVirqs;
+pub use hypervisor::{CpuState, Hypervisor};
+pub use table::DomainTable;
+pub use timer::{TimerEvent, TimerSlot};
+pub use vcpu::{PauseFlags, Vcpu};

@@ -1,0 +1,117 @@
+//! One virtual CPU.
+
+use crate::{Arch, Domain, TimerSlot};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use platform::sync::Mutex;
+use types::{CpuId, DomId, VcpuId};
+
+/// Why a vCPU does not run, apart from pause counts. Bits of [`Vcpu::flags`].
+pub struct PauseFlags;
+
+impl PauseFlags {
+    /// Waits for an event (SCHEDOP_block).
+    pub const BLOCKED: u32 = 1;
+    /// Waits for one of a few ports, or a time (SCHEDOP_poll).
+    pub const POLLING: u32 = 2;
+    /// Not brought up, or taken down.
+    pub const DOWN: u32 = 4;
+}
+
+/// A virtual CPU: what all CPUs may look at, and behind a lock what only the CPU that runs it touches.
+pub struct Vcpu<A: Arch> {
+    /// Number within the domain.
+    pub id: VcpuId,
+    /// The domain's number.
+    pub domain_id: DomId,
+    /// The domain; gone only when the domain is.
+    pub domain: Weak<Domain<A>>,
+    /// What the scheduler knows it by.
+    pub unit: sched::UnitId,
+    /// Bits of [`PauseFlags`].
+    pub flags: AtomicU32,
+    /// How many have asked that it stop.
+    pub pauses: AtomicU32,
+    /// The CPU that runs it, `u32::MAX` for none.
+    running_on: AtomicU32,
+    /// VCPUOP_initialise, or setvcpucontext, has given it registers.
+    pub initialised: AtomicBool,
+    /// Guest-virtual address of its runstate area; 0 for none.
+    pub runstate_area: AtomicU64,
+    /// Guest-virtual address of its secondary time record; 0 for none.
+    pub time_area: AtomicU64,
+    /// How it spent its time.
+    pub runstate: Mutex<sched::RunstateClock>,
+    /// Its one-shot timer: the CPU in whose queue it is, and its handle there.
+    pub singleshot: TimerSlot,
+    /// Its periodic timer.
+    pub periodic: TimerSlot,
+    /// Period of the periodic timer, in nanoseconds; 0 for none.
+    pub period: AtomicU64,
+    /// Time-out of its poll.
+    pub poll_timer: TimerSlot,
+    /// Non-maskable interrupt waits for it.
+    pub nmi_pending: AtomicBool,
+    /// The architecture's shared part.
+    pub arch: A::Shared,
+    /// The architecture's part that belongs to whoever runs it.
+    pub state: Mutex<A::State>,
+}
+
+impl<A: Arch> Vcpu<A> {
+    /// A vCPU that is down and has not been given registers.
+    pub fn new(
+        domain: &Arc<Domain<A>>,
+        id: VcpuId,
+        unit: sched::UnitId,
+        state: A::State,
+        now: u64,
+    ) -> Vcpu<A> {
+        Vcpu {
+            id,
+            domain_id: domain.id,
+            domain: Arc::downgrade(domain),
+            unit,
+            flags: AtomicU32::new(PauseFlags::DOWN),
+            pauses: AtomicU32::new(0),
+            running_on: AtomicU32::new(u32::MAX),
+            initialised: AtomicBool::new(false),
+            runstate_area: AtomicU64::new(0),
+            time_area: AtomicU64::new(0),
+            runstate: Mutex::new(sched::RunstateClock::new(now)),
+            singleshot: Mutex::new(None),
+            periodic: Mutex::new(None),
+            period: AtomicU64::new(0),
+            poll_timer: Mutex::new(None),
+            nmi_pending: AtomicBool::new(false),
+            arch: A::Shared::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The CPU that runs it now.
+    pub fn running_on(&self) -> Option<CpuId> {
+        let cpu = self.running_on.load(SeqCst);
+        (cpu != u32::MAX).then_some(CpuId(cpu))
+    }
+
+    /// Notes where it runs; for the run loop.
+    pub fn set_running_on(&self, cpu: Option<CpuId>) {
+        self.running_on.store(cpu.map_or(u32::MAX, |cpu| cpu.0), SeqCst);
+    }
+
+    /// Whether it is up.
+    pub fn is_up(&self) -> bool {
+        self.flags.load(SeqCst) & PauseFlags::DOWN == 0
+    }
+
+    /// Whether nothing in the vCPU itself keeps it from running (the domain's pauses are the domain's).
+    pub fn is_ready(&self) -> bool {
+        self.flags.load(SeqCst) == 0 && self.pauses.load(SeqCst) == 0
+    }
+
+    /// Whether it waits for an event.
+    pub fn is_blocked(&self) -> bool {
+        self.flags.load(SeqCst) & (PauseFlags::BLOCKED | PauseFlags::POLLING) != 0
+    }
+}

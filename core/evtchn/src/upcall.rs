@@ -1,0 +1,152 @@
+//! The words through which a vCPU learns that it has events: `vcpu_info`, in `shared_info` or where the guest registered it.
+
+use crate::channels::EventChannels;
+use core::sync::atomic::Ordering;
+use platform::{Frames, Table, read_bytes, write_bytes};
+use types::{Errno, Mfn, PAGE_SIZE, Result, VcpuId};
+
+/// Size of `vcpu_info`, in both widths.
+const SIZE: usize = 64;
+/// `vcpu_info`s in `shared_info` (`XEN_LEGACY_MAX_VCPUS`).
+const LEGACY_VCPUS: usize = 32;
+/// Byte of `evtchn_upcall_mask`; `evtchn_upcall_pending` is byte 0.
+const MASK: usize = 1;
+/// No `vcpu_info`.
+const NONE: u64 = u64::MAX;
+
+/// Where a vCPU's `vcpu_info` is at first.
+pub(crate) fn initial_info(shared_info: Mfn, vcpu: usize) -> u64 {
+    if vcpu < LEGACY_VCPUS {
+        shared_info.address() + (vcpu * SIZE) as u64
+    } else {
+        NONE
+    }
+}
+
+impl EventChannels {
+    /// Frame of a vCPU's `vcpu_info` and the byte within; `None` if it has none yet. Time and other fields are the caller's.
+    pub fn vcpu_info(&self, vcpu: VcpuId) -> Option<(Mfn, usize)> {
+        let address = self.vcpus.get(vcpu.index())?.info.load(Ordering::Acquire);
+        (address != NONE).then(|| (Mfn::containing(address), (address % PAGE_SIZE as u64) as usize))
+    }
+
+    fn info_table<'a, M: Frames + ?Sized>(&self, frames: &'a M, vcpu: VcpuId) -> Option<(&'a Table, usize)> {
+        let (mfn, offset) = self.vcpu_info(vcpu)?;
+        Some((frames.table(mfn)?, offset))
+    }
+
+    /// Checks what VCPUOP_register_vcpu_info asks for, before the frame's references are taken.
+    ///
+    /// # Errors
+    /// `ENOENT`: no such vCPU. `EINVAL`: the offset is no offset in a frame. `EBUSY`: it has registered one before.
+    /// `ENXIO`: the area crosses the frame's end or is not aligned to 8 bytes (4 for 32-bit words).
+    pub fn check_vcpu_info(&self, vcpu: VcpuId, offset: u32) -> Result<()> {
+        let events = self.vcpus.get(vcpu.index()).ok_or(Errno::NOENT)?;
+        let offset = offset as usize;
+        if offset >= PAGE_SIZE {
+            return Err(Errno::INVAL);
+        }
+        if events.registered.load(Ordering::Acquire) {
+            return Err(Errno::BUSY);
+        }
+        let align = if self.narrow.load(Ordering::Acquire) { 4 } else { 8 };
+        if offset > PAGE_SIZE - SIZE || offset % align != 0 {
+            return Err(Errno::NXIO);
+        }
+        Ok(())
+    }
+
+    /// Moves a vCPU's `vcpu_info` to where the guest wants it: copies what is there (or, if there was none, makes an empty
+    /// one with upcalls masked), moves events to it, and marks everything pending so that nothing raised meanwhile is lost.
+    /// The vCPU must not run during the call, unless it is the caller. The caller has taken the frame's references, which
+    /// the table holds from now on if this succeeds; see [`EventChannels::unregister_vcpu_info`].
+    ///
+    /// # Errors
+    /// As [`EventChannels::check_vcpu_info`]; `EINVAL` if the frame is no RAM.
+    pub fn register_vcpu_info<M: Frames + ?Sized>(
+        &self,
+        frames: &M,
+        vcpu: VcpuId,
+        mfn: Mfn,
+        offset: u32,
+    ) -> Result<()> {
+        let _event = self.event.lock();
+        self.check_vcpu_info(vcpu, offset)?;
+        let table = frames.table(mfn).ok_or(Errno::INVAL)?;
+        let offset = offset as usize;
+        let mut bytes = [0; SIZE];
+        match self.info_table(frames, vcpu) {
+            Some((old, at)) => read_bytes(old, at, &mut bytes),
+            None => bytes[MASK] = 1,
+        }
+        write_bytes(table, offset, &bytes);
+        let events = &self.vcpus[vcpu.index()];
+        events.info.store(mfn.address() | offset as u64, Ordering::SeqCst);
+        events.registered.store(true, Ordering::Release);
+        let (at, width) = self.selector();
+        write_bytes(table, offset + at, &[0xff; 8][..width]);
+        write_bytes(table, offset, &[1]);
+        Ok(())
+    }
+
+    /// Takes back a registration, when the domain dies or is reset: the vCPU has no `vcpu_info` afterwards. Returns the
+    /// frame, whose references the caller drops. No vCPU of the domain runs.
+    pub fn unregister_vcpu_info(&self, vcpu: VcpuId) -> Option<Mfn> {
+        let events = self.vcpus.get(vcpu.index())?;
+        if !events.registered.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        Some(Mfn::containing(events.info.swap(NONE, Ordering::AcqRel)))
+    }
+
+    /// Byte of `evtchn_pending_sel` in `vcpu_info`, and its size.
+    pub(crate) fn selector(&self) -> (usize, usize) {
+        if self.narrow.load(Ordering::Relaxed) {
+            (4, 4)
+        } else {
+            (8, 8)
+        }
+    }
+
+    /// Sets the bit of a selector word for a port's word, and asks for an upcall if it was clear.
+    pub(crate) fn select<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, port: u32) -> Option<VcpuId> {
+        let (table, offset) = self.info_table(frames, vcpu)?;
+        let (at, width) = self.selector();
+        let bit = port as usize / (8 * width);
+        if crate::words::test_and_set(table, (offset + at) * 8 + bit) {
+            return None;
+        }
+        self.mark_upcall(frames, vcpu)
+    }
+
+    /// Sets `evtchn_upcall_pending`. The vCPU, if it was clear: it has to be kicked, or its callback interrupt asserted.
+    pub fn mark_upcall<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> Option<VcpuId> {
+        let (table, offset) = self.info_table(frames, vcpu)?;
+        (!crate::words::test_and_set(table, offset * 8)).then_some(vcpu)
+    }
+
+    /// `evtchn_upcall_pending` and `evtchn_upcall_mask` of a vCPU; a vCPU without `vcpu_info` has nothing pending and is
+    /// masked.
+    pub fn upcall_state<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> (bool, bool) {
+        let Some((table, offset)) = self.info_table(frames, vcpu) else {
+            return (false, true);
+        };
+        let word = table[offset / 8].load(Ordering::SeqCst) >> (offset % 8 * 8);
+        (word & 0xff != 0, word >> 8 & 0xff != 0)
+    }
+
+    /// Whether a PV vCPU is to get an upcall now: one is pending and none is masked.
+    pub fn upcall_due<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> bool {
+        self.upcall_state(frames, vcpu) == (true, false)
+    }
+
+    /// Sets `evtchn_upcall_mask` of a vCPU (PV entry, IRET, SCHEDOP_block); returns what it was.
+    pub fn set_upcall_mask<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, masked: bool) -> bool {
+        let Some((table, offset)) = self.info_table(frames, vcpu) else {
+            return true;
+        };
+        let before = self.upcall_state(frames, vcpu).1;
+        write_bytes(table, offset + MASK, &[u8::from(masked)]);
+        before
+    }
+}

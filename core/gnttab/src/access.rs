@@ -1,0 +1,224 @@
+//! Mapping a grant and letting it go.
+
+use crate::entry::{CACHE_MASK, Entry, READING, WRITING, Wanted};
+use crate::status::Status;
+use crate::table::{Active, Backing, GrantTable, Pins, Reference};
+use platform::Frames;
+use types::{DomId, Gfn, Mfn};
+
+/// What a mapping is for. At least one of `host` and `device`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Access {
+    /// For CPUs (`GNTMAP_host_map`).
+    pub host: bool,
+    /// For devices (`GNTMAP_device_map`).
+    pub device: bool,
+    /// Not for writing (`GNTMAP_readonly`).
+    pub readonly: bool,
+}
+
+/// A grant that may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the grant is pinned"]
+pub struct Granted {
+    /// The frame.
+    pub mfn: Mfn,
+    /// Cache attributes that the entry asks for (`GTF_PAT | GTF_PWT | GTF_PCD` as there).
+    pub cache: u16,
+}
+
+/// What letting a grant go came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Released {
+    /// The frame, whose references the caller drops.
+    pub mfn: Mfn,
+    /// Nobody uses the entry any more.
+    pub last: bool,
+}
+
+impl Access {
+    /// What to add to an entry's pins.
+    pub(crate) fn pins(self) -> Pins {
+        let write = u16::from(!self.readonly);
+        let (device, host) = (u16::from(self.device), u16::from(self.host));
+        [device * (1 - write), device * write, host * (1 - write), host * write]
+    }
+}
+
+impl Active {
+    /// Whether `peer` may use the entry `pins` times more.
+    ///
+    /// # Errors
+    /// `GeneralError`: another domain uses it, or a count would overflow.
+    pub(crate) fn check_room(&self, peer: DomId, pins: Pins) -> Result<(), Status> {
+        let overflow = self
+            .pins
+            .iter()
+            .zip(pins)
+            .any(|(have, more)| have.checked_add(more).is_none());
+        if self.is_pinned() && (self.peer != peer || overflow) {
+            return Err(Status::GeneralError);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add(&mut self, pins: Pins) {
+        self.pins
+            .iter_mut()
+            .zip(pins)
+            .for_each(|(have, more)| *have = have.saturating_add(more));
+    }
+
+    /// Marks the shared entry unless it is marked enough, and takes over what it grants if it was not in use.
+    pub(crate) fn mark(
+        &mut self,
+        entry: Entry<'_>,
+        wanted: Wanted,
+        resolve: impl FnOnce(Gfn, bool) -> Result<Mfn, Status>,
+    ) -> Result<(), Status> {
+        if wanted.pinned && (wanted.readonly || self.is_write_pinned()) {
+            return Ok(());
+        }
+        let seen = entry.mark(wanted)?;
+        if wanted.pinned {
+            return Ok(());
+        }
+        let mfn = match resolve(seen.gfn, wanted.readonly) {
+            Ok(mfn) => mfn,
+            Err(status) => {
+                self.clear_marks(entry, wanted.readonly);
+                return Err(status);
+            }
+        };
+        *self = Active {
+            pins: [0; 4],
+            mfn,
+            peer: wanted.peer,
+            range: seen.range,
+            backing: if seen.part { Backing::Part } else { Backing::Full },
+        };
+        Ok(())
+    }
+
+    /// Clears the marks that no pin needs any more, after a use that was or was not for reading only.
+    pub(crate) fn clear_marks(&self, entry: Entry<'_>, readonly: bool) {
+        let mut marks = 0;
+        if !readonly && !self.is_write_pinned() {
+            marks |= WRITING;
+        }
+        if !self.is_pinned() {
+            marks |= READING;
+        }
+        if marks != 0 {
+            entry.clear(marks);
+        }
+    }
+
+    /// Takes pins off; `GeneralError` if there are not so many.
+    pub(crate) fn remove(&mut self, pins: Pins) -> Result<(), Status> {
+        let mut left = self.pins;
+        for (have, less) in left.iter_mut().zip(pins) {
+            *have = have.checked_sub(less).ok_or(Status::GeneralError)?;
+        }
+        self.pins = left;
+        Ok(())
+    }
+}
+
+impl GrantTable {
+    /// Pins a grant so that `mapper` can map it (GNTTABOP_map_grant_ref). The order of the whole operation is:
+    ///
+    /// 1. [`crate::MapTrack::reserve`] on the mapper's side (`NoSpace` comes first);
+    /// 2. this, on the granter's table. The first user's `resolve` turns the granter's frame number into a machine frame
+    ///    (for a PV guest they are equal) and checks that it is the granter's; `BadPage` if not. It runs under the entry's
+    ///    lock and takes no reference;
+    /// 3. a reference of the frame, which must still be the granter's, and a writable type unless `readonly`; the page
+    ///    table entry;
+    /// 4. [`crate::MapTrack::commit`].
+    ///
+    /// If step 3 fails: [`GrantTable::unmap`] with the same arguments, then [`crate::MapTrack::cancel`].
+    ///
+    /// # Errors
+    /// `BadReference`: no such entry, or neither host nor device is asked for. `GeneralError`: it is not granted to that
+    /// domain, or not for writing, or only a part of the frame or of a third domain's is granted, or too many mappings.
+    /// Those of `resolve`.
+    pub fn map<M: Frames + ?Sized>(
+        &self,
+        frames: &M,
+        reference: Reference,
+        mapper: DomId,
+        access: Access,
+        resolve: impl FnOnce(Gfn, bool) -> Result<Mfn, Status>,
+    ) -> Result<Granted, Status> {
+        if !access.host && !access.device {
+            return Err(Status::BadReference);
+        }
+        let inner = self.inner.read();
+        let mut active = inner.active(reference)?;
+        let entry = inner.entry(frames, reference)?;
+        let pins = access.pins();
+        active.check_room(mapper, pins)?;
+        let pinned = active.is_pinned();
+        if pinned && active.backing != Backing::Full {
+            return Err(Status::GeneralError);
+        }
+        let wanted = Wanted {
+            peer: mapper,
+            readonly: access.readonly,
+            mapping: true,
+            pinned,
+        };
+        active.mark(entry, wanted, resolve)?;
+        active.add(pins);
+        Ok(Granted {
+            mfn: active.mfn,
+            cache: entry.read().flags & CACHE_MASK,
+        })
+    }
+
+    /// Takes back what [`GrantTable::map`] pinned, or a part of it: host or device. The order of GNTTABOP_unmap_grant_ref:
+    ///
+    /// 1. [`crate::MapTrack::claim`] on the mapper's side, which says whose grant it is and what is to be taken back;
+    /// 2. [`GrantTable::pinned_frame`] to compare with the page table entry; the entry is removed; if it does not fit:
+    ///    [`crate::MapTrack::restore`] and the status;
+    /// 3. the translations of the whole batch are flushed;
+    /// 4. this, the mapping's references, and [`crate::MapTrack::finish`].
+    ///
+    /// # Errors
+    /// `BadReference`, `GeneralError`: it was not pinned so; a mistake of the caller.
+    pub fn unmap<M: Frames + ?Sized>(
+        &self,
+        frames: &M,
+        reference: Reference,
+        access: Access,
+    ) -> Result<Released, Status> {
+        let inner = self.inner.read();
+        let mut active = inner.active(reference)?;
+        let entry = inner.entry(frames, reference)?;
+        active.remove(access.pins())?;
+        active.clear_marks(entry, access.readonly);
+        Ok(Released {
+            mfn: active.mfn,
+            last: !active.is_pinned(),
+        })
+    }
+
+    /// The frame behind an entry in use.
+    ///
+    /// # Errors
+    /// `BadReference`: no such entry, or not in use.
+    pub fn pinned_frame(&self, reference: Reference) -> Result<Mfn, Status> {
+        let inner = self.inner.read();
+        let active = inner.active(reference)?;
+        if active.is_pinned() {
+            Ok(active.mfn)
+        } else {
+            Err(Status::BadReference)
+        }
+    }
+
+    /// Uses of an entry: device read, device write, host read, host write.
+    pub fn pins(&self, reference: Reference) -> [u16; 4] {
+        self.inner.read().active(reference).map_or([0; 4], |active| active.pins)
+    }
+}

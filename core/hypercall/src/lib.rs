@@ -1,0 +1,13 @@
+//! Hypercalls that every architecture has: one file per family. The architecture dispatches by number, and adds its own.
+//!
+//! A family function takes the [`Caller`] and the raw arguments, and answers with an [`Outcome`]. Arguments are copied in once,
+//! checked, and only then acted on. A refused toolstack call logs one line through [`refuse!`].
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod caller;
+mod refusal;
+
+pub use caller::{Args, Caller, Outcome};

@@ -1,0 +1,180 @@
+//! Making a frame a page table, and unmaking it.
+
+use super::{FIRST_HYPERVISOR_SLOT, is_hypervisor_slot};
+use crate::denied::{Outcome, Place};
+use crate::domain::DomainMemory;
+use crate::frame::{FrameInfo, FrameType, NONE, TypeWord};
+use crate::memory::Memory;
+use crate::policy::Host;
+use core::sync::atomic::Ordering;
+use platform::{Preempt, Table};
+use types::{Mfn, Progress};
+use x86_defs::pte::Pte;
+
+impl<H: Host> Memory<H> {
+    /// Checks the entries of a frame from `start` on, for which the caller holds the only use, not validated. On success it
+    /// is validated; when refused, all is undone; when cut off, it is left partial.
+    pub(crate) fn promote(
+        &self,
+        mfn: Mfn,
+        frame: &'static FrameInfo,
+        ty: FrameType,
+        start: usize,
+        preempt: &dyn Preempt,
+    ) -> Outcome<Progress<()>> {
+        let level = ty.level();
+        let words = match self.words(mfn) {
+            Ok(words) => words,
+            Err(denied) => {
+                frame.set_ty(TypeWord(TypeWord::first(ty).0 - 1));
+                return Err(denied);
+            }
+        };
+        for (index, word) in words.iter().enumerate().skip(start) {
+            match self.promote_entry(mfn, frame, level, index, Pte(word.load(Ordering::Relaxed)), preempt) {
+                Ok(Progress::Done(entry)) => {
+                    if entry.0 != word.load(Ordering::Relaxed) {
+                        word.store(entry.0, Ordering::Relaxed);
+                    }
+                    let stop = level > 1 && index < 511 && entry.is_present() && preempt.should_yield();
+                    if stop {
+                        leave_partial(frame, index + 1);
+                        return Ok(Progress::Again(0));
+                    }
+                }
+                Ok(Progress::Again(cursor)) => {
+                    leave_partial(frame, index);
+                    return Ok(Progress::Again(cursor));
+                }
+                Err(denied) => {
+                    self.undo(words, mfn, frame, ty, index);
+                    let entry = word.load(Ordering::Relaxed);
+                    return Err(denied.within(Place {
+                        table: mfn,
+                        level,
+                        index,
+                        entry,
+                    }));
+                }
+            }
+        }
+        if level == 4 {
+            for (slot, entry) in self.host.hypervisor_slots().iter().enumerate() {
+                words[FIRST_HYPERVISOR_SLOT + slot].store(*entry, Ordering::Relaxed);
+            }
+        }
+        // Linear mappings may be counted meanwhile, hence no plain store. The closure never declines.
+        let _ = frame.update_ty(|word| Some(word.with(TypeWord::VALIDATED)));
+        Ok(Progress::Done(()))
+    }
+
+    fn promote_entry(
+        &self,
+        table: Mfn,
+        frame: &FrameInfo,
+        level: u32,
+        index: usize,
+        entry: Pte,
+        preempt: &dyn Preempt,
+    ) -> Outcome<Progress<Pte>> {
+        let owner = frame.owner();
+        if is_hypervisor_slot(level, index) {
+            Ok(Progress::Done(entry))
+        } else if level == 1 {
+            self.get_l1(owner, owner, entry).map(Progress::Done)
+        } else {
+            self.get_child(owner, table, level, entry, preempt)
+        }
+    }
+
+    /// Undoes a promotion that was refused at entry `end`.
+    fn undo(&self, words: &Table, mfn: Mfn, frame: &FrameInfo, ty: FrameType, end: usize) {
+        for index in (0..end).rev() {
+            self.drop_entry(words, mfn, ty.level(), index);
+        }
+        frame.set_ty(TypeWord(TypeWord::first(ty).0 - 1));
+    }
+
+    /// Queues a table for demotion: DEMOTING is set, and one use and one reference are the queue's.
+    pub(crate) fn queue_demotion(&self, mfn: Mfn, frame: &FrameInfo) {
+        let Some(account) = self.account(frame.owner()) else {
+            log::error!(
+                "memory: table {mfn:#x} is of {}, which has no account; given up",
+                frame.owner()
+            );
+            return;
+        };
+        let mut head = account.demotions.lock();
+        account.queued.fetch_add(1, Ordering::AcqRel);
+        frame.work.store(*head, Ordering::Relaxed);
+        *head = mfn.0 as u32;
+    }
+
+    /// Works off a domain's queue of demotions. `Again` if something else wants the CPU; nothing is lost then, as the next
+    /// operation on the domain's tables goes on with it.
+    pub fn settle(&self, domain: &DomainMemory, preempt: &dyn Preempt) -> Progress<()> {
+        loop {
+            // Nearly always there is nothing; that takes no lock.
+            if domain.queued.load(Ordering::Acquire) == 0 {
+                return Progress::Done(());
+            }
+            let mfn = {
+                let mut head = domain.demotions.lock();
+                if *head == NONE {
+                    return Progress::Done(());
+                }
+                let mfn = *head;
+                domain.queued.fetch_sub(1, Ordering::AcqRel);
+                *head = self.table.at(mfn).work.load(Ordering::Relaxed);
+                Mfn(mfn.into())
+            };
+            if let Progress::Again(_) = self.demote(mfn, preempt) {
+                self.queue_demotion(mfn, self.table.at(mfn.0 as u32));
+                return Progress::Again(0);
+            }
+            if preempt.should_yield() {
+                return Progress::Again(0);
+            }
+        }
+    }
+
+    /// Drops the references of a queued table's entries, last to first, and with the last one the queue's own.
+    fn demote(&self, mfn: Mfn, preempt: &dyn Preempt) -> Progress<()> {
+        let frame = self.table.at(mfn.0 as u32);
+        let (ty, mut cursor) = (frame.ty().ty(), frame.ty().cursor().min(512));
+        let level = ty.level();
+        if let Ok(words) = self.words(mfn) {
+            if level == 4 && cursor == 512 {
+                // The hypervisor's entries are no business of whoever reads the frame next.
+                words
+                    .iter()
+                    .enumerate()
+                    .filter(|(slot, _)| is_hypervisor_slot(4, *slot))
+                    .for_each(|(_, word)| {
+                        word.store(0, Ordering::Relaxed);
+                    });
+            }
+            while cursor > 0 {
+                cursor -= 1;
+                self.drop_entry(words, mfn, level, cursor);
+                let present = Pte(words[cursor].load(Ordering::Relaxed)).is_present();
+                if level > 1 && cursor > 0 && present && preempt.should_yield() {
+                    // The closure never declines.
+                    let _ = frame.update_ty(|word| Some(word.with_cursor(cursor)));
+                    return Progress::Again(0);
+                }
+            }
+        }
+        self.stamp(frame);
+        frame.set_ty(TypeWord(TypeWord::first(ty).0 - 1));
+        self.put_frame(mfn);
+        Progress::Done(())
+    }
+}
+
+/// Leaves an unfinished promotion to whoever asks for the type next.
+fn leave_partial(frame: &FrameInfo, cursor: usize) {
+    frame.add_ref();
+    // The closure never declines.
+    let _ = frame.update_ty(|word| Some(word.with_cursor(cursor).with(TypeWord::PARTIAL)));
+}

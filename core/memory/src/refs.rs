@@ -1,0 +1,314 @@
+//! Taking and dropping references to frames, and uses of them.
+
+use crate::denied::{Denied, Outcome, Why};
+use crate::frame::{FrameInfo, FrameType, TypeWord};
+use crate::memory::Memory;
+use crate::policy::Host;
+use platform::{Preempt, Table, sync};
+use types::{DomId, Errno, Mfn, Progress};
+
+/// A reference to a frame, dropped with this value.
+#[must_use = "the reference is dropped at once"]
+pub struct FrameRef<'a, H: Host> {
+    memory: &'a Memory<H>,
+    mfn: Mfn,
+    writable: bool,
+}
+
+impl<H: Host> FrameRef<'_, H> {
+    /// The frame.
+    pub fn mfn(&self) -> Mfn {
+        self.mfn
+    }
+
+    /// The frame's words. `EINVAL` if it is no guest memory.
+    pub fn words(&self) -> Outcome<&Table> {
+        self.memory.words(self.mfn)
+    }
+
+    /// Keeps the reference (and the writable use, if taken) beyond this value; the frame. To be dropped by
+    /// [`Memory::put_frame`] or [`Memory::put_writable`].
+    pub fn keep(self) -> Mfn {
+        let mfn = self.mfn;
+        core::mem::forget(self);
+        mfn
+    }
+}
+
+impl<H: Host> Drop for FrameRef<'_, H> {
+    fn drop(&mut self) {
+        if self.writable {
+            self.memory.put_type(self.mfn);
+        }
+        self.memory.put_frame(self.mfn);
+    }
+}
+
+/// For uses that need no preemption.
+pub(crate) struct Never;
+
+impl Preempt for Never {
+    fn should_yield(&self) -> bool {
+        false
+    }
+}
+
+impl<H: Host> Memory<H> {
+    /// Takes a reference to a frame of `owner`. `EINVAL` if it is not that domain's.
+    pub fn get_frame(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
+        let found = self.table.get_any(mfn)?;
+        if found == owner {
+            return Ok(());
+        }
+        self.put_frame(mfn);
+        Err(Denied::new(
+            Errno::INVAL,
+            Why::WrongOwner {
+                mfn,
+                owner: found,
+                wanted: owner,
+            },
+        ))
+    }
+
+    /// Drops a reference; frees the frame with the last.
+    pub fn put_frame(&self, mfn: Mfn) {
+        let Some(frame) = self.table.get(mfn) else { return };
+        if frame.drop_ref() {
+            self.release(mfn);
+        }
+    }
+
+    /// Takes a reference and a writable use. `EINVAL` if the frame is not `owner`'s, or is in another use.
+    pub fn get_writable(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
+        self.get_with_type(mfn, owner, FrameType::Writable)
+    }
+
+    /// Drops a reference and a writable use.
+    pub fn put_writable(&self, mfn: Mfn) {
+        self.put_with_type(mfn);
+    }
+
+    /// Takes a reference and a use as descriptors, all of which are checked. `EINVAL`.
+    pub fn get_descriptors(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
+        self.get_with_type(mfn, owner, FrameType::SegDesc)
+    }
+
+    /// Drops a reference and a use as descriptors.
+    pub fn put_descriptors(&self, mfn: Mfn) {
+        self.put_with_type(mfn);
+    }
+
+    /// A reference that is dropped with the returned value.
+    pub fn frame_ref(&self, mfn: Mfn, owner: DomId) -> Outcome<FrameRef<'_, H>> {
+        self.get_frame(mfn, owner)?;
+        Ok(FrameRef {
+            memory: self,
+            mfn,
+            writable: false,
+        })
+    }
+
+    /// A reference with a writable use, both dropped with the returned value.
+    pub fn writable_ref(&self, mfn: Mfn, owner: DomId) -> Outcome<FrameRef<'_, H>> {
+        self.get_writable(mfn, owner)?;
+        Ok(FrameRef {
+            memory: self,
+            mfn,
+            writable: true,
+        })
+    }
+
+    fn get_with_type(&self, mfn: Mfn, owner: DomId, ty: FrameType) -> Outcome<()> {
+        self.get_frame(mfn, owner)?;
+        self.get_simple_type(mfn, ty).inspect_err(|_| self.put_frame(mfn))
+    }
+
+    fn put_with_type(&self, mfn: Mfn) {
+        self.put_type(mfn);
+        self.put_frame(mfn);
+    }
+
+    /// Takes a use as something that is no page table. The caller holds a reference.
+    pub(crate) fn get_simple_type(&self, mfn: Mfn, ty: FrameType) -> Outcome<()> {
+        match self.get_type(mfn, ty, &Never)? {
+            Progress::Done(()) => Ok(()),
+            // Only tables are promoted in pieces.
+            Progress::Again(_) => Err(wrong_type(mfn, self.info(mfn)?.ty(), ty)),
+        }
+    }
+
+    pub(crate) fn info(&self, mfn: Mfn) -> Outcome<&'static FrameInfo> {
+        self.table
+            .get(mfn)
+            .ok_or(Denied::new(Errno::INVAL, Why::NotAllocated { mfn }))
+    }
+
+    /// Takes a use of the frame as `ty`, for which the caller holds a reference (`get_page_type`). `EINVAL` while the frame
+    /// has another use or its contents are refused. `Again` when cut off: to be called again, by whomever.
+    pub fn get_type(&self, mfn: Mfn, ty: FrameType, preempt: &dyn Preempt) -> Outcome<Progress<()>> {
+        let frame = self.info(mfn)?;
+        loop {
+            let old = frame.ty();
+            if old.count() == u32::MAX {
+                return Err(Denied::new(Errno::INVAL, Why::TooManyReferences { mfn }));
+            }
+            if old.count() == 0 {
+                if frame.swap_ty(old, TypeWord::first(ty)) {
+                    return self.begin_use(mfn, frame, old.ty(), ty, preempt);
+                }
+            } else if old.ty() != ty {
+                return Err(wrong_type(mfn, old, ty));
+            } else if old.has(TypeWord::VALIDATED) {
+                if frame.swap_ty(old, TypeWord(old.0 + 1)) {
+                    return Ok(Progress::Done(()));
+                }
+            } else if old.has(TypeWord::DEMOTING) {
+                return Ok(Progress::Again(0));
+            } else if old.has(TypeWord::PARTIAL) {
+                if frame.swap_ty(old, old.without(TypeWord::PARTIAL)) {
+                    let outcome = self.promote(mfn, frame, ty, old.cursor(), preempt);
+                    // The former partial state's reference. The caller has another, so this is not the last.
+                    self.put_frame(mfn);
+                    return outcome;
+                }
+            } else if preempt.should_yield() {
+                return Ok(Progress::Again(0));
+            } else {
+                // Another CPU is at it. It needs nothing that this one has: it waits for lower levels only.
+                sync::relax();
+            }
+        }
+    }
+
+    /// The first use: the type is set and not validated, so that nobody else comes in.
+    fn begin_use(
+        &self,
+        mfn: Mfn,
+        frame: &'static FrameInfo,
+        was: FrameType,
+        ty: FrameType,
+        preempt: &dyn Preempt,
+    ) -> Outcome<Progress<()>> {
+        if was != ty && was != FrameType::None {
+            // CPUs may still have writable translations, or have cached entries of a former table.
+            self.flush_owner(frame);
+        }
+        match ty {
+            FrameType::None | FrameType::Writable => {
+                frame.set_ty(TypeWord::first(ty).with(TypeWord::VALIDATED));
+                Ok(Progress::Done(()))
+            }
+            FrameType::SegDesc => {
+                let checked = self.check_descriptors(mfn);
+                frame.set_ty(if checked.is_ok() {
+                    TypeWord::first(ty).with(TypeWord::VALIDATED)
+                } else {
+                    TypeWord(TypeWord::first(ty).0 - 1)
+                });
+                checked.map(Progress::Done)
+            }
+            _ => self.promote(mfn, frame, ty, 0, preempt),
+        }
+    }
+
+    fn flush_owner(&self, frame: &FrameInfo) {
+        let epoch = frame.work.load(core::sync::atomic::Ordering::Acquire);
+        match self.account(frame.owner()) {
+            Some(account) if self.is_flushed(epoch, Some(&account)) => {}
+            Some(account) => self.flush_domain(&account),
+            None if self.is_flushed(epoch, None) => {}
+            None => self.flush_everywhere(),
+        }
+    }
+
+    /// Drops a use. The last use of a page table begins its demotion: see [`Memory::settle`].
+    pub fn put_type(&self, mfn: Mfn) {
+        let Some(frame) = self.table.get(mfn) else { return };
+        loop {
+            let old = frame.ty();
+            if old.count() == 0 || old.count() == 1 && !old.has(TypeWord::VALIDATED) {
+                log::error!("memory: a use of frame {mfn:#x} as {} was dropped twice", old.ty());
+                return;
+            }
+            if old.count() > 1 {
+                if frame.swap_ty(old, TypeWord(old.0 - 1)) {
+                    return;
+                }
+            } else if old.ty().level() != 0 {
+                let new = old
+                    .without(TypeWord::VALIDATED)
+                    .with(TypeWord::DEMOTING)
+                    .with_cursor(512);
+                if frame.swap_ty(old, new) {
+                    frame.add_ref();
+                    self.queue_demotion(mfn, frame);
+                    return;
+                }
+            } else {
+                // The stamp comes first, so that whoever takes the first use afterwards finds it.
+                self.stamp(frame);
+                if frame.swap_ty(old, TypeWord(old.without(TypeWord::VALIDATED).0 - 1)) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn check_descriptors(&self, mfn: Mfn) -> Outcome<()> {
+        for word in self.words(mfn)? {
+            let old = word.load(core::sync::atomic::Ordering::Relaxed);
+            match check_descriptor(old) {
+                Some(new) if new != old => word.store(new, core::sync::atomic::Ordering::Relaxed),
+                Some(_) => {}
+                None => return Err(Denied::new(Errno::INVAL, Why::BadDescriptor { mfn, descriptor: old })),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error for a frame that is in another use.
+pub(crate) fn wrong_type(mfn: Mfn, have: TypeWord, want: FrameType) -> Denied {
+    Denied::new(
+        Errno::INVAL,
+        Why::WrongType {
+            mfn,
+            have: have.ty(),
+            uses: have.count(),
+            want,
+        },
+    )
+}
+
+/// A segment descriptor as a 64-bit guest may have it (SDM vol. 3, 3.4.5): absent, or code or data of ring 3, or a call gate
+/// into the guest's own segments. `None` for all else.
+pub fn check_descriptor(descriptor: u64) -> Option<u64> {
+    const PRESENT: u64 = 1 << 47;
+    const CODE_OR_DATA: u64 = 1 << 44;
+    const DPL: u64 = 3 << 45;
+    const TYPE: u64 = 0xf << 40;
+    const CALL_GATE: u64 = 0xc << 40;
+    /// First byte of the GDT that is the hypervisor's (`FIRST_RESERVED_GDT_BYTE`, arch-x86/xen.h).
+    const FIRST_RESERVED_GDT_BYTE: u64 = 14 * 4096;
+
+    if descriptor & PRESENT == 0 {
+        return Some(descriptor);
+    }
+    let fixed = descriptor | DPL;
+    if descriptor & CODE_OR_DATA != 0 {
+        return Some(fixed);
+    }
+    match descriptor & TYPE {
+        // The second half of a 16-byte gate.
+        0 => Some(descriptor),
+        CALL_GATE => {
+            let selector = descriptor >> 16 & 0xffff;
+            let local = selector & 4 != 0;
+            let own = local || selector & !7 < FIRST_RESERVED_GDT_BYTE;
+            let plain = descriptor >> 32 & 0xff == 0;
+            (own && plain && selector & 3 == 3).then_some(fixed)
+        }
+        _ => None,
+    }
+}

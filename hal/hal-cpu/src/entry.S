@@ -1,0 +1,266 @@
+# Entry to and exit from guests, and the stubs of all vectors. Intel syntax.
+#
+# GuestContext: {HOST_RSP} the hypervisor's stack pointer, {REGS} GuestRegs, whose end {CTX_END} is TSS.RSP0: the CPU itself
+# pushes the guest's frame there, the stubs push the rest below it.
+
+.macro push_registers
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+.endm
+
+.macro pop_registers
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+.endm
+
+# All but rcx, r11, rdi, from the context at rdi.
+.macro load_registers
+    mov r15, [rdi + {REGS} + 0x00]
+    mov r14, [rdi + {REGS} + 0x08]
+    mov r13, [rdi + {REGS} + 0x10]
+    mov r12, [rdi + {REGS} + 0x18]
+    mov rbp, [rdi + {REGS} + 0x20]
+    mov rbx, [rdi + {REGS} + 0x28]
+    mov r10, [rdi + {REGS} + 0x38]
+    mov r9,  [rdi + {REGS} + 0x40]
+    mov r8,  [rdi + {REGS} + 0x48]
+    mov rax, [rdi + {REGS} + 0x50]
+    mov rdx, [rdi + {REGS} + 0x60]
+    mov rsi, [rdi + {REGS} + 0x68]
+.endm
+
+.section .text.hal_cpu_entry, "ax", @progbits
+
+# Runs the guest whose context is at rdi; returns when it leaves, with the exit's code in eax. Clobbers all but rbx, rbp, rsp.
+.balign 64
+.global hal_cpu_enter
+hal_cpu_enter:
+    push rbx
+    push rbp
+    mov [rdi + {HOST_RSP}], rsp
+    mov rax, rsp
+    and rax, -{AREA_SIZE}
+    lea rcx, [rdi + {CTX_END}]
+    mov [rax + {INFO} + {RSP0}], rcx
+    cmp dword ptr [rdi + {VECTOR}], {SYSCALL}
+    jne 2f
+    cmp word ptr [rdi + {CS}], {CS64}
+    jne 2f
+    # SYSRET restores neither TF nor RF as a guest expects, and must not be given what a guest may not have.
+    mov r11, [rdi + {RFLAGS}]
+    mov eax, r11d
+    and eax, {NOT_FOR_SYSRET}
+    cmp eax, {IF}
+    jne 2f
+    # Given a non-canonical address, Intel's SYSRET faults in ring 0 (SDM vol. 2, SYSRET).
+    mov rcx, [rdi + {RIP}]
+    mov rax, rcx
+    shl rax, 16
+    sar rax, 16
+    cmp rax, rcx
+    jne 2f
+    load_registers
+    mov rsp, [rdi + {RSP}]
+    mov rdi, [rdi + {REGS} + 0x70]
+    sysretq
+
+    # The frame goes to the hypervisor's stack, so that a fault of IRETQ leaves the context intact.
+2:
+    mov eax, [rdi + {SS}]
+    or eax, 3
+    push rax
+    push qword ptr [rdi + {RSP}]
+    mov eax, [rdi + {RFLAGS}]
+    and eax, {USER_FLAGS}
+    or eax, {IF} | 2
+    push rax
+    mov eax, [rdi + {CS}]
+    or eax, 3
+    push rax
+    push qword ptr [rdi + {RIP}]
+    load_registers
+    mov r11, [rdi + {REGS} + 0x30]
+    mov rcx, [rdi + {REGS} + 0x58]
+    mov rdi, [rdi + {REGS} + 0x70]
+3:
+    iretq
+
+    # IRETQ faulted: rax is vector and error code, all else is the guest's.
+4:
+    mov rcx, rsp
+    and rcx, -{AREA_SIZE}
+    mov rcx, [rcx + {INFO} + {RSP0}]
+    mov rsp, [rcx - {CTX_END} + {HOST_RSP}]
+    or rax, {BAD_FRAME}
+    pop rbp
+    pop rbx
+    ret
+
+    expect_fault 3b, 4b
+
+# A trap or interrupt, its error code and vector pushed.
+.balign 64
+trap:
+    test byte ptr [rsp + 16], 3
+    jz trap_in_hypervisor
+trap_in_guest:
+    push_registers
+    cld
+    mov eax, [rsp + {VECTOR} - {REGS}]
+    test byte ptr [rsp + {RFLAGS} - {REGS} + 2], 4
+    mov rsp, [rsp + {HOST_RSP} - {REGS}]
+    jnz 2f
+    pop rbp
+    pop rbx
+    ret
+    # The guest ran with AC, which would lift SMAP here. (CLAC does not exist on every CPU.)
+2:
+    pushfq
+    and dword ptr [rsp], ~0x40000
+    popfq
+    pop rbp
+    pop rbx
+    ret
+
+trap_in_hypervisor:
+    push_registers
+    cld
+    mov rdi, rsp
+    sub rsp, 8
+    call {host_trap}
+    add rsp, 8
+    pop_registers
+    add rsp, 8
+    iretq
+
+# The same on a stack of its own. From a guest, the frame moves to the context.
+.balign 16
+trap_on_own_stack:
+    test byte ptr [rsp + 16], 3
+    jz trap_in_hypervisor
+    push rax
+    push rcx
+    mov rax, rsp
+    and rax, -{AREA_SIZE}
+    mov rax, [rax + {INFO} + {RSP0}]
+    .irp offset, 8, 16, 24, 32, 40, 48
+    mov rcx, [rsp + 64 - \offset]
+    mov [rax - \offset], rcx
+    .endr
+    sub rax, 48
+    pop rcx
+    xchg rax, [rsp]
+    pop rsp
+    jmp trap_in_guest
+
+# One stub for each vector, 16 bytes apart.
+.balign 16
+.global hal_cpu_stubs
+hal_cpu_stubs:
+.set vector, 0
+.rept 256
+    .balign 16
+    .if (vector >= 32) || ((({WITH_ERROR_CODE} >> vector) & 1) == 0)
+    push 0
+    .endif
+    mov dword ptr [rsp + 4], vector
+    .if (vector == 1) || (vector == 2) || (vector == 8) || (vector == 18)
+    jmp trap_on_own_stack
+    .else
+    jmp trap
+    .endif
+    .set vector, vector + 1
+.endr
+
+# Entry points of SYSCALL and SYSENTER. Each CPU maps this page in its own area, right below its CpuInfo page, hence reaches
+# its own data by addresses relative to rip. Nothing here may refer to code outside the page.
+.section .text.hal_cpu_page, "ax", @progbits
+.balign 4096
+.global hal_cpu_page
+hal_cpu_page:
+    mov [rip + hal_cpu_page + {INFO}], rsp
+    mov rsp, [rip + hal_cpu_page + {INFO} + {RSP0}]
+    push {SS64}
+    push qword ptr [rip + hal_cpu_page + {INFO}]
+    push r11
+    push {CS64}
+    push rcx
+    push qword ptr [rip + 7f]
+    push_registers
+    mov eax, {SYSCALL}
+    mov rsp, [rsp + {HOST_RSP} - {REGS}]
+    pop rbp
+    pop rbx
+    ret
+.balign 8
+7:  .quad {SYSCALL} << 32
+
+# From 32-bit code (AMD).
+.balign 64
+.global hal_cpu_syscall32
+hal_cpu_syscall32:
+    mov [rip + hal_cpu_page + {INFO}], rsp
+    mov rsp, [rip + hal_cpu_page + {INFO} + {RSP0}]
+    push {SS64}
+    push qword ptr [rip + hal_cpu_page + {INFO}]
+    push r11
+    push {CS32}
+    push rcx
+    push qword ptr [rip + 7f]
+    push_registers
+    mov eax, {SYSCALL32}
+    mov rsp, [rsp + {HOST_RSP} - {REGS}]
+    pop rbp
+    pop rbx
+    ret
+.balign 8
+7:  .quad {SYSCALL32} << 32
+
+# SYSENTER tells neither rip nor rsp, and of the flags clears IF only.
+.balign 64
+.global hal_cpu_sysenter
+hal_cpu_sysenter:
+    mov rsp, [rip + hal_cpu_page + {INFO} + {RSP0}]
+    push 2
+    popfq
+    push {SS64}
+    push 0
+    push {IF} | 2
+    push {CS32}
+    push 0
+    push qword ptr [rip + 7f]
+    push_registers
+    mov eax, {SYSENTER}
+    mov rsp, [rsp + {HOST_RSP} - {REGS}]
+    pop rbp
+    pop rbx
+    ret
+.balign 8
+7:  .quad {SYSENTER} << 32
+.balign 4096

@@ -1,0 +1,313 @@
+//! Control, debug and model-specific registers that change while guests run, and the TLB.
+
+use crate::area;
+use core::arch::asm;
+use hal::cpu;
+use platform::Frames;
+use types::Mfn;
+use x86_defs::control::{Cr4, DR6_DEFAULT, DR7_DEFAULT, DR7_GENERAL_DETECT};
+use x86_defs::{msr, pte::PteFlags};
+
+/// The access would have raised #GP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gp;
+
+/// First address that no guest may use.
+pub const HOLE_START: u64 = 0xffff_8000_0000_0000;
+/// First address above it: guest kernels live from here on.
+pub const HOLE_END: u64 = 0xffff_8800_0000_0000;
+
+/// Slot of the root table by which the hypervisor recognises its own.
+const OWN_SLOT: usize = 261;
+
+/// Reads a model-specific register; `Gp` where the CPU has none of that number. Reading has no side effect on the
+/// hypervisor; a few device-like ones (x2APIC) are hal-irq's business.
+pub fn read_msr(number: u32) -> Result<u64, Gp> {
+    let (low, high, failed): (u32, u32, u32);
+    // SAFETY: a fault is fixed up; reading an MSR touches no memory.
+    unsafe {
+        asm!(
+            "2: rdmsr",
+            "xor {failed:e}, {failed:e}",
+            "3:",
+            ".pushsection .text.hal_cpu_fixup, \"ax\", @progbits",
+            "4: mov {failed:e}, 1",
+            "xor eax, eax",
+            "xor edx, edx",
+            "jmp 3b",
+            ".popsection",
+            crate::expect_fault!(),
+            failed = out(reg) failed,
+            in("ecx") number,
+            out("eax") low,
+            out("edx") high,
+            options(nostack),
+        );
+    }
+    if failed == 0 {
+        Ok(u64::from(high) << 32 | u64::from(low))
+    } else {
+        Err(Gp)
+    }
+}
+
+/// Writes a model-specific register; `Gp` where the CPU refuses.
+///
+/// # Safety
+/// The effect keeps all memory mapped and all entry points of the hypervisor as they are.
+pub unsafe fn write_msr(number: u32, value: u64) -> Result<(), Gp> {
+    let failed: u32;
+    // SAFETY: a fault is fixed up; the effect is the caller's promise.
+    unsafe {
+        asm!(
+            "2: wrmsr",
+            "xor {failed:e}, {failed:e}",
+            "3:",
+            ".pushsection .text.hal_cpu_fixup, \"ax\", @progbits",
+            "4: mov {failed:e}, 1",
+            "jmp 3b",
+            ".popsection",
+            crate::expect_fault!(),
+            failed = out(reg) failed,
+            in("ecx") number,
+            inout("eax") value as u32 => _,
+            in("edx") (value >> 32) as u32,
+            options(nostack),
+        );
+    }
+    if failed == 0 { Ok(()) } else { Err(Gp) }
+}
+
+/// Sets TSC_AUX, which RDTSCP and RDPID show to guests; ignored where it does not exist.
+pub fn write_tsc_aux(value: u32) {
+    // SAFETY: the register is only ever shown to guests.
+    let _ = unsafe { write_msr(msr::TSC_AUX, value.into()) };
+}
+
+/// Loads a guest's root table. Translations that are not global are dropped.
+///
+/// # Panics
+/// If the table has not the hypervisor's slots, or is not in a lendable frame: the hypervisor would lose its own memory.
+#[inline]
+pub fn load_root(root: Mfn) {
+    let accessed = PteFlags::ACCESSED.bits();
+    let own = hal::frames::LendableFrames::get()
+        .and_then(|frames| {
+            frames
+                .table(root)
+                .map(|table| table[OWN_SLOT].load(core::sync::atomic::Ordering::Relaxed))
+        })
+        .is_some_and(|entry| (entry ^ area::info().own_slot.get()) & !accessed == 0);
+    assert!(own, "root table {root:x} has not the hypervisor's slots");
+    // SAFETY: the table maps the hypervisor's slots, as just checked; the others are guest space, where no Rust object lives.
+    unsafe { cpu::write_cr3(root.address()) };
+}
+
+/// Loads the hypervisor's own root table, which maps no guest.
+pub fn load_hypervisor_root() {
+    hal::paging::load_root();
+}
+
+/// The root table that is loaded.
+pub fn current_root() -> Mfn {
+    Mfn::containing(cpu::read_cr3() & x86_defs::pte::ADDRESS_MASK)
+}
+
+/// Drops this CPU's translations that are not global.
+#[inline]
+pub fn flush_local() {
+    // SAFETY: the same table again.
+    unsafe { cpu::write_cr3(cpu::read_cr3()) };
+}
+
+/// Drops all translations of this CPU, global ones too.
+pub fn flush_local_global() {
+    hal::paging::flush_all_local();
+}
+
+/// Drops this CPU's translation of one guest address.
+#[inline]
+pub fn invlpg(address: u64) {
+    hal::paging::flush_page(address);
+}
+
+/// Bits of CR4 that follow the guest. OSXSAVE is not among them: the hypervisor saves states for guests that do not use it.
+pub const GUEST_CR4: Cr4 = Cr4::FSGSBASE.union(Cr4::TSD).union(Cr4::DE).union(Cr4::PCE);
+
+/// Sets the bits of [`GUEST_CR4`] for the guest that runs next; others are ignored, and so are those that the CPU lacks.
+pub fn set_guest_cr4(bits: Cr4) {
+    let info = area::info();
+    let wanted = info.cr4.get() & !GUEST_CR4.bits() | bits.bits() & GUEST_CR4.bits() & info.cr4_supported.get();
+    if wanted != info.cr4.get() {
+        // SAFETY: none of the bits changes how memory is mapped or how the hypervisor is entered.
+        unsafe { cpu::write_cr4(wanted) };
+        info.cr4.set(wanted);
+    }
+}
+
+/// CR4 as it is on this CPU.
+pub fn current_cr4() -> Cr4 {
+    Cr4::from_bits_retain(area::info().cr4.get())
+}
+
+/// Sets or clears CR0.TS: while set, the guest's next FPU instruction raises #NM.
+pub fn set_task_switched(set: bool) {
+    // SAFETY: the hypervisor has no FPU instructions of its own outside `Xstate`, which clears TS.
+    unsafe {
+        if set {
+            cpu::write_cr0(cpu::read_cr0() | 8);
+        } else {
+            asm!("clts", options(nomem, nostack, preserves_flags));
+        }
+    }
+}
+
+/// Whether CR0.TS is set.
+pub fn is_task_switched() -> bool {
+    cpu::read_cr0() & 8 != 0
+}
+
+/// Debug registers of a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DebugRegs {
+    /// DR0 to DR3: linear addresses.
+    pub address: [u64; 4],
+    /// DR6: what happened.
+    pub status: u64,
+    /// DR7: what is enabled.
+    pub control: u64,
+}
+
+impl Default for DebugRegs {
+    fn default() -> DebugRegs {
+        DebugRegs {
+            address: [0; 4],
+            status: DR6_DEFAULT,
+            control: DR7_DEFAULT,
+        }
+    }
+}
+
+impl DebugRegs {
+    /// What may be loaded of these: no breakpoint in the hypervisor or at an address that is none, no general detect.
+    pub fn sanitised(mut self) -> DebugRegs {
+        self.status = self.status & 0xe00f | DR6_DEFAULT;
+        self.control = self.control & 0xffff_03ff & !DR7_GENERAL_DETECT | DR7_DEFAULT;
+        for (index, address) in self.address.iter_mut().enumerate() {
+            if !is_guest_address(*address) {
+                *address = 0;
+                self.control &= !(3 << (2 * index));
+            }
+        }
+        self
+    }
+}
+
+/// Whether a guest may have memory there: canonical and outside the hypervisor's hole.
+pub const fn is_guest_address(address: u64) -> bool {
+    address < 1 << 47 || address >= HOLE_END
+}
+
+macro_rules! debug_register {
+    ($read:ident, $write:ident, $name:literal) => {
+        fn $read() -> u64 {
+            let value;
+            // SAFETY: reads a register; DR7.GD is never set.
+            unsafe { asm!(concat!("mov {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags)) };
+            value
+        }
+
+        fn $write(value: u64) {
+            // SAFETY: values come from `DebugRegs::sanitised`: no fault now, no breakpoint in the hypervisor later. A watchpoint
+            // on guest memory that the hypervisor touches for the guest is ignored by `host_trap`.
+            unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nomem, nostack, preserves_flags)) };
+        }
+    };
+}
+
+debug_register!(read_dr0, write_dr0, "dr0");
+debug_register!(read_dr1, write_dr1, "dr1");
+debug_register!(read_dr2, write_dr2, "dr2");
+debug_register!(read_dr3, write_dr3, "dr3");
+debug_register!(read_dr6, write_dr6, "dr6");
+debug_register!(read_dr7, write_dr7, "dr7");
+
+fn read_debug() -> DebugRegs {
+    DebugRegs {
+        address: [read_dr0(), read_dr1(), read_dr2(), read_dr3()],
+        status: read_dr6(),
+        control: read_dr7(),
+    }
+}
+
+/// Reads the debug registers and disarms them.
+pub fn save_debug() -> DebugRegs {
+    let registers = read_debug();
+    write_dr7(DR7_DEFAULT);
+    registers
+}
+
+/// Loads debug registers, [`DebugRegs::sanitised`].
+pub fn load_debug(registers: &DebugRegs) {
+    let registers = registers.sanitised();
+    write_dr7(DR7_DEFAULT);
+    write_dr0(registers.address[0]);
+    write_dr1(registers.address[1]);
+    write_dr2(registers.address[2]);
+    write_dr3(registers.address[3]);
+    write_dr6(registers.status);
+    write_dr7(registers.control);
+}
+
+/// Sets one debug register of the running guest, 0 to 3, 6 or 7, [`DebugRegs::sanitised`]; other numbers do nothing.
+pub fn write_debug_register(number: usize, value: u64) {
+    let mut registers = read_debug();
+    match number {
+        0..4 => registers.address[number] = value,
+        6 => registers.status = value,
+        7 => registers.control = value,
+        _ => return,
+    }
+    load_debug(&registers);
+}
+
+/// DR6: what raised the last #DB.
+pub fn read_debug_status() -> u64 {
+    read_dr6()
+}
+
+/// Sets DR6; bits that are fixed are ignored.
+pub fn write_debug_status(value: u64) {
+    write_dr6(value & 0xe00f | DR6_DEFAULT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_registers_lose_what_is_dangerous() {
+        let wild = DebugRegs {
+            address: [0x1000, HOLE_START + 8, HOLE_END, 1 << 50],
+            status: !0,
+            control: !0,
+        };
+        let tame = wild.sanitised();
+        assert_eq!(tame.address, [0x1000, 0, HOLE_END, 0]);
+        assert_eq!(tame.control & 0xff, 0b0011_0011);
+        assert_eq!(tame.control & DR7_GENERAL_DETECT, 0);
+        assert_eq!(tame.control >> 32, 0);
+        assert_eq!(tame.status >> 32, 0);
+        assert_eq!(DebugRegs::default().sanitised(), DebugRegs::default());
+    }
+
+    #[test]
+    fn guests_have_both_halves_but_not_the_hole() {
+        for good in [0, 0x7fff_ffff_ffff, HOLE_END, !0] {
+            assert!(is_guest_address(good), "{good:#x}");
+        }
+        for bad in [0x8000_0000_0000, HOLE_START, HOLE_END - 1, 0xffff_7fff_ffff_ffff] {
+            assert!(!is_guest_address(bad), "{bad:#x}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Descriptor tables: each CPU reads its GDT and LDT through a window of 16 pages each, whose first pages are frames of the
+//! guest. Page 14 of the GDT is the hypervisor's. Soundness: docs/soundness/hal-cpu.md.
+
+use crate::area::{self, CpuInfo, GDT, LDT, PAGE, WINDOW_PAGES};
+use core::arch::asm;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hal::paging;
+use types::{CpuId, Errno, Mfn, Result};
+use x86_defs::control::Vector;
+use x86_defs::descriptor::{Descriptor, TablePointer, selector};
+use x86_defs::pte::{Pte, PteFlags};
+
+/// Pages of the GDT that a guest provides.
+pub const GUEST_GDT_PAGES: usize = selector::GUEST_PAGES;
+/// Most entries that a guest's part of the GDT can have.
+pub const MAX_GDT_ENTRIES: u32 = GUEST_GDT_PAGES as u32 * 512;
+/// Most entries of an LDT.
+pub const MAX_LDT_ENTRIES: u32 = 8192;
+
+/// Stands for no frame in [`CpuInfo`].
+pub(crate) const NO_FRAME: u64 = !0;
+
+/// A page without descriptors.
+#[repr(align(4096))]
+struct EmptyPage([u8; 4096]);
+static EMPTY_PAGE: EmptyPage = EmptyPage([0; 4096]);
+
+/// The entry for a guest's frame. The CPU sets accessed bits in descriptors, hence writable.
+const fn frame_entry(frame: u64) -> u64 {
+    let flags = PteFlags::PRESENT.bits()
+        | PteFlags::WRITABLE.bits()
+        | PteFlags::ACCESSED.bits()
+        | PteFlags::DIRTY.bits()
+        | PteFlags::GLOBAL.bits()
+        | PteFlags::NO_EXECUTE.bits();
+    Pte::new(frame, PteFlags::from_bits_retain(flags)).0
+}
+
+/// The entry for the page without descriptors.
+pub(crate) fn empty_entry() -> Result<u64> {
+    let physical = paging::physical_of(&raw const EMPTY_PAGE.0).ok_or(Errno::FAULT)?;
+    Ok(Pte::new(physical >> 12, paging::CONSTANT).0)
+}
+
+/// The hypervisor's page of the GDT of `cpu`, whose TSS is at `tss` and whose LDT is empty.
+pub(crate) fn own_page(cpu: CpuId, tss: u64) -> [u64; 512] {
+    let mut page = [0; 512];
+    let mut set = |name: u16, value: u64| page[usize::from(name >> 3) % 512] = value;
+    set(selector::HYPERVISOR_CS64, Descriptor::CODE64_RING0.0);
+    set(selector::HYPERVISOR_DS, Descriptor::DATA_RING0.0);
+    set(selector::FLAT_RING3_CS32, Descriptor::CODE32_RING3.0);
+    set(selector::FLAT_RING3_DS32, Descriptor::DATA_RING3.0);
+    set(selector::FLAT_RING3_CS64, Descriptor::CODE64_RING3.0);
+    set(selector::PER_CPU, Descriptor::limit_carrier(cpu.0).0);
+    let [low, high] = Descriptor::tss(tss, 103);
+    set(selector::TSS, low);
+    set(selector::TSS + 8, high);
+    page
+}
+
+/// Loads the GDT, flat segments and the TSS of the CPU whose area is at `area`.
+///
+/// # Safety
+/// The area is this CPU's, and was prepared.
+pub(crate) unsafe fn load(area: u64) {
+    let limit = (selector::GUEST_PAGES as u64 + 1) * PAGE - 1;
+    let pointer = TablePointer {
+        limit: limit as u16,
+        base: area + GDT,
+    };
+    // SAFETY: the window's page 14 holds flat segments at these selectors, and the TSS is in the area for good.
+    unsafe {
+        asm!(
+            "lgdt [{pointer}]",
+            "push {code}",
+            "lea {scratch}, [rip + 2f]",
+            "push {scratch}",
+            "retfq",
+            "2:",
+            "mov ss, {data:e}",
+            "xor {scratch:e}, {scratch:e}",
+            "mov ds, {scratch:e}",
+            "mov es, {scratch:e}",
+            "mov fs, {scratch:e}",
+            "mov gs, {scratch:e}",
+            "lldt {scratch:x}",
+            "ltr {tss:x}",
+            pointer = in(reg) &pointer,
+            code = const selector::HYPERVISOR_CS64,
+            data = in(reg) u32::from(selector::HYPERVISOR_DS),
+            tss = in(reg) u32::from(selector::TSS),
+            scratch = out(reg) _,
+        );
+    }
+}
+
+/// Writes an entry of this CPU's windows, page `page` of 32, and drops the translation.
+fn write_entry(info: &CpuInfo, page: usize, value: u64) {
+    assert!(page < 2 * WINDOW_PAGES);
+    // SAFETY: `prepare` stored the entry of the first of 32 pages, all in one page table: their alignment is 256 KiB.
+    let entry = unsafe { &*info.window.get().add(page) };
+    entry.store(value, Ordering::Release);
+    paging::flush_page(area::area(info.cpu.get() as usize) + GDT + page as u64 * PAGE);
+}
+
+fn set_slot(info: &CpuInfo, slot: &Cell<u64>, page: usize, frame: Option<Mfn>, empty: u64) -> Result<()> {
+    let wanted = frame.map_or(NO_FRAME, |mfn| mfn.0);
+    if slot.get() == wanted {
+        return Ok(());
+    }
+    let value = match frame {
+        Some(mfn) if !hal::frames::is_lendable(mfn) => return Err(Errno::PERM),
+        Some(mfn) => frame_entry(mfn.0),
+        None => empty,
+    };
+    write_entry(info, page, value);
+    slot.set(wanted);
+    Ok(())
+}
+
+/// Makes `frames` the guest's part of this CPU's GDT; further pages have no descriptors. Only what changed is rewritten.
+/// `EINVAL` for more than 14 frames, `EPERM` for one that is not lendable.
+///
+/// The caller holds a descriptor-page reference on each frame while it is here: descriptors in it have privilege 3, no
+/// gates or system descriptors among them.
+pub fn set_guest_gdt(frames: &[Mfn]) -> Result<()> {
+    if frames.len() > GUEST_GDT_PAGES {
+        return Err(Errno::INVAL);
+    }
+    let info = area::info();
+    for (page, slot) in info.gdt.iter().enumerate().take(GUEST_GDT_PAGES) {
+        set_slot(info, slot, page, frames.get(page).copied(), info.empty_entry.get())?;
+    }
+    Ok(())
+}
+
+/// Makes `frames` this CPU's LDT of `entries` descriptors; 0 entries is no LDT. A page without a frame is not mapped: a
+/// guest that uses a selector in it leaves with a page fault at an address that [`guest_ldt_offset`] knows. `EINVAL` for more
+/// than 8192 entries, `EPERM` for a frame that is not lendable. The frames' contents are the caller's promise, as for
+/// [`set_guest_gdt`].
+pub fn set_guest_ldt(frames: &[Option<Mfn>], entries: u32) -> Result<()> {
+    if entries > MAX_LDT_ENTRIES {
+        return Err(Errno::INVAL);
+    }
+    let info = area::info();
+    let used = if entries == 0 { &[] } else { frames };
+    for (page, slot) in info.ldt.iter().enumerate() {
+        set_slot(info, slot, WINDOW_PAGES + page, used.get(page).copied().flatten(), 0)?;
+    }
+    if info.ldt_entries.replace(entries) != entries {
+        load_ldt(info, entries);
+    }
+    Ok(())
+}
+
+fn load_ldt(info: &CpuInfo, entries: u32) {
+    let area = area::area(info.cpu.get() as usize);
+    let words = Descriptor::ldt(area + LDT, (entries * 8).wrapping_sub(1));
+    let slot = area + GDT + u64::from(selector::LDT);
+    for (index, word) in words.into_iter().enumerate() {
+        // SAFETY: the hypervisor's page of the GDT is mapped for good, and the LDT's two words in it are only accessed here.
+        let place = unsafe { &*((slot + 8 * index as u64) as *const AtomicU64) };
+        place.store(if entries == 0 { 0 } else { word }, Ordering::Release);
+    }
+    let name = if entries == 0 { 0 } else { selector::LDT };
+    // SAFETY: null, or the descriptor just written, whose limit ends within the window.
+    unsafe { asm!("lldt {:x}", in(reg) name, options(nostack, preserves_flags)) };
+}
+
+/// If `address` is in this CPU's LDT window, its byte offset in the LDT.
+pub fn guest_ldt_offset(address: u64) -> Option<u32> {
+    let start = area::area(area::cpu_id().index()) + LDT;
+    let offset = address.wrapping_sub(start);
+    (offset < WINDOW_PAGES as u64 * PAGE).then_some(offset as u32)
+}
+
+/// What the error code of #GP, #NP, #SS or #TS names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SelectorError {
+    /// An entry of the IDT: the guest executed `int` with this vector.
+    Interrupt(u8),
+    /// A segment, by its selector without privilege; 0 is no segment.
+    Segment(u16),
+}
+
+impl SelectorError {
+    /// Takes an error code apart (SDM vol. 3, 6.13).
+    pub const fn decode(error_code: u32) -> SelectorError {
+        if error_code & 2 != 0 {
+            SelectorError::Interrupt((error_code >> 3) as u8)
+        } else {
+            SelectorError::Segment((error_code & 0xfffc) as u16)
+        }
+    }
+
+    /// If an exception tells that the guest executed `int`, the vector it named.
+    pub const fn software_interrupt(vector: u8, error_code: u32) -> Option<u8> {
+        match Self::decode(error_code) {
+            SelectorError::Interrupt(number) if vector == Vector::GENERAL_PROTECTION => Some(number),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_page_has_the_interfaces_selectors() {
+        let page = own_page(CpuId(5), 0xffff_82c0_0000_1010);
+        let at = |name: u16| Descriptor(page[usize::from(name >> 3) - usize::from(selector::FIRST_RESERVED_ENTRY)]);
+        assert_eq!(at(0xe033), Descriptor::CODE64_RING3);
+        assert_eq!(at(0xe02b), Descriptor::DATA_RING3);
+        assert_eq!(at(0xe023), Descriptor::CODE32_RING3);
+        assert_eq!(at(0xe008), Descriptor::CODE64_RING0);
+        assert_eq!(at(0xe063).limit(), 5);
+        assert_eq!(at(0xe040).kind(), 9);
+        assert_eq!(page.iter().filter(|word| **word != 0).count(), 8);
+    }
+
+    /// SYSCALL loads CS from STAR\[47:32\] and SS from 8 beyond; SYSRET to 64-bit code loads CS from STAR\[63:48\] + 16 and SS
+    /// from + 8, to 32-bit code CS from STAR\[63:48\] itself (SDM vol. 3, 5.8.8).
+    #[test]
+    fn star_yields_the_interfaces_selectors() {
+        let star = crate::init::STAR_VALUE;
+        let (call, ret) = ((star >> 32) as u16, (star >> 48) as u16);
+        assert_eq!((call, call + 8), (selector::HYPERVISOR_CS64, selector::HYPERVISOR_DS));
+        assert_eq!((ret, ret + 8, (ret + 16) | 3), (0xe023, 0xe02b, 0xe033));
+    }
+
+    #[test]
+    fn error_codes_name_selectors() {
+        assert_eq!(SelectorError::software_interrupt(13, 0x40 << 3 | 2), Some(0x40));
+        assert_eq!(SelectorError::software_interrupt(13, 0x82 << 3 | 2), Some(0x82));
+        assert_eq!(SelectorError::software_interrupt(11, 0x82 << 3 | 2), None);
+        assert_eq!(SelectorError::decode(0xe034), SelectorError::Segment(0xe034));
+        assert_eq!(SelectorError::software_interrupt(13, 0), None);
+    }
+}

@@ -1,0 +1,429 @@
+//! From the boot loader to a machine with paging, heap and console; and the memory that the hypervisor keeps for itself.
+//! Soundness: docs/soundness/frames.md.
+
+mod build;
+mod early;
+pub mod multiboot;
+pub mod ranges;
+mod scratch;
+
+use crate::cmdline::{self, Parsed};
+use crate::frames::{self, LendableFrames};
+use crate::paging::direct;
+use crate::{console, fatal, panic};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use multiboot::{Information, MemoryKind, MemoryRegion, ModuleEntry};
+use platform::sync::Mutex;
+use ranges::{Range, Ranges};
+pub use scratch::{Scratch, scratch};
+use types::{Mfn, PAGE_SIZE};
+use zerocopy::FromZeros;
+
+/// Start of the memory that can be used freely: below it are real-mode structures of the firmware.
+const LOW_END: u64 = 1 << 20;
+/// What the boot page tables map.
+const EARLY_LIMIT: u64 = 1 << 32;
+/// Pages for the code that starts other CPUs.
+const TRAMPOLINE_PAGES: u64 = 2;
+
+/// How far boot has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stage {
+    /// Nothing is known.
+    Start,
+    /// Memory below 4 GiB is reachable.
+    Early,
+    /// All memory is reachable, and there is a heap.
+    Ready,
+    /// The hypervisor's share is final.
+    Finished,
+}
+
+/// The machine's memory as boot shares it out.
+struct Shares {
+    stage: Stage,
+    /// What the firmware calls usable.
+    ram: Ranges,
+    /// What nobody has.
+    free: Ranges,
+    /// What the hypervisor keeps for good.
+    private: Ranges,
+    /// What modules hold.
+    held: Ranges,
+}
+
+static SHARES: Mutex<Shares> = Mutex::new(Shares {
+    stage: Stage::Start,
+    ram: Ranges::new(),
+    free: Ranges::new(),
+    private: Ranges::new(),
+    held: Ranges::new(),
+});
+static INFORMATION: Mutex<Information> = Mutex::new(Information::new());
+static TRAMPOLINE: AtomicU64 = AtomicU64::new(0);
+
+/// What the entry code hands over; only the entry code makes one, so [`init`] runs once.
+#[derive(Debug)]
+pub struct Handoff {
+    magic: u32,
+    information: u32,
+}
+
+/// What is known about the machine after [`init`].
+#[derive(Debug)]
+pub struct BootInfo {
+    /// The boot loader's name.
+    pub loader: String,
+    /// The hypervisor's command line.
+    pub command_line: &'static str,
+    /// What it says.
+    pub parsed: Parsed<'static>,
+    /// The firmware's memory map, in its order.
+    pub regions: Vec<MemoryRegion>,
+    /// The modules, in order.
+    pub modules: Vec<Module>,
+    /// A copy of the ACPI root pointer (RSDP), 20 or 36 bytes.
+    pub rsdp: Option<Vec<u8>>,
+    /// One more than the highest frame of RAM.
+    pub max_page: u64,
+    /// Bytes of usable RAM.
+    pub ram: u64,
+}
+
+/// A module that the boot loader has put into memory. Its frames are nobody else's until [`Module::release`].
+#[derive(Debug)]
+pub struct Module {
+    range: Range,
+    frames: Range,
+    /// Its command line, without the file's name.
+    pub command_line: String,
+}
+
+impl Module {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the range is RAM in the direct map, which nothing writes as long as the module is not released.
+        unsafe { core::slice::from_raw_parts(direct(self.range.start), (self.range.end - self.range.start) as usize) }
+    }
+
+    /// Physical address of its first byte.
+    pub fn address(&self) -> u64 {
+        self.range.start
+    }
+
+    /// Gives its memory up: the frames, first and behind the last, become lendable and belong to the caller, contents intact.
+    /// (Frames that two modules share are lost.) Before [`finish`] they join the free ranges instead, and nothing is given.
+    pub fn release(self) -> Option<(Mfn, Mfn)> {
+        let mut shares = SHARES.lock();
+        shares.held.remove(self.frames);
+        if self.frames.is_empty() {
+            return None;
+        }
+        if shares.stage < Stage::Finished {
+            shares.free.add(self.frames);
+            return None;
+        }
+        let (first, end) = (Mfn::containing(self.frames.start), Mfn::containing(self.frames.end));
+        // SAFETY: the frames were this module's alone, and its bytes can no longer be reached.
+        unsafe { frames::lend(first.0, end.0) };
+        Some((first, end))
+    }
+}
+
+#[cfg(target_os = "none")]
+unsafe extern "C" {
+    static __image_start: u8;
+    static __rodata_start: u8;
+    static __data_start: u8;
+    static __image_end: u8;
+}
+
+/// Physical addresses of the image's parts: start, read-only data, data, end.
+#[cfg(target_os = "none")]
+fn image_parts() -> [u64; 4] {
+    [
+        &raw const __image_start,
+        &raw const __rodata_start,
+        &raw const __data_start,
+        &raw const __image_end,
+    ]
+    .map(|symbol| symbol.addr() as u64 - crate::layout::IMAGE)
+}
+
+/// There is no image on a desk.
+#[cfg(not(target_os = "none"))]
+fn image_parts() -> [u64; 4] {
+    [0; 4]
+}
+
+/// The lowest page of the boot stack, which stays unmapped.
+#[cfg(target_os = "none")]
+fn boot_stack_guard() -> u64 {
+    unsafe extern "C" {
+        static boot_stack: u8;
+    }
+    (&raw const boot_stack).addr() as u64
+}
+
+/// There is no image on a desk.
+#[cfg(not(target_os = "none"))]
+fn boot_stack_guard() -> u64 {
+    0
+}
+
+/// Physical addresses of the image.
+pub fn image_range() -> core::ops::Range<u64> {
+    let parts = image_parts();
+    parts[0]..parts[3]
+}
+
+/// Physical memory as the boot page tables show it.
+struct EarlyMemory;
+
+impl multiboot::Memory for EarlyMemory {
+    fn read(&self, address: u64, to: &mut [u8]) -> bool {
+        if address.checked_add(to.len() as u64).is_none_or(|end| end > EARLY_LIMIT) {
+            return false;
+        }
+        for (index, byte) in to.iter_mut().enumerate() {
+            // SAFETY: the boot tables map all of this; nothing else runs, and nothing of ours is written meanwhile.
+            *byte = unsafe { direct::<u8>(address + index as u64).read_volatile() };
+        }
+        true
+    }
+}
+
+/// Brings the machine from the boot loader's state to paging, heap and console as the command line wants them. Bad
+/// input ends in one line on the console.
+pub fn init(handoff: Handoff) -> BootInfo {
+    let mut info = INFORMATION.lock();
+    if let Err(error) = multiboot::parse(&EarlyMemory, handoff.magic, handoff.information, &mut info) {
+        fatal!("{error}");
+    }
+    if info.rsdp.is_none() {
+        info.rsdp = multiboot::find_rsdp(&EarlyMemory);
+    }
+    let parsed = cmdline::parse(info.text(info.command_line));
+    let options = &parsed.options;
+    if options.serial_line() != &console::Settings::COM1 {
+        console::open(options.serial_line());
+    }
+    console::set_levels(options.loglvl.printed, options.guest_loglvl.printed);
+    panic::set_noreboot(options.noreboot);
+    share_out(&info);
+    build::address_space();
+    build::heap(options.heap);
+    build::m2p();
+    build::identity_root();
+    describe(&info)
+}
+
+/// Sorts the machine's memory into shares.
+fn share_out(info: &Information) {
+    let mut shares = SHARES.lock();
+    for region in info.regions.iter().filter(|region| region.kind == MemoryKind::USABLE) {
+        let end = region.end.min(crate::layout::DIRECT_MAP_SIZE);
+        shares.ram.add(Range {
+            start: region.start,
+            end,
+        });
+    }
+    // Where entries contradict each other, the one that forbids wins.
+    for region in info.regions.iter().filter(|region| region.kind != MemoryKind::USABLE) {
+        shares.ram.remove(Range {
+            start: region.start,
+            end: region.end,
+        });
+    }
+    let image = image_range();
+    let image = Range {
+        start: image.start,
+        end: image.end,
+    };
+    shares.free = shares.ram.clone();
+    for module in &info.modules {
+        let last = module.range.end.saturating_sub(1).max(module.range.start);
+        if !shares.ram.contains(module.range.start) || !shares.ram.contains(last) {
+            drop(shares);
+            fatal!("A module lies outside usable memory: the boot loader's information is wrong");
+        }
+        shares.free.remove(module.range);
+        shares.held.add(module.range.outwards());
+    }
+    shares.free.remove(image);
+    shares.private.add(image);
+    let low = shares
+        .free
+        .take(TRAMPOLINE_PAGES * PAGE_SIZE as u64, PAGE_SIZE as u64, 0x9_f000);
+    if let Some(low) = low {
+        shares.private.add(low);
+        TRAMPOLINE.store(low.start, Ordering::Relaxed);
+    }
+    shares.free.remove(Range { start: 0, end: LOW_END });
+    shares.stage = Stage::Early;
+}
+
+/// Makes the description of the machine, now that there is a heap.
+fn describe(info: &Information) -> BootInfo {
+    let text = |text| String::from(info.text(text).trim());
+    let command_line: &'static str = Box::leak(text(info.command_line).into_boxed_str());
+    let shares = SHARES.lock();
+    BootInfo {
+        loader: text(info.loader),
+        command_line,
+        parsed: cmdline::parse(command_line),
+        regions: info.regions.to_vec(),
+        modules: info
+            .modules
+            .iter()
+            .map(|entry| module(entry, &info.modules, text(entry.text)))
+            .collect(),
+        rsdp: info.rsdp.as_ref().map(|bytes| bytes.to_vec()),
+        max_page: max_page(&shares),
+        ram: shares.ram.total(),
+    }
+}
+
+fn module(entry: &ModuleEntry, all: &[ModuleEntry], command_line: String) -> Module {
+    let wide = entry.range.outwards();
+    let shared = all.iter().filter(|other| {
+        let other = other.range.outwards();
+        other.start < wide.end && wide.start < other.end
+    });
+    // A module's own entry is always among them.
+    let frames = if shared.count() > 1 {
+        entry.range.inwards()
+    } else {
+        wide
+    };
+    Module {
+        range: entry.range,
+        frames,
+        command_line,
+    }
+}
+
+fn max_page(shares: &Shares) -> u64 {
+    shares
+        .ram
+        .as_slice()
+        .last()
+        .map_or(0, |range| range.end / PAGE_SIZE as u64)
+}
+
+/// Takes zeroed pages for good, below `limit` and at a multiple of `align`; the physical address. Ends in a clear message if memory is short, or
+/// after [`finish`].
+fn take(length: u64, align: u64, limit: u64, what: &str) -> u64 {
+    let mut shares = SHARES.lock();
+    let taken = if shares.stage == Stage::Finished {
+        None
+    } else {
+        shares.free.take(length, align, limit)
+    };
+    let Some(taken) = taken else {
+        let left = shares.free.total() >> 20;
+        drop(shares);
+        fatal!(
+            "Not enough memory for {what}: {} KiB wanted, {left} MiB left in pieces; give the machine more",
+            length >> 10
+        );
+    };
+    shares.private.add(taken);
+    drop(shares);
+    // SAFETY: in the direct map, which is complete when this is called, and free a moment ago, so nothing refers to it.
+    unsafe { direct::<u8>(taken.start).write_bytes(0, (taken.end - taken.start) as usize) };
+    taken.start
+}
+
+/// Takes a zeroed page below 4 GiB for a page table; `None` once the heap serves.
+pub(crate) fn take_table() -> Option<u64> {
+    let mut shares = SHARES.lock();
+    if shares.stage != Stage::Early {
+        return None;
+    }
+    let page = shares.free.take(PAGE_SIZE as u64, PAGE_SIZE as u64, EARLY_LIMIT)?;
+    shares.private.add(page);
+    // SAFETY: the boot tables and the final ones map it, and it was free a moment ago.
+    unsafe { direct::<u8>(page.start).write_bytes(0, PAGE_SIZE) };
+    Some(page.start)
+}
+
+/// Takes zeroed memory for `count` values for good, physically contiguous. Only between [`init`] and [`finish`]; a shortage
+/// is fatal.
+pub fn take_slice<T: FromZeros + Sync>(count: usize) -> &'static [T] {
+    let length = (count as u64).saturating_mul(size_of::<T>() as u64);
+    let align = align_of::<T>().max(PAGE_SIZE) as u64;
+    let start = take(length, align, u64::MAX, core::any::type_name::<T>());
+    // SAFETY: private, zeroed (which `T` allows) memory of this size, taken for good.
+    unsafe { core::slice::from_raw_parts(direct(start), count) }
+}
+
+/// What [`finish`] gives.
+pub struct Finished {
+    /// Access to the frames that may be lent to guests.
+    pub frames: LendableFrames,
+    /// Frames that nobody has yet, as pairs: first, and behind the last; sorted.
+    pub free: Vec<(Mfn, Mfn)>,
+}
+
+/// Fixes the hypervisor's share of the memory. From here on, all other RAM above 1 MiB is lendable, except what modules hold.
+///
+/// # Panics
+/// If called twice.
+pub fn finish() -> Finished {
+    let words = max_page(&SHARES.lock()).div_ceil(64) as usize;
+    let lendable = take_slice::<AtomicU64>(words);
+    let ram = take_slice::<AtomicU64>(words);
+    let mut shares = SHARES.lock();
+    assert!(shares.stage == Stage::Ready, "memory is shared out once");
+    shares.stage = Stage::Finished;
+    let mut lent = shares.ram.clone();
+    let kept = shares.private.as_slice().iter().chain(shares.held.as_slice());
+    for range in kept.chain(&[Range { start: 0, end: LOW_END }]) {
+        lent.remove(*range);
+    }
+    mark(lendable, &lent);
+    mark(ram, &shares.ram);
+    // SAFETY: the lendable frames are RAM, and neither private nor a module's.
+    unsafe { frames::publish(lendable, ram) };
+    let free = shares.free.as_slice().iter();
+    let free = free
+        .map(|range| (Mfn::containing(range.start), Mfn::containing(range.end)))
+        .collect();
+    drop(shares);
+    match LendableFrames::get() {
+        Some(frames) => Finished { frames, free },
+        None => unreachable!("published above"),
+    }
+}
+
+fn mark(map: &[AtomicU64], set: &Ranges) {
+    for range in set.as_slice() {
+        for mfn in range.start >> 12..range.end >> 12 {
+            map[(mfn / 64) as usize].fetch_or(1 << (mfn % 64), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether the firmware calls the frame usable RAM.
+pub(crate) fn is_usable_ram(mfn: Mfn) -> bool {
+    SHARES.lock().ram.contains(mfn.address())
+}
+
+/// The hypervisor's own memory, as pairs of frames: first, and behind the last. Nobody else may map it.
+pub fn private_ranges() -> Vec<(Mfn, Mfn)> {
+    let shares = SHARES.lock();
+    let ranges = shares.private.as_slice().iter();
+    ranges
+        .map(|range| (Mfn::containing(range.start), Mfn::containing(range.end)))
+        .collect()
+}
+
+/// Two private pages below 1 MiB for the code that starts other CPUs: their physical address, a multiple of 4 KiB; `None` if
+/// the firmware left none. They are in the direct map, writable.
+pub fn trampoline() -> Option<u64> {
+    Some(TRAMPOLINE.load(Ordering::Relaxed)).filter(|address| *address != 0)
+}

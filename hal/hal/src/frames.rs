@@ -1,0 +1,156 @@
+//! Frames that may be lent to guests. Soundness: docs/soundness/frames.md.
+
+use crate::paging::direct;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+use platform::{Frames, Table};
+use spin::Once;
+use types::{Errno, Mfn, PAGE_SIZE, Result};
+
+/// One bit a frame, both filled by `boot::finish`.
+struct Maps {
+    lendable: &'static [AtomicU64],
+    ram: &'static [AtomicU64],
+}
+
+static MAPS: Once<Maps> = Once::new();
+
+fn bit(map: &[AtomicU64], mfn: Mfn) -> bool {
+    map.get((mfn.0 / 64) as usize)
+        .is_some_and(|word| word.load(Ordering::Acquire) >> (mfn.0 % 64) & 1 != 0)
+}
+
+/// Publishes the maps.
+///
+/// # Safety
+/// Every frame of `lendable` is RAM in the direct map and is, and stays, out of reach of Rust objects.
+pub(crate) unsafe fn publish(lendable: &'static [AtomicU64], ram: &'static [AtomicU64]) {
+    MAPS.call_once(|| Maps { lendable, ram });
+}
+
+/// Makes more frames lendable.
+///
+/// # Safety
+/// As for [`publish`]; they are within its maps.
+pub(crate) unsafe fn lend(first: u64, end: u64) {
+    let Some(maps) = MAPS.get() else { return };
+    for mfn in first..end {
+        maps.lendable[(mfn / 64) as usize].fetch_or(1 << (mfn % 64), Ordering::Release);
+    }
+}
+
+/// Whether the frame may be lent to guests; false for everything before [`crate::boot::finish`].
+#[inline]
+pub fn is_lendable(mfn: Mfn) -> bool {
+    MAPS.get().is_some_and(|maps| bit(maps.lendable, mfn))
+}
+
+/// Whether the frame holds RAM that the firmware calls usable, lendable or private.
+pub fn is_ram(mfn: Mfn) -> bool {
+    match MAPS.get() {
+        Some(maps) => bit(maps.ram, mfn),
+        None => crate::boot::is_usable_ram(mfn),
+    }
+}
+
+/// Access to the frames that may be lent to guests. Made by [`crate::boot::finish`].
+#[derive(Clone, Copy)]
+pub struct LendableFrames {
+    lendable: &'static [AtomicU64],
+}
+
+impl LendableFrames {
+    /// The frames, once [`crate::boot::finish`] has run.
+    pub fn get() -> Option<LendableFrames> {
+        MAPS.get().map(|maps| LendableFrames {
+            lendable: maps.lendable,
+        })
+    }
+
+    /// One more than the highest frame number that can be lendable.
+    pub fn max_frame(&self) -> u64 {
+        self.lendable.len() as u64 * 64
+    }
+
+    #[inline]
+    fn pointer(&self, mfn: Mfn) -> Result<*mut u8> {
+        if bit(self.lendable, mfn) {
+            Ok(direct(mfn.address()))
+        } else {
+            Err(Errno::INVAL)
+        }
+    }
+
+    /// Fills a frame with zeros; `EINVAL` if it is not lendable.
+    pub fn zero_frame(&self, mfn: Mfn) -> Result<()> {
+        let to = self.pointer(mfn)?;
+        // SAFETY: a lendable frame is RAM that backs no Rust object; the CPU's stores race with guests only.
+        unsafe {
+            asm!("rep stosq", inout("rdi") to => _, inout("rcx") PAGE_SIZE / 8 => _, in("rax") 0u64,
+                options(nostack, preserves_flags));
+        }
+        Ok(())
+    }
+
+    /// Copies a whole frame; `EINVAL` if one of them is not lendable.
+    pub fn copy_frame(&self, from: Mfn, to: Mfn) -> Result<()> {
+        let (from, to) = (self.pointer(from)?, self.pointer(to)?);
+        // SAFETY: as in `zero_frame`; both are whole frames.
+        unsafe {
+            asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") PAGE_SIZE / 8 => _,
+                options(nostack, preserves_flags));
+        }
+        Ok(())
+    }
+
+    /// Copies bytes from physical address `address` on; frames need to be lendable, else `EINVAL` and `to` is unspecified.
+    pub fn read(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < to.len() {
+            let (from, count) = self.part(address, done, to.len())?;
+            // SAFETY: `part` stays within a lendable frame, and `to` is exclusive memory of that length.
+            unsafe { copy_bytes(from, to[done..done + count].as_mut_ptr(), count) };
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes to physical address `address` on; frames need to be lendable, else `EINVAL` after a partial copy.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<()> {
+        let mut done = 0;
+        while done < from.len() {
+            let (to, count) = self.part(address, done, from.len())?;
+            // SAFETY: as in `read`, the other way round.
+            unsafe { copy_bytes(from[done..done + count].as_ptr(), to, count) };
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Where byte `done` of a range of `length` bytes at `address` is, and how many bytes follow in its frame.
+    fn part(&self, address: u64, done: usize, length: usize) -> Result<(*mut u8, usize)> {
+        let at = address.checked_add(done as u64).ok_or(Errno::INVAL)?;
+        let offset = (at % PAGE_SIZE as u64) as usize;
+        let start = self.pointer(Mfn::containing(at))?;
+        Ok((start.wrapping_add(offset), (PAGE_SIZE - offset).min(length - done)))
+    }
+}
+
+/// # Safety
+/// Both ranges are mapped; the destination backs nothing but what the caller owns, or lendable frames.
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") count => _,
+            options(nostack, preserves_flags));
+    }
+}
+
+impl Frames for LendableFrames {
+    #[inline]
+    fn table(&self, mfn: Mfn) -> Option<&Table> {
+        let pointer = self.pointer(mfn).ok()?;
+        // SAFETY: RAM, mapped for good, page aligned, accessed as atomics or by the CPU's string instructions above only.
+        Some(unsafe { &*pointer.cast::<Table>() })
+    }
+}

@@ -1,0 +1,77 @@
+#!/bin/sh
+# Prints what the toolstack says and does, without what may differ between two runs of one hypervisor.
+
+title() {
+    echo "== $*"
+}
+
+# Runs a command; prints its exit status and what it says, numbers of domains and times aside.
+try() {
+    title "$*"
+    "$@" >/run/said 2>&1
+    echo "status $?"
+    sed -E 's/^(libxl|xl|xc)[^ ]*: ?(error|notice|warning)?:? ?[a-z_]+\.c:[0-9]+:/\1:/; s/Domain [0-9]+/Domain N/g' /run/said
+}
+
+wait_for() {
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 400 ] || { echo "never: $*"; return; }
+        sleep 0.3
+    done
+}
+
+absent() {
+    ! xl domid "$1"
+}
+
+title figures
+xl info | grep -E '^(release|machine|nr_cpus|max_cpu_id|nr_nodes|cores_per_socket|threads_per_core|total_memory|sharing|xen_major|xen_minor|xen_scheduler|xen_pagesize|xen_caps|virt_caps|platform_params|free_cpus|outstanding)' |
+    sed -E 's/^(total_memory .*)[0-9]{2}$/\1NN/; s/0x[0-9a-f]+/HEX/'
+title dom0
+xl list | awk '{ print $1, $2, $3, $4 }'
+xl vcpu-list | awk 'NR > 1 { print $1, $2, $3 }'
+try xl cpupool-list
+try xl sched-credit2 -d 0
+
+title refused
+try xl destroy 99
+try xl pause nobody
+try xl create /root/no-such.cfg
+try xl create /root/guests/tiny.cfg 'memory=100000000'
+try xl mem-set 99 64
+try xl vcpu-set 0 1
+try xl vcpu-set 0 2
+
+title tiny
+try xl create -q /root/guests/tiny.cfg
+xl list | awk '{ print $1, $3, $4 }'
+try xl pause tiny
+xl list tiny | awk 'NR == 2 { print $5 }'
+try xl unpause tiny
+try xl rename tiny other
+try xl create -q /root/guests/tiny.cfg 'name="other"'
+try xl mem-max other 32
+try xl sched-credit2 -d other -w 512
+try xl sched-credit2 -d other
+try xl destroy other
+wait_for absent other
+
+title guest
+try xl create -q /root/guests/pv.cfg
+id=$(xl domid pv)
+mkfifo /run/in
+xl console pv </run/in >/run/console 2>&1 &
+exec 8>/run/in
+wait_for grep -q 'guest up' /run/console
+grep -o 'guest up.*' /run/console | tr -d '\r'
+echo 'cat /sys/hypervisor/type /sys/hypervisor/guest_type /sys/hypervisor/properties/features; grep -c ^processor /proc/cpuinfo; cat /proc/cpuinfo | grep -m1 ^flags; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; ls /sys/bus/xen/devices; echo the-end' >&8
+wait_for grep -q '^the-end' /run/console
+sed -n '/guest up/,$p' /run/console | tr -d '\r' | grep -v -e '#' -e '^\['
+title store
+xenstore-ls -p "/local/domain/$id" | sed -E "s/$id/ID/g; s/ = .*(-[0-9a-f]{4}){3}-.*/ = UUID/; /(port|ring-ref|start-time|tty|rtc|image) = /s/ = .*/ = N/"
+try xl shutdown -w pv
+wait_for absent pv
+title end
+xl list | awk '{ print $1, $3, $4 }'

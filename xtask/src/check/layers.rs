@@ -1,0 +1,91 @@
+//! The layer table: which crate may depend on which.
+//!
+//! xenolith -> arch -> {vdev, core, hal} -> platform -> types -> abi
+
+use crate::workspace::{Crate, Layer};
+
+/// Crates of core/ that are the seam everyone stands on, lowest first.
+const SEAM: &[&str] = &["types", "platform"];
+/// Crates of core/ that compose its subsystems, lowest first; the others do not know each other.
+const COMPOSERS: &[&str] = &["domain", "hypercall"];
+
+/// Every dependency that the table forbids.
+pub fn problems(crates: &[Crate]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for from in crates {
+        for name in &from.dependencies {
+            match crates.iter().find(|c| c.name == *name) {
+                Some(to) if !allowed(from, to) => {
+                    let (a, b) = (from.layer, to.layer);
+                    problems.push(format!("{} ({a:?}) must not depend on {name} ({b:?})", from.name));
+                }
+                _ => {}
+            }
+        }
+    }
+    problems
+}
+
+/// Height in core/: a crate may depend on lower ones. Subsystems share one height.
+fn height(name: &str) -> usize {
+    let position = |list: &[&str]| list.iter().position(|n| *n == name);
+    match (position(SEAM), position(COMPOSERS)) {
+        (Some(at), _) => at,
+        (None, None) => SEAM.len(),
+        (None, Some(at)) => SEAM.len() + 1 + at,
+    }
+}
+
+fn allowed(from: &Crate, to: &Crate) -> bool {
+    let to_seam = to.layer == Layer::Core && SEAM.contains(&to.name.as_str());
+    match from.layer {
+        Layer::Abi | Layer::Guests => to.layer == Layer::Abi,
+        Layer::Core => to.layer == Layer::Abi || (to.layer == Layer::Core && height(&to.name) < height(&from.name)),
+        Layer::Vdev => to.layer == Layer::Abi || to_seam,
+        Layer::Hal => matches!(to.layer, Layer::Abi | Layer::Hal) || to_seam,
+        Layer::Arch => !matches!(to.layer, Layer::Binary | Layer::Guests | Layer::Tools),
+        Layer::Binary => !matches!(to.layer, Layer::Guests | Layer::Tools),
+        Layer::Tools => matches!(to.layer, Layer::Abi | Layer::Tools),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &str, layer: Layer, dependencies: &[&str]) -> Crate {
+        Crate {
+            name: name.to_string(),
+            folder: Default::default(),
+            layer,
+            dependencies: dependencies.iter().map(|d| d.to_string()).collect(),
+            roots: Vec::new(),
+            host_tests: true,
+        }
+    }
+
+    #[test]
+    fn table_holds() {
+        let crates = [
+            one("xen-abi", Layer::Abi, &[]),
+            one("types", Layer::Core, &["xen-abi"]),
+            one("platform", Layer::Core, &["types"]),
+            one("memory", Layer::Core, &["platform", "types"]),
+            one("evtchn", Layer::Core, &["platform"]),
+            one("domain", Layer::Core, &["memory", "evtchn"]),
+            one("hypercall", Layer::Core, &["domain", "memory"]),
+            one("hal", Layer::Hal, &["platform", "xen-abi"]),
+            one("x86", Layer::Arch, &["hal", "hypercall"]),
+            one("xenolith", Layer::Binary, &["x86"]),
+        ];
+        assert_eq!(problems(&crates), [""; 0]);
+        let bad = [("types", Layer::Core, "platform"), ("memory", Layer::Core, "evtchn"), ("memory", Layer::Core, "domain"),
+            ("domain", Layer::Core, "hypercall"), ("memory", Layer::Core, "hal"), ("hal", Layer::Hal, "memory"),
+            ("hal", Layer::Hal, "x86"), ("vlapic", Layer::Vdev, "memory"), ("xen-abi", Layer::Abi, "types")];
+        for (name, layer, on) in bad {
+            let mut all = vec![one(name, layer, &[on])];
+            all.extend(crates.iter().filter(|c| c.name != name).map(|c| one(&c.name, c.layer, &[])));
+            assert_eq!(problems(&all).len(), 1, "{name} on {on}");
+        }
+    }
+}

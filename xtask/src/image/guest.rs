@@ -1,0 +1,55 @@
+//! The small guest that both dom0s carry at /root/guests.
+
+use super::cpio::Archive;
+use super::tree::{Tree, module_name};
+use anyhow::Result;
+
+/// Everything that decides what the guest looks like.
+pub const RECIPE: &str = concat!(
+    include_str!("guest.rs"),
+    include_str!("files/guest-init"),
+    include_str!("files/guest-poweroff"),
+    include_str!("files/pv.cfg"),
+    include_str!("files/tiny.cfg"),
+    include_str!("tiny.rs")
+);
+
+/// The frontends that the guest loads.
+const MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+
+/// What is at /root/guests, but for Debian's kernel.
+///
+/// # Errors
+/// Where the tree lacks something.
+pub fn files(tree: &Tree) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    Ok(vec![
+        ("pv.cfg", include_bytes!("files/pv.cfg").to_vec()),
+        ("initrd", initrd(tree)?),
+        ("tiny.cfg", include_bytes!("files/tiny.cfg").to_vec()),
+        ("tiny", super::tiny::kernel()),
+    ])
+}
+
+/// The guest's initial RAM file system: busybox, the frontends, one script.
+fn initrd(tree: &Tree) -> Result<Vec<u8>> {
+    let mut archive = Archive::new();
+    for folder in ["proc", "sys", "dev", "sbin", "tmp", "mnt"] {
+        archive.directory(folder);
+    }
+    archive.char_device("dev/console", 0o600, 5, 1);
+    archive.file("bin/busybox", 0o755, tree.read("usr/bin/busybox")?);
+    for applet in super::mini::busybox_applets(tree)? {
+        archive.symlink(&format!("bin/{applet}"), "busybox");
+    }
+    for name in ["poweroff", "reboot"] {
+        archive.file(&format!("bin/{name}"), 0o755, include_str!("files/guest-poweroff"));
+        archive.symlink(&format!("sbin/{name}"), &format!("../bin/{name}"));
+    }
+    archive.file("init", 0o755, include_str!("files/guest-init"));
+    for (number, path) in tree.modules(MODULES)?.iter().enumerate() {
+        archive.file(&format!("modules/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
+    }
+    let mut out = Vec::new();
+    archive.write(&mut out)?;
+    Ok(out)
+}

@@ -1,0 +1,157 @@
+//! The dom0 images: made from Debian 13's packages, cached outside of the clone, keyed by their recipe.
+//!
+//! A cache folder holds one Debian tree (`root-KEY`) and what is made from it: the small dom0 (`mini-KEY.cpio`), the
+//! full one (`full-KEY.ext4`), and Debian's own Xen for comparison (`xen-KEY.elf`).
+
+pub mod cpio;
+mod debian;
+mod elf;
+mod full;
+mod guest;
+mod mini;
+mod tiny;
+mod tree;
+
+use crate::host;
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use tree::Tree;
+
+/// Files of a dom0, ready to be booted.
+pub struct Dom0 {
+    /// Its kernel (bzImage).
+    pub kernel: PathBuf,
+    /// Its initial RAM file system.
+    pub initrd: PathBuf,
+    /// Its root disk; `None` where the initial RAM file system is all.
+    pub disk: Option<PathBuf>,
+}
+
+/// The key of a recipe: what goes in decides what comes out.
+fn key(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Makes `path` by `make` unless it is there: written under another name first, so that what exists is whole.
+fn cached(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let partial = path.with_extension(format!("part{}", std::process::id()));
+    fs::remove_file(&partial).ok();
+    make(&partial).with_context(|| format!("cannot make {}", path.display()))?;
+    fs::rename(&partial, path).with_context(|| format!("cannot move {} to its place", partial.display()))
+}
+
+/// Writes an archive into a file.
+fn write_archive(archive: &cpio::Archive, path: &Path) -> Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    archive.write(&mut out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// The cache with a Debian tree in it, locked for this process.
+struct Cache {
+    folder: PathBuf,
+    root_key: String,
+    tree: Tree,
+    _lock: File,
+}
+
+fn open_cache() -> Result<Cache> {
+    let folder = host::cache()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = host::lock(&folder.join("lock"), "the dom0 images")?;
+    let root_key = debian::recipe_key();
+    let root = folder.join(format!("root-{root_key}"));
+    debian::ensure(&root, &folder)?;
+    Ok(Cache { tree: Tree::open(&root)?, folder, root_key, _lock: lock })
+}
+
+/// The small dom0: everything in the initial RAM file system.
+///
+/// # Errors
+/// Where it is not cached and cannot be made.
+pub fn mini() -> Result<Dom0> {
+    let cache = open_cache()?;
+    let initrd = cache.folder.join(format!("mini-{}.cpio", key(&[&cache.root_key, mini::RECIPE, guest::RECIPE])));
+    cached(&initrd, |path| write_archive(&mini::archive(&cache.tree)?, path))?;
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: None })
+}
+
+/// The full dom0: Debian with systemd on a disk.
+///
+/// # Errors
+/// Where it is not cached and cannot be made.
+pub fn full() -> Result<Dom0> {
+    let cache = open_cache()?;
+    let disk = cache.folder.join(format!("full-{}.ext4", key(&[&cache.root_key, full::RECIPE, guest::RECIPE])));
+    cached(&disk, |path| full::make(&cache.tree, &cache.folder, path))?;
+    let initrd = cache.folder.join(format!("full-{}.initrd", cache.root_key));
+    cached(&initrd, |path| Ok(fs::write(path, fs::read(cache.tree.initrd())?)?))?;
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: Some(disk) })
+}
+
+/// Debian's own Xen, as an ELF file that QEMU can load.
+///
+/// # Errors
+/// Where it is not cached and cannot be made.
+pub fn debian_xen() -> Result<PathBuf> {
+    let cache = open_cache()?;
+    let path = cache.folder.join(format!("xen-{}.elf", cache.root_key));
+    cached(&path, |path| {
+        let mut elf = Vec::new();
+        flate2::read::GzDecoder::new(File::open(cache.tree.xen()?)?).read_to_end(&mut elf)?;
+        Ok(fs::write(path, elf)?)
+    })?;
+    Ok(path)
+}
+
+/// Removes every image; the next run makes them anew.
+///
+/// # Errors
+/// Where something cannot be removed.
+pub fn clean() -> Result<()> {
+    let folder = host::cache()?;
+    if !folder.exists() {
+        eprintln!("nothing to remove at {}", folder.display());
+        return Ok(());
+    }
+    let status = host::as_root("rm").args(["-rf", "--one-file-system", "--"]).arg(&folder).status()?;
+    anyhow::ensure!(status.success(), "cannot remove {}", folder.display());
+    eprintln!("removed {}", folder.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_depends_on_each_part_and_their_borders() {
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+        assert_ne!(key(&["a"]), key(&["b"]));
+        assert_eq!(key(&["a", "b"]), key(&["a", "b"]));
+    }
+
+    #[test]
+    fn failed_making_leaves_nothing_behind() {
+        let folder = std::env::temp_dir().join(format!("xenolith-cached-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("thing");
+        assert!(cached(&path, |_| anyhow::bail!("no")).is_err());
+        assert!(!path.exists());
+        cached(&path, |p| Ok(fs::write(p, "1")?)).unwrap();
+        cached(&path, |_| anyhow::bail!("must not be made twice")).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

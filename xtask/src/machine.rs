@@ -1,0 +1,143 @@
+//! The emulated machine: QEMU's command line.
+
+use crate::cli::{Accel, Hypervisor, RunOptions};
+use crate::image::Dom0;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// QEMU's program.
+pub const QEMU: &str = "qemu-system-x86_64";
+
+/// Leaves QEMU when followed by `x`: Ctrl-\, since Ctrl-a is the hypervisor's and Ctrl-] the guest console's.
+const ESCAPE: &str = "0x1c";
+
+/// CPU model: one that has SVM, less what TCG does not emulate right.
+const CPU: &str = "EPYC,+svm,+npt,-monitor,-rdtscp";
+
+/// Where the serial console goes.
+pub enum Console<'a> {
+    /// The terminal, with a copy in a file.
+    Terminal { log: &'a Path },
+    /// A file.
+    File(&'a Path),
+}
+
+/// The channels of a script: files in this folder.
+pub struct Channels<'a> {
+    /// The folder; `out`, `err` and `status` are made in it.
+    pub folder: &'a Path,
+    /// A disk with the job, for a dom0 that does not get it in its initial RAM file system.
+    pub disk: Option<&'a Path>,
+}
+
+/// The hypervisor's command line.
+pub fn hypervisor_arguments(options: &RunOptions) -> String {
+    let mib = options.dom0_mem;
+    let mut line = match options.hypervisor {
+        Hypervisor::None => return String::new(),
+        Hypervisor::Xenolith | Hypervisor::Xen => {
+            format!("console=com1 com1=115200,8n1 dom0_mem={mib}M,max:{mib}M loglvl=all guest_loglvl=all")
+        }
+    };
+    if options.hypervisor == Hypervisor::Xen {
+        // TCG's MWAIT faults on what Debian's Xen does with it.
+        line.push_str(" cpuidle=0");
+    }
+    if let Some(more) = &options.xen_args {
+        write!(line, " {more}").expect("a string takes everything");
+    }
+    line
+}
+
+/// dom0's command line.
+pub fn dom0_arguments(options: &RunOptions, dom0: &Dom0) -> String {
+    let console = if options.hypervisor == Hypervisor::None { "ttyS0" } else { "hvc0" };
+    let mut line = format!("console={console} xenolith.store={}", options.store.name());
+    if dom0.disk.is_some() {
+        line.push_str(" root=/dev/vda ro");
+    }
+    if let Some(more) = &options.dom0_args {
+        write!(line, " {more}").expect("a string takes everything");
+    }
+    line
+}
+
+/// The command that runs the machine.
+pub fn command(
+    options: &RunOptions,
+    image: Option<&Path>,
+    dom0: &Dom0,
+    console: &Console,
+    channels: Option<&Channels>,
+) -> Command {
+    // setpriv ends QEMU with this process, however that ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", QEMU, "-nodefaults", "-M", "q35", "-display", "none"]);
+    command.arg("-cpu").arg(options.cpu.as_deref().unwrap_or(CPU));
+    match options.accel {
+        Accel::Tcg if options.icount => command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]),
+        Accel::Tcg => command.args(["-accel", "tcg,thread=multi"]),
+        Accel::Kvm => command.args(["-accel", "kvm"]),
+    };
+    command.arg("-smp").arg(options.smp.to_string()).arg("-m").arg(options.mem.to_string());
+    match console {
+        Console::Terminal { log } => {
+            let chardev = format!("stdio,id=console,mux=on,signal=off,logfile={}", escape(log));
+            command.args(["-echr", ESCAPE, "-chardev", &chardev, "-mon", "chardev=console", "-serial", "chardev:console"]);
+        }
+        Console::File(log) => {
+            command.args(["-no-reboot", "-monitor", "none", "-serial", &format!("file:{}", log.display())]);
+        }
+    }
+    boot(&mut command, options, image, dom0);
+    devices(&mut command, dom0, channels);
+    if options.gdb {
+        command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
+    }
+    command.args(&options.qemu_args);
+    command
+}
+
+/// Kernel, modules and their command lines.
+fn boot(command: &mut Command, options: &RunOptions, image: Option<&Path>, dom0: &Dom0) {
+    let arguments = dom0_arguments(options, dom0);
+    let Some(image) = image else {
+        command.arg("-kernel").arg(&dom0.kernel).arg("-initrd").arg(&dom0.initrd).args(["-append", &arguments]);
+        return;
+    };
+    command.arg("-kernel").arg(image).arg("-append").arg(hypervisor_arguments(options));
+    if !options.no_modules {
+        // A module is `path arguments`; a comma begins the next one.
+        let kernel = format!("{} {}", dom0.kernel.display(), arguments);
+        command.arg("-initrd").arg(format!("{},{}", kernel.replace(',', ",,"), escape(&dom0.initrd)));
+    }
+}
+
+fn devices(command: &mut Command, dom0: &Dom0, channels: Option<&Channels>) {
+    command.args(["-nic", "user,model=virtio-net-pci"]);
+    let mut drive = |path: &Path, device: &str, mode: &str| {
+        let id = device.rsplit('-').next().unwrap_or("disk").to_string();
+        command.arg("-drive").arg(format!("file={},format=raw,if=none,id={id},{mode}", escape(path)));
+        command.arg("-device").arg(format!("virtio-blk-pci,drive={id},serial={device}"));
+    };
+    if let Some(disk) = &dom0.disk {
+        drive(disk, "dom0-root", "snapshot=on");
+    }
+    let Some(channels) = channels else {
+        return;
+    };
+    if let Some(disk) = channels.disk {
+        drive(disk, "xenolith-job", "readonly=on");
+    }
+    command.args(["-device", "virtio-serial-pci,max_ports=4"]);
+    for name in ["out", "err", "status"] {
+        command.arg("-chardev").arg(format!("file,id={name},path={}", escape(&channels.folder.join(name))));
+        command.arg("-device").arg(format!("virtserialport,chardev={name},name=xenolith.{name}"));
+    }
+}
+
+/// A path inside one of QEMU's option lists.
+fn escape(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}

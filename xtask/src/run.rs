@@ -1,0 +1,149 @@
+//! `./x run`: boots the machine, with a person at its console or a script in its dom0.
+
+use crate::cli::{Dom0Kind, Hypervisor, RunOptions};
+use crate::image::cpio::Archive;
+use crate::image::{self, Dom0};
+use crate::machine::{self, Channels, Console};
+use crate::script::{self, Verdict};
+use crate::{host, hypervisor};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Exit status where dom0 never came up.
+pub const NO_DOM0: u8 = 97;
+/// Exit status where the time limit passed.
+pub const TIME_LIMIT: u8 = 98;
+
+/// Everything that a run boots.
+pub struct Prepared {
+    /// The hypervisor; `None` boots the kernel alone.
+    pub image: Option<PathBuf>,
+    /// dom0's files.
+    pub dom0: Dom0,
+}
+
+/// Builds or fetches from the cache what `options` name.
+///
+/// # Errors
+/// Where that fails.
+pub fn prepare(options: &RunOptions) -> Result<Prepared> {
+    let image = match (&options.image, options.hypervisor) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Hypervisor::Xenolith) => {
+            Some(hypervisor::build(if options.debug { "dev" } else { "release" }).context("cannot build the hypervisor")?.elf32)
+        }
+        (None, Hypervisor::Xen) => Some(image::debian_xen()?),
+        (None, Hypervisor::None) => None,
+    };
+    let mut dom0 = match options.dom0 {
+        Dom0Kind::Mini => image::mini()?,
+        Dom0Kind::Full => image::full()?,
+    };
+    if let Some(kernel) = &options.kernel {
+        dom0.kernel.clone_from(kernel);
+    }
+    Ok(Prepared { image, dom0 })
+}
+
+/// Carries out `./x run`.
+///
+/// # Errors
+/// Where the machine cannot be started.
+pub fn run(options: &RunOptions) -> Result<ExitCode> {
+    let script = match (&options.script, &options.exec) {
+        (Some(path), _) => Some(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?),
+        (None, Some(commands)) => Some(format!("#!/bin/sh\n{commands}\n").into_bytes()),
+        (None, None) => None,
+    };
+    let prepared = prepare(options)?;
+    let folder = host::run_folder()?;
+    let log = options.log.clone().unwrap_or_else(|| folder.join("serial.log"));
+    File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+    let Some(script) = script else {
+        return interactive(options, &prepared, &folder, &log);
+    };
+    eprintln!("serial log: {}", log.display());
+    let verdict = scripted(options, &prepared, &script, &folder, &log, &mut io::stdout(), &mut io::stderr())?;
+    match &verdict {
+        Verdict::Exited(_) => {}
+        Verdict::NoDom0(reason) => eprintln!("x: {reason}; see {}", log.display()),
+        Verdict::TimeLimit { up } => {
+            let state = if *up { "while the script ran" } else { "before dom0 came up" };
+            eprintln!("x: the time limit of {} s passed {state}; see {}", options.timeout, log.display());
+        }
+    }
+    Ok(ExitCode::from(match verdict {
+        Verdict::Exited(status) => status,
+        Verdict::NoDom0(_) => NO_DOM0,
+        Verdict::TimeLimit { .. } => TIME_LIMIT,
+    }))
+}
+
+/// The console on the terminal.
+fn interactive(options: &RunOptions, prepared: &Prepared, folder: &Path, log: &Path) -> Result<ExitCode> {
+    let dom0 = with_job(&prepared.dom0, job(options, None)?, folder)?.0;
+    eprintln!("serial log: {}; Ctrl-\\ then x leaves, three times Ctrl-a switches the console", log.display());
+    let mut command =
+        machine::command(options, prepared.image.as_deref(), &dom0, &Console::Terminal { log }, None);
+    let status = command.status().context("cannot run QEMU")?;
+    if !status.success() {
+        bail!("QEMU ended with {status}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Boots, runs `script` in dom0 and copies what it writes to `out` and `err` while it runs.
+///
+/// # Errors
+/// Where the machine cannot be started.
+pub fn scripted(
+    options: &RunOptions,
+    prepared: &Prepared,
+    script: &[u8],
+    folder: &Path,
+    log: &Path,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Verdict> {
+    let (dom0, disk) = with_job(&prepared.dom0, job(options, Some(script))?, folder)?;
+    let channels = Channels { folder, disk: disk.as_deref() };
+    let command =
+        machine::command(options, prepared.image.as_deref(), &dom0, &Console::File(log), Some(&channels));
+    script::watch(command, folder, log, Duration::from_secs(options.timeout), out, err)
+}
+
+/// What goes into dom0 beside its image: the script and the files.
+fn job(options: &RunOptions, script: Option<&[u8]>) -> Result<Option<Archive>> {
+    let mut archive = Archive::new();
+    if let Some(script) = script {
+        archive.file("root/job/script", 0o755, if script.starts_with(b"#!") { script.to_vec() } else { [b"#!/bin/sh\n", script].concat() });
+    }
+    if let Some(files) = &options.files {
+        archive.tree("root/files", files)?;
+    }
+    Ok((script.is_some() || options.files.is_some()).then_some(archive))
+}
+
+/// dom0 with the job in it: behind its initial RAM file system where that is all it has, else on a disk.
+fn with_job(dom0: &Dom0, job: Option<Archive>, folder: &Path) -> Result<(Dom0, Option<PathBuf>)> {
+    let mut dom0 = Dom0 { kernel: dom0.kernel.clone(), initrd: dom0.initrd.clone(), disk: dom0.disk.clone() };
+    let Some(job) = job else {
+        return Ok((dom0, None));
+    };
+    if dom0.disk.is_some() {
+        let path = folder.join("job.cpio");
+        job.write(&mut io::BufWriter::new(File::create(&path)?))?;
+        return Ok((dom0, Some(path)));
+    }
+    let path = folder.join("initrd");
+    fs::copy(&dom0.initrd, &path).with_context(|| format!("cannot copy {}", dom0.initrd.display()))?;
+    let mut file = io::BufWriter::new(File::options().append(true).open(&path)?);
+    job.write(&mut file)?;
+    file.flush()?;
+    dom0.initrd = path;
+    Ok((dom0, None))
+}

@@ -1,0 +1,220 @@
+//! System tests: shell scripts in tests/system/, run in dom0. Those that want the same machine share one boot.
+//!
+//! A script says what it needs in comments: `# machine: OPTIONS` (as for `./x run`), `# limit: SECONDS`, `# long`.
+//! It passes by exit status 0 and is skipped by 77.
+
+use super::{Outcome, Selection, Tally};
+use crate::cli::{Hypervisor, MachineOptions};
+use crate::host;
+use crate::run;
+use crate::script::Verdict;
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a machine may take to boot and to power off.
+const BOOT: u64 = 240;
+/// A script's own limit where it names none.
+const LIMIT: u64 = 120;
+/// Exit status by which a script says that it does not apply.
+const SKIP: i32 = 77;
+
+/// One script.
+#[derive(Debug, PartialEq, Eq)]
+struct Script {
+    name: String,
+    machine: String,
+    limit: u64,
+    long: bool,
+}
+
+fn folder() -> PathBuf {
+    host::workspace().join("tests/system")
+}
+
+fn scripts() -> Result<Vec<Script>> {
+    let folder = folder();
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".sh"));
+        if let Some(name) = name {
+            scripts.push(parse(name, &fs::read_to_string(&path)?)?);
+        }
+    }
+    scripts.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(scripts)
+}
+
+fn parse(name: &str, text: &str) -> Result<Script> {
+    let mut script = Script { name: name.to_string(), machine: String::new(), limit: LIMIT, long: false };
+    for comment in text.lines().filter_map(|l| l.strip_prefix("# ")) {
+        match comment.split_once(": ") {
+            Some(("machine", options)) => script.machine = options.trim().to_string(),
+            Some(("limit", seconds)) => script.limit = seconds.trim().parse().with_context(|| format!("{name}: bad limit"))?,
+            _ => script.long |= comment.trim() == "long",
+        }
+    }
+    Ok(script)
+}
+
+/// Names of the tests.
+///
+/// # Errors
+/// Where a script cannot be read.
+pub fn names() -> Result<Vec<String>> {
+    Ok(scripts()?.iter().map(|s| format!("system/{}", s.name)).collect())
+}
+
+/// Runs them.
+///
+/// # Errors
+/// Where the scripts cannot be read.
+pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
+    let mut boots: BTreeMap<String, Vec<Script>> = BTreeMap::new();
+    for script in scripts()? {
+        let name = format!("system/{}", script.name);
+        if !selection.wants(&name) {
+            continue;
+        }
+        match selection.too_long(script.long) {
+            Some(skipped) => tally.add(&name, &skipped, Duration::ZERO),
+            None => boots.entry(script.machine.clone()).or_default().push(script),
+        }
+    }
+    for (machine, scripts) in &boots {
+        boot(selection.hypervisor(), machine, scripts, tally)?;
+    }
+    Ok(())
+}
+
+/// Boots one machine and runs its scripts one after the other.
+fn boot(hypervisor: Hypervisor, machine: &str, scripts: &[Script], tally: &mut Tally) -> Result<()> {
+    let start = Instant::now();
+    let mut results = Results { line: Vec::new(), current: None, outcomes: BTreeMap::new() };
+    let how = match drive(hypervisor, machine, scripts, &mut results) {
+        Ok(how) => how,
+        Err(error) => format!("{error:#}"),
+    };
+    for script in scripts {
+        let (outcome, time) = results.outcomes.remove(&script.name).unwrap_or_else(|| {
+            let said = results.current.as_ref().filter(|(name, ..)| *name == script.name).map_or("", |(_, text, _)| text);
+            (Outcome::Failed(format!("{said}{how}")), start.elapsed())
+        });
+        tally.add(&format!("system/{}", script.name), &outcome, time);
+    }
+    Ok(())
+}
+
+fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mut Results) -> Result<String> {
+    let words = ["machine"].into_iter().chain(machine.split_whitespace());
+    let mut options = MachineOptions::try_parse_from(words).with_context(|| format!("machine: {machine}"))?.run;
+    options.hypervisor = hypervisor;
+    options.files = Some(folder());
+    options.timeout = BOOT + scripts.iter().map(|s| s.limit).sum::<u64>();
+    let list: String = scripts.iter().map(|s| format!("{} {}\n", s.name, s.limit)).collect();
+    let script = format!("#!/bin/sh\nexec /root/files/runner <<'END'\n{list}END\n");
+    let folder = host::run_folder()?;
+    let log = folder.join("serial.log");
+    let names: Vec<&str> = scripts.iter().map(|s| s.name.as_str()).collect();
+    eprintln!("boots {hypervisor:?} {machine} for {}; serial log: {}", names.join(", "), log.display());
+    let prepared = run::prepare(&options)?;
+    let mut ignored = io::sink();
+    let verdict = run::scripted(&options, &prepared, script.as_bytes(), &folder, &log, results, &mut ignored)?;
+    Ok(match verdict {
+        Verdict::Exited(status) => format!("the runner ended with status {status} before this test did"),
+        Verdict::NoDom0(reason) => format!("{reason}\n{}", last_lines(&log)),
+        Verdict::TimeLimit { .. } => format!("time limit passed\n{}", last_lines(&log)),
+    })
+}
+
+/// The end of a serial log, for a report.
+pub fn last_lines(log: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).replace('\r', "");
+    let lines: Vec<&str> = text.lines().collect();
+    format!("{}\n(serial log: {})", lines[lines.len().saturating_sub(12)..].join("\n"), log.display())
+}
+
+/// Takes in what the runner writes: `@begin NAME`, the test's output, `@end NAME STATUS`.
+struct Results {
+    line: Vec<u8>,
+    current: Option<(String, String, Instant)>,
+    outcomes: BTreeMap<String, (Outcome, Duration)>,
+}
+
+impl Results {
+    fn take(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("@begin ") {
+            eprintln!("  {name} ...");
+            self.current = Some((name.to_string(), String::new(), Instant::now()));
+        } else if let Some((name, status)) = line.strip_prefix("@end ").and_then(|l| l.split_once(' ')) {
+            let Some((_, text, start)) = self.current.take() else {
+                return;
+            };
+            let outcome = match status.parse() {
+                Ok(0) => Outcome::Passed,
+                Ok(SKIP) => Outcome::Skipped(text.lines().last().unwrap_or("does not apply").to_string()),
+                // Those of timeout(1): the limit passed, the program had to be killed.
+                Ok(124 | 137 | 143) => Outcome::Failed(format!("{text}its time limit passed")),
+                _ => Outcome::Failed(format!("{text}exit status {status}")),
+            };
+            self.outcomes.insert(name.to_string(), (outcome, start.elapsed()));
+        } else if let Some((_, text, _)) = &mut self.current {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+}
+
+impl Write for Results {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        for byte in data {
+            if *byte == b'\n' {
+                let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+                self.take(line.trim_end());
+            } else {
+                self.line.push(*byte);
+            }
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_are_read_from_comments() {
+        let text = "#!/bin/sh\n# Something: else\n# machine: --smp 4\n# limit: 7\n# long\n";
+        let want = Script { name: "n".to_string(), machine: "--smp 4".to_string(), limit: 7, long: true };
+        assert_eq!(parse("n", text).unwrap(), want);
+        assert!(parse("n", "# limit: soon").is_err());
+    }
+
+    #[test]
+    fn runner_output_becomes_outcomes() {
+        let mut results = Results { line: Vec::new(), current: None, outcomes: BTreeMap::new() };
+        results.write_all(b"@begin a\n@end a 0\n@begin b\nno such thing\n@end b 1\n@begin c\nn/a\n@end c 77\n@begin d\nhal").unwrap();
+        assert_eq!(results.outcomes["a"].0, Outcome::Passed);
+        assert_eq!(results.outcomes["b"].0, Outcome::Failed("no such thing\nexit status 1".to_string()));
+        assert_eq!(results.outcomes["c"].0, Outcome::Skipped("n/a".to_string()));
+        assert!(!results.outcomes.contains_key("d"));
+    }
+
+    #[test]
+    fn every_script_in_the_tree_is_valid() {
+        for script in scripts().unwrap() {
+            let words = ["machine"].into_iter().chain(script.machine.split_whitespace());
+            assert!(MachineOptions::try_parse_from(words).is_ok(), "{}: {}", script.name, script.machine);
+        }
+    }
+}
