@@ -5,16 +5,30 @@ use crate::{console, dom0, irq, memory_map, run, wallclock};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use domain::Hypervisor;
-use hal::boot::{BootInfo, Handoff, Module};
+use core::sync::atomic::{AtomicBool, Ordering::{Acquire, Release}};
+use hal::boot::{BootInfo, Finished, Handoff, Module, Scratch};
 use log::{info, warn};
+use sched::Scheduler;
 use memory::{FrameInfo, FrameTable, Memory};
 use spin::Once;
 use types::CpuId;
 
 static HYPERVISOR: Once<&'static Hypervisor<X86>> = Once::new();
+/// Dom0 is built: the other CPUs may look for work.
+static READY: AtomicBool = AtomicBool::new(false);
 
 /// Names of the build that `xl info` shows: compiler, who, where, when.
 pub type CompileInfo = [&'static str; 4];
+
+/// What start-up on the boot stack hands over to start-up on the CPU's own.
+struct Early {
+    boot: BootInfo,
+    kernel: (Module, Option<Scratch>),
+    initrd: Option<Module>,
+    frames: &'static [FrameInfo],
+    finished: Finished,
+    compile_info: CompileInfo,
+}
 
 /// Starts the machine and dom0. Anything that is missing ends in one line on the console, and a halt.
 pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
@@ -23,8 +37,49 @@ pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
     describe(&boot);
     let (kernel, initrd) = take_modules(&mut boot);
     let unpacked = dom0::unpack(&kernel).unwrap_or_else(|text| hal::fatal!("Dom0 kernel: {text}"));
+    let frames = hal::boot::take_slice::<FrameInfo>(boot.max_page as usize);
+    let finished = hal::boot::finish();
+    let early = Early { boot, kernel: (kernel, unpacked), initrd, frames, finished, compile_info };
+    hal_cpu::start_bsp(early, on_own_stack)
+}
 
-    hal_cpu::start_bsp();
+fn on_own_stack(early: Early) -> ! {
+    set_hooks();
+    let boot = early.boot;
+    let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options { x2apic: boot.parsed.options.x2apic });
+    let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
+    memory_map::init(&boot.regions, &machine);
+    let memory = Memory::new(X86::new(early.finished.frames), FrameTable::new(early.frames));
+    mark_device_memory(&memory, &boot);
+    for (first, end) in early.finished.free {
+        memory.add_free(first, end.0 - first.0, false);
+    }
+
+    let cpus = usable_cpus(&boot, &machine);
+    let command_line = boot.command_line.to_string();
+    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus as u32, command_line, early.compile_info)));
+    let hypervisor: &'static Hypervisor<X86> = HYPERVISOR.call_once(|| hypervisor);
+    irq::init(hypervisor, &machine);
+    wallclock::init();
+    console::init(hypervisor, &boot.parsed.options);
+    let running = hal_irq::smp::start_others(&machine.madt, cpus, other_cpu);
+    info!("Brought up {running} CPUs");
+    for cpu in 0..running as u32 {
+        if let Err(errno) = hypervisor.scheduler.lock().add_cpu(CpuId(cpu)) {
+            warn!("CPU {cpu} is not used: {errno}");
+        }
+    }
+
+    let options = dom0::Options { memory: dom0_memory(&boot), vcpus: dom0_vcpus(&boot, running as u32) };
+    let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
+    let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
+    READY.store(true, Release);
+    hypervisor.unpause_domain(&domain);
+    run::run(hypervisor)
+}
+
+/// Tells the lower layers whom to call.
+fn set_hooks() {
     hal_cpu::set_interrupt_hook(|vector| {
         if let Some(hypervisor) = HYPERVISOR.get() {
             run::interrupt(hypervisor, vector);
@@ -33,47 +88,22 @@ pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
     hal_cpu::set_nmi_hook(hal_irq::ipi::stop_if_asked);
     platform::sync::set_relax_hook(hal_irq::ipi::poll_mailbox);
     hal::panic::set_stop_others(hal_irq::ipi::stop_other_cpus);
-    hal::panic::set_cpu_number(|| hal_cpu::try_cpu_id().map_or(0, |cpu| cpu.0));
-    let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options::default());
-    let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
+}
 
-    let frames = hal::boot::take_slice::<FrameInfo>(boot.max_page as usize);
-    let finished = hal::boot::finish();
-    memory_map::init(&boot.regions, &machine);
-    let memory = Memory::new(X86::new(finished.frames), FrameTable::new(frames));
-    mark_device_memory(&memory, &boot);
-    for (first, end) in finished.free {
-        memory.add_free(first, end.0 - first.0, false);
-    }
-    let max_cpus = boot.parsed.options.maxcpus.unwrap_or(u32::MAX).max(1) as usize;
-    let cpus = machine.madt.cpus.iter().filter(|cpu| cpu.enabled).count().clamp(1, hal_irq::MAX_CPUS).min(max_cpus);
-    let command_line = boot.command_line.to_string();
-    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus as u32, command_line, compile_info)));
-    let hypervisor: &'static Hypervisor<X86> = HYPERVISOR.call_once(|| hypervisor);
-    irq::init(hypervisor, &machine);
-    wallclock::init();
-    console::init(hypervisor, &boot.parsed.options);
-
-    let running = hal_irq::smp::start_others(&machine.madt, cpus, other_cpu);
-    info!("Brought up {running} CPUs");
-    let options = dom0::Options {
-        memory: dom0_memory(&boot),
-        vcpus: dom0_vcpus(&boot, running as u32),
-    };
-    let built = dom0::build(hypervisor, (kernel, unpacked), initrd, &options);
-    let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
-    info!("Xen is relinquishing VGA console.");
-    hypervisor.unpause_domain(&domain);
-    run::run(hypervisor)
+fn usable_cpus(boot: &BootInfo, machine: &hal_irq::Machine) -> usize {
+    let options = &boot.parsed.options;
+    let limit = if options.nosmp { 1 } else { options.maxcpus.unwrap_or(u32::MAX).max(1) as usize };
+    let found = machine.madt.cpus.iter().filter(|cpu| cpu.enabled).count();
+    found.clamp(1, hal_irq::MAX_CPUS).min(limit)
 }
 
 /// Where every other CPU goes on once it is set up.
 fn other_cpu(_cpu: CpuId) -> ! {
     loop {
-        if let Some(hypervisor) = HYPERVISOR.get() {
+        platform::sync::relax();
+        if let (true, Some(hypervisor)) = (READY.load(Acquire), HYPERVISOR.get()) {
             run::run(hypervisor);
         }
-        hal::cpu::pause();
     }
 }
 

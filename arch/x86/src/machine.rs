@@ -34,7 +34,7 @@ impl X86 {
             guest: GuestSpace,
             loaded: [const { AtomicU32::new(NO_DOMAIN) }; MAX_CPUS],
             forbidden_io: memory_map::forbidden_io(),
-            frame_limit: 1 << (hal::cpu::physical_address_bits() - types::PAGE_SHIFT),
+            frame_limit: 1 << (physical_address_bits() - types::PAGE_SHIFT),
         }
     }
 
@@ -62,6 +62,11 @@ impl X86 {
     }
 }
 
+/// Width of physical addresses (CPUID 0x80000008, APM vol. 3).
+fn physical_address_bits() -> u32 {
+    hal_cpu::cpuid(0x8000_0008, 0).eax & 0xff
+}
+
 impl Frames for X86 {
     #[inline]
     fn table(&self, mfn: Mfn) -> Option<&Table> {
@@ -77,7 +82,7 @@ impl Clock for X86 {
 
 impl Kick for X86 {
     fn kick(&self, cpu: CpuId) {
-        hal_irq::kick(cpu);
+        hal_irq::ipi::kick(cpu);
     }
 }
 
@@ -93,11 +98,11 @@ impl GuestMemory for X86 {
 
 impl Tlb for X86 {
     fn flush_domain(&self, domain: DomId) {
-        hal_irq::flush_cpus(&self.cpus_of(domain), FlushKind::All);
+        hal_irq::ipi::flush_cpus(&self.cpus_of(domain), FlushKind::All);
     }
 
     fn flush_all(&self) {
-        hal_irq::flush_cpus(&hal_irq::cpus::online(), FlushKind::All);
+        hal_irq::ipi::flush_cpus(&hal_irq::cpus::online(), FlushKind::All);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::current::Current;
 use crate::machine::X86;
-use crate::pv::{self, VcpuState};
+use crate::pv;
 use crate::{irq, time};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
@@ -49,7 +49,7 @@ fn choose(hypervisor: &Hypervisor<X86>, cpu: CpuId) -> Decision {
 fn idle(hypervisor: &Hypervisor<X86>, cpu: CpuId) {
     let state = hypervisor.cpu(cpu);
     let began = hypervisor.machine().system_time();
-    hal_irq::enter_idle();
+    hal_irq::ipi::enter_idle();
     while !state.reschedule.load(Relaxed) {
         if hypervisor.memory.scrub_free(hypervisor.machine()) {
             hal_cpu::interrupt_window();
@@ -57,7 +57,7 @@ fn idle(hypervisor: &Hypervisor<X86>, cpu: CpuId) {
             hal_cpu::idle_wait();
         }
     }
-    hal_irq::leave_idle();
+    hal_irq::ipi::leave_idle();
     state.idle_time.fetch_add(hypervisor.machine().system_time() - began, Relaxed);
 }
 
@@ -79,12 +79,12 @@ fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X8
     };
     save(&mut current);
     drop(state);
-    leave(hypervisor, cpu, vcpu);
+    leave(hypervisor, vcpu);
     decision
 }
 
 /// The vCPU has left this CPU: it may run on another.
-fn leave(hypervisor: &Hypervisor<X86>, cpu: CpuId, vcpu: &Vcpu<X86>) {
+fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
     let now = hypervisor.machine().system_time();
     let mut scheduler = hypervisor.scheduler.lock();
     vcpu.set_running_on(None);
@@ -127,14 +127,14 @@ fn save(current: &mut Current<'_>) {
 fn run_guest(current: &mut Current<'_>, cpu: CpuId) {
     let reschedule = &current.hypervisor.cpu(cpu).reschedule;
     loop {
-        hal_irq::poll_mailbox();
+        hal_irq::ipi::poll_mailbox();
         if reschedule.load(Relaxed) {
             return;
         }
         pv::events::deliver_pending(current);
         match hal_cpu::enter(&mut current.state.context) {
             Exit::Interrupt(vector) => interrupt(current.hypervisor, vector),
-            Exit::Nmi => hal_irq::stop_if_asked(),
+            Exit::Nmi => hal_irq::ipi::stop_if_asked(),
             exit => pv::traps::handle(current, exit),
         }
     }

@@ -8,6 +8,12 @@
 extern crate alloc;
 
 mod caller;
+pub mod event;
+pub mod grant;
+pub mod memory;
 mod refusal;
+mod rights;
+pub mod sched;
+pub mod vcpu;
 
 pub use caller::{Args, Caller, Outcome};

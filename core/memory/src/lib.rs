@@ -37,4 +37,4 @@ pub use heap::MAX_ORDER;
 pub use memory::{Memory, Request};
 pub use policy::{Host, PvPolicy};
 pub use pv::{Cas, Context, GrantTarget, Keep};
-pub use refs::FrameRef;
+pub use refs::{FrameRef, check_descriptor};

@@ -271,3 +271,21 @@ fn the_machine_to_physical_table_follows() {
     let foreign = world.memory.allocate(&world.other, Request::order(0)).unwrap();
     assert!(world.memory.mmu_update(&context, foreign.address() | 1, 42).is_err());
 }
+
+#[test]
+fn a_frame_that_was_stolen_comes_back_flushed() {
+    let world = World::new();
+    let leaf = world.frame();
+    let tables = world.tree(entry(leaf, P | RW));
+    world.set(tables[0], 0, 0).unwrap();
+    world.memory.steal(&world.domain, leaf).unwrap();
+    let flushes = || world.memory.host().fake.flushes_of_all.load(Ordering::Relaxed);
+    let before = flushes();
+    world.memory.assign(&world.domain, leaf, 0).unwrap();
+    assert_eq!(
+        flushes(),
+        before + 1,
+        "its type is forgotten, so that nothing later would flush"
+    );
+    world.pin(leaf, 1).unwrap();
+}

@@ -105,6 +105,12 @@ pub fn rdtsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// Writes all cache lines of this CPU back and drops them (WBINVD).
+pub fn write_back_caches() {
+    // SAFETY: changes no memory that anybody sees.
+    unsafe { asm!("wbinvd", options(nostack, preserves_flags)) };
+}
+
 /// Tells the CPU that it waits in a loop.
 #[inline]
 pub fn pause() {

@@ -79,12 +79,25 @@ mod tests {
             one("xenolith", Layer::Binary, &["x86"]),
         ];
         assert_eq!(problems(&crates), [""; 0]);
-        let bad = [("types", Layer::Core, "platform"), ("memory", Layer::Core, "evtchn"), ("memory", Layer::Core, "domain"),
-            ("domain", Layer::Core, "hypercall"), ("memory", Layer::Core, "hal"), ("hal", Layer::Hal, "memory"),
-            ("hal", Layer::Hal, "x86"), ("vlapic", Layer::Vdev, "memory"), ("xen-abi", Layer::Abi, "types")];
+        let bad = [
+            ("types", Layer::Core, "platform"),
+            ("memory", Layer::Core, "evtchn"),
+            ("memory", Layer::Core, "domain"),
+            ("domain", Layer::Core, "hypercall"),
+            ("memory", Layer::Core, "hal"),
+            ("hal", Layer::Hal, "memory"),
+            ("hal", Layer::Hal, "x86"),
+            ("vlapic", Layer::Vdev, "memory"),
+            ("xen-abi", Layer::Abi, "types"),
+        ];
         for (name, layer, on) in bad {
             let mut all = vec![one(name, layer, &[on])];
-            all.extend(crates.iter().filter(|c| c.name != name).map(|c| one(&c.name, c.layer, &[])));
+            all.extend(
+                crates
+                    .iter()
+                    .filter(|c| c.name != name)
+                    .map(|c| one(&c.name, c.layer, &[])),
+            );
             assert_eq!(problems(&all).len(), 1, "{name} on {on}");
         }
     }

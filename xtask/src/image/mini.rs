@@ -23,24 +23,59 @@ pub const RECIPE: &str = concat!(
 );
 
 /// Loaded by the init script, always.
-const BOOT_MODULES: &[&str] =
-    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback", "xen-blkback", "loop"];
+const BOOT_MODULES: &[&str] = &[
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-privcmd",
+    "xenfs",
+    "xen-netback",
+    "xen-blkback",
+    "loop",
+];
 
 /// Loaded where the machine has such a device, or on demand.
 const OTHER_MODULES: &[&str] = &[
-    "virtio_blk", "virtio_net", "e1000", "e1000e", "ahci", "sd_mod", "nvme", "bridge", "tun", "ext4", "xen-acpi-processor",
-    "xen-pciback", "xen-blkfront", "xen-netfront",
+    "virtio_blk",
+    "virtio_net",
+    "e1000",
+    "e1000e",
+    "ahci",
+    "sd_mod",
+    "nvme",
+    "bridge",
+    "tun",
+    "ext4",
+    "xen-acpi-processor",
+    "xen-pciback",
+    "xen-blkfront",
+    "xen-netfront",
 ];
 
 /// Programs beside Xen's own, which are all taken.
 const PROGRAMS: &[&str] = &[
-    "usr/bin/bash", "usr/bin/dash", "usr/bin/ip", "usr/bin/stat", "usr/bin/readlink", "usr/bin/timeout", "usr/bin/stty",
-    "usr/sbin/brctl", "usr/sbin/bridge", "usr/sbin/losetup", "usr/sbin/mke2fs",
+    "usr/bin/bash",
+    "usr/bin/dash",
+    "usr/bin/ip",
+    "usr/bin/stat",
+    "usr/bin/readlink",
+    "usr/bin/timeout",
+    "usr/bin/stty",
+    "usr/sbin/brctl",
+    "usr/sbin/bridge",
+    "usr/sbin/losetup",
+    "usr/sbin/mke2fs",
 ];
 
 /// Xen's programs that only a full dom0 has: they need Python, or are large and never used.
-const LEFT_OUT: &[&str] =
-    &["pygrub", "convert-legacy-stream", "verify-stream-v2", "xen-9pfsd", "vchan-socket-proxy", "depriv-fd-checker"];
+const LEFT_OUT: &[&str] = &[
+    "pygrub",
+    "convert-legacy-stream",
+    "verify-stream-v2",
+    "xen-9pfsd",
+    "vchan-socket-proxy",
+    "depriv-fd-checker",
+];
 
 /// Where Debian keeps libraries.
 const LIBRARY_FOLDERS: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib"];
@@ -69,7 +104,11 @@ pub fn archive(tree: &Tree) -> Result<Archive> {
     }
     archive.symlink("usr/sbin/modprobe", "../bin/busybox");
     for name in ["poweroff", "reboot", "halt"] {
-        archive.file(&format!("usr/sbin/{name}"), 0o755, format!("#!/bin/sh\nsync\nexec busybox {name} -f\n"));
+        archive.file(
+            &format!("usr/sbin/{name}"),
+            0o755,
+            format!("#!/bin/sh\nsync\nexec busybox {name} -f\n"),
+        );
     }
     for (name, data) in guest::files(tree)? {
         archive.file(&format!("root/guests/{name}"), 0o644, data);
@@ -83,15 +122,32 @@ pub fn archive(tree: &Tree) -> Result<Archive> {
 /// # Errors
 /// Where the tree's busybox does not run.
 pub fn busybox_applets(tree: &Tree) -> Result<Vec<String>> {
-    let output = Command::new(tree.resolve("usr/bin/busybox")?).arg("--list").output().context("cannot run busybox")?;
+    let output = Command::new(tree.resolve("usr/bin/busybox")?)
+        .arg("--list")
+        .output()
+        .context("cannot run busybox")?;
     let names = String::from_utf8(output.stdout)?;
-    Ok(names.lines().filter(|n| !n.is_empty() && *n != "busybox").map(str::to_string).collect())
+    Ok(names
+        .lines()
+        .filter(|n| !n.is_empty() && *n != "busybox")
+        .map(str::to_string)
+        .collect())
 }
 
 fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
     for folder in [
-        "proc", "sys", "dev", "run", "tmp", "mnt", "root/files", "var/log/xen/console", "var/lib/xen/dump", "var/lib/xenstored",
-        "var/cache", "usr/lib64",
+        "proc",
+        "sys",
+        "dev",
+        "run",
+        "tmp",
+        "mnt",
+        "root/files",
+        "var/log/xen/console",
+        "var/lib/xen/dump",
+        "var/lib/xenstored",
+        "var/cache",
+        "usr/lib64",
     ] {
         archive.directory(folder);
     }
@@ -106,7 +162,13 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.file("usr/lib/xenolith/run-job", 0o755, include_str!("files/run-job"));
     archive.file("etc/motd", 0o644, include_str!("files/motd"));
     archive.file("etc/profile", 0o644, "PS1='dom0:\\w# '\nalias ll='ls -l'\n");
-    for path in ["etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/os-release", "etc/debian_version"] {
+    for path in [
+        "etc/passwd",
+        "etc/group",
+        "etc/nsswitch.conf",
+        "etc/os-release",
+        "etc/debian_version",
+    ] {
         archive.file(path, 0o644, tree.read(path)?);
     }
     archive.file("etc/hostname", 0o644, "dom0\n");
@@ -118,7 +180,9 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
 fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.tree("etc/xen", &tree.root().join("etc/xen"))?;
     archive.tree("usr/lib/xen-common", &tree.root().join("usr/lib/xen-common"))?;
-    let versioned = names(&tree.root().join("usr/lib"))?.into_iter().find(|n| n.starts_with("xen-4"));
+    let versioned = names(&tree.root().join("usr/lib"))?
+        .into_iter()
+        .find(|n| n.starts_with("xen-4"));
     let versioned = versioned.context("no xen-utils in the Debian tree")?;
     let bin = format!("usr/lib/{versioned}/bin");
     for name in names(&tree.root().join(&bin))? {
@@ -127,7 +191,10 @@ fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
         }
     }
     // oxenstored loads its hypercall bindings from here.
-    archive.tree(&format!("usr/lib/{versioned}/ocaml"), &tree.root().join(format!("usr/lib/{versioned}/ocaml")))?;
+    archive.tree(
+        &format!("usr/lib/{versioned}/ocaml"),
+        &tree.root().join(format!("usr/lib/{versioned}/ocaml")),
+    )?;
     for folder in ["usr/bin", "usr/sbin"] {
         for name in names(&tree.root().join(folder))? {
             if (name.starts_with("xen") || name.starts_with("oxen") || name == "xl") && name != "xenalyze" {
@@ -174,7 +241,10 @@ fn libraries(archive: &mut Archive, tree: &Tree) -> Result<()> {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let found = LIBRARY_FOLDERS.iter().map(|f| format!("{f}/{name}")).find(|p| tree.resolve(p).is_ok());
+            let found = LIBRARY_FOLDERS
+                .iter()
+                .map(|f| format!("{f}/{name}"))
+                .find(|p| tree.resolve(p).is_ok());
             let path = found.with_context(|| format!("library {name} is not in the Debian tree"))?;
             let data = tree.read(&path)?;
             todo.push(elf::needs(&data)?);
@@ -192,18 +262,42 @@ fn modules(archive: &mut Archive, tree: &Tree) -> Result<()> {
     for path in &all {
         archive.file(&format!("{folder}/{}", plain(path)), 0o644, tree.module(path)?);
     }
-    archive.file("etc/xenolith/modules", 0o644, boot.iter().map(|p| format!("{}\n", plain(p))).collect::<String>());
+    archive.file(
+        "etc/xenolith/modules",
+        0o644,
+        boot.iter().map(|p| format!("{}\n", plain(p))).collect::<String>(),
+    );
     let table = |name: &str| -> Result<String> { Ok(String::from_utf8(tree.read(&format!("{folder}/{name}"))?)?) };
     let has = |path: &str| all.iter().any(|p| p == path);
     let dependencies = table("modules.dep")?;
-    let dependencies = dependencies.lines().filter(|l| l.split_once(':').is_some_and(|(path, _)| has(path)));
-    archive.file(&format!("{folder}/modules.dep"), 0o644, dependencies.map(|l| format!("{}\n", plain(l))).collect::<String>());
+    let dependencies = dependencies
+        .lines()
+        .filter(|l| l.split_once(':').is_some_and(|(path, _)| has(path)));
+    archive.file(
+        &format!("{folder}/modules.dep"),
+        0o644,
+        dependencies.map(|l| format!("{}\n", plain(l))).collect::<String>(),
+    );
     let underscored: BTreeSet<String> = all.iter().map(|p| module_name(p).replace('-', "_")).collect();
     let aliases = table("modules.alias")?;
-    let aliases = aliases.lines().filter(|l| l.rsplit(' ').next().is_some_and(|n| underscored.contains(n)));
-    archive.file(&format!("{folder}/modules.alias"), 0o644, aliases.map(|l| format!("{l}\n")).collect::<String>());
+    let aliases = aliases
+        .lines()
+        .filter(|l| l.rsplit(' ').next().is_some_and(|n| underscored.contains(n)));
+    archive.file(
+        &format!("{folder}/modules.alias"),
+        0o644,
+        aliases.map(|l| format!("{l}\n")).collect::<String>(),
+    );
     for name in ["modules.builtin", "modules.symbols"] {
-        archive.file(&format!("{folder}/{name}"), 0o644, if name == "modules.builtin" { table(name)? } else { String::new() });
+        archive.file(
+            &format!("{folder}/{name}"),
+            0o644,
+            if name == "modules.builtin" {
+                table(name)?
+            } else {
+                String::new()
+            },
+        );
     }
     Ok(())
 }

@@ -20,8 +20,8 @@ pub fn kernel() -> Vec<u8> {
     let mut image = header(entry);
     let code = code(entry);
     let total = code_at + code.len() as u64;
-    image.extend(segment(1, 5, 0, total));
-    image.extend(segment(4, 4, HEADERS, notes.len() as u64));
+    image.extend(segment(1, 5, 0, total, 4096));
+    image.extend(segment(4, 4, HEADERS, notes.len() as u64, 4));
     image.extend(notes_with_entry(notes, entry));
     image.resize(code_at as usize, 0);
     image.extend(code);
@@ -41,9 +41,9 @@ fn header(entry: u64) -> Vec<u8> {
     out
 }
 
-fn segment(kind: u32, flags: u32, offset: u64, size: u64) -> Vec<u8> {
+fn segment(kind: u32, flags: u32, offset: u64, size: u64, align: u64) -> Vec<u8> {
     let mut out = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
-    for value in [offset, BASE + offset, BASE + offset - VIRT_BASE, size, size, 4096] {
+    for value in [offset, BASE + offset, BASE + offset - VIRT_BASE, size, size, align] {
         out.extend(value.to_le_bytes());
     }
     out
@@ -66,7 +66,12 @@ fn notes_with_entry(mut notes: Vec<u8>, entry: u64) -> Vec<u8> {
 }
 
 fn note(kind: u32, value: &[u8]) -> Vec<u8> {
-    let mut out = [4u32.to_le_bytes(), (value.len() as u32).to_le_bytes(), kind.to_le_bytes()].concat();
+    let mut out = [
+        4u32.to_le_bytes(),
+        (value.len() as u32).to_le_bytes(),
+        kind.to_le_bytes(),
+    ]
+    .concat();
     out.extend(b"Xen\0");
     out.extend(value);
     out.resize(out.len().next_multiple_of(4), 0);
@@ -102,14 +107,22 @@ mod tests {
         let header = FileHeader64::<Endianness>::parse(image.as_slice()).unwrap();
         let segments = header.program_headers(Endianness::Little, image.as_slice()).unwrap();
         let e = Endianness::Little;
-        assert_eq!(segments.iter().map(|s| s.p_type(e)).collect::<Vec<_>>(), [PT_LOAD, PT_NOTE]);
+        assert_eq!(
+            segments.iter().map(|s| s.p_type(e)).collect::<Vec<_>>(),
+            [PT_LOAD, PT_NOTE]
+        );
         let load = &segments[0];
         assert_eq!(load.p_filesz(e), image.len() as u64);
         let entry = header.e_entry(e);
         assert!(entry >= load.p_vaddr(e) && entry < load.p_vaddr(e) + load.p_filesz(e));
         assert_eq!(image[(entry - BASE) as usize], 0xb8);
-        let notes: Vec<u32> =
-            segments[1].notes(e, image.as_slice()).unwrap().unwrap().map_while(|n| n.ok()).map(|n| n.n_type(e)).collect();
+        let notes: Vec<u32> = segments[1]
+            .notes(e, image.as_slice())
+            .unwrap()
+            .unwrap()
+            .map_while(|n| n.ok())
+            .map(|n| n.n_type(e))
+            .collect();
         assert_eq!(notes, [1, 3, 4, 5, 6, 8, 9]);
     }
 

@@ -24,7 +24,10 @@ impl Tree {
             .filter_map(|e| e.ok()?.file_name().into_string().ok())
             .find(|name| root.join(format!("boot/vmlinuz-{name}")).exists())
             .with_context(|| format!("no kernel with modules in {}", root.display()))?;
-        Ok(Self { root: root.to_path_buf(), release })
+        Ok(Self {
+            root: root.to_path_buf(),
+            release,
+        })
     }
 
     /// The folder.
@@ -55,7 +58,11 @@ impl Tree {
         let boot = self.root.join("boot");
         fs::read_dir(&boot)?
             .filter_map(|e| Some(e.ok()?.path()))
-            .find(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("xen-") && n.ends_with(".gz")))
+            .find(|p| {
+                p.file_name()
+                    .and_then(|n| n.to_str())
+                    .is_some_and(|n| n.starts_with("xen-") && n.ends_with(".gz"))
+            })
             .with_context(|| format!("no Xen in {}", boot.display()))
     }
 
@@ -122,7 +129,9 @@ impl Tree {
             return Ok(data);
         }
         let mut out = Vec::new();
-        lzma_rust2::XzReader::new(data.as_slice(), false).read_to_end(&mut out).with_context(|| format!("cannot uncompress {path}"))?;
+        lzma_rust2::XzReader::new(data.as_slice(), false)
+            .read_to_end(&mut out)
+            .with_context(|| format!("cannot uncompress {path}"))?;
         Ok(out)
     }
 }
@@ -148,7 +157,11 @@ fn loading_order(modules_dep: &str, names: &[&str]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     for name in names {
         let same = |path: &str| module_name(path).replace('-', "_") == name.replace('-', "_");
-        let Some((path, needs)) = modules_dep.lines().filter_map(|l| l.split_once(':')).find(|(path, _)| same(path)) else {
+        let Some((path, needs)) = modules_dep
+            .lines()
+            .filter_map(|l| l.split_once(':'))
+            .find(|(path, _)| same(path))
+        else {
             continue;
         };
         // modules.dep lists what to load last first.
@@ -167,8 +180,12 @@ mod tests {
 
     #[test]
     fn modules_are_ordered_needs_first_and_once() {
-        let dep = "kernel/a.ko.xz: kernel/b_x.ko.xz kernel/c.ko.xz\nkernel/b_x.ko.xz: kernel/c.ko.xz\nkernel/c.ko.xz:\n";
-        assert_eq!(loading_order(dep, &["b-x", "a", "builtin"]), ["kernel/c.ko.xz", "kernel/b_x.ko.xz", "kernel/a.ko.xz"]);
+        let dep =
+            "kernel/a.ko.xz: kernel/b_x.ko.xz kernel/c.ko.xz\nkernel/b_x.ko.xz: kernel/c.ko.xz\nkernel/c.ko.xz:\n";
+        assert_eq!(
+            loading_order(dep, &["b-x", "a", "builtin"]),
+            ["kernel/c.ko.xz", "kernel/b_x.ko.xz", "kernel/a.ko.xz"]
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use super::{mode, traps};
 use crate::current::Current;
+use crate::machine::X86;
+use domain::{Domain, Vcpu};
 use core::sync::atomic::Ordering::SeqCst;
 use platform::GuestMemory;
 use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
@@ -42,16 +44,27 @@ pub fn save(current: &mut Current<'_>) {
     state.debug = hal_cpu::save_debug();
 }
 
-/// Writes how the vCPU spent its time to where the guest wants it (VCPUOP_register_runstate_memory_area). The address is one
-/// of its kernel.
+/// Writes how the vCPU spent its time to where the guest wants it, at an address of its kernel, whichever mode it is in.
 pub fn write_runstate(current: &mut Current<'_>) {
-    let address = current.vcpu.runstate_area.load(SeqCst);
-    if address == 0 {
+    if current.vcpu.runstate_area.load(SeqCst) == 0 {
         return;
     }
     let was_user = mode::to_kernel(current.state);
-    let runstate = *current.vcpu.runstate.lock();
-    let flagged = current.domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
+    copy_runstate(current.machine(), current.domain, current.vcpu);
+    if was_user {
+        // It came from user mode, so it has tables for it.
+        let _ = mode::to_user(current.state);
+    }
+}
+
+/// Writes how the vCPU spent its time (VCPUOP_register_runstate_memory_area). Its kernel's address space is loaded.
+pub fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
+    let address = vcpu.runstate_area.load(SeqCst);
+    if address == 0 {
+        return;
+    }
+    let runstate = *vcpu.runstate.lock();
+    let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
     let mut record = [0; 48];
     record[..4].copy_from_slice(&(runstate.state() as u32).to_le_bytes());
     let since = if flagged { runstate.since() | UPDATING } else { runstate.since() };
@@ -59,14 +72,9 @@ pub fn write_runstate(current: &mut Current<'_>) {
     for (index, time) in runstate.times().iter().enumerate() {
         record[16 + index * 8..24 + index * 8].copy_from_slice(&time.to_le_bytes());
     }
-    let machine = current.machine();
     let written = machine.copy_out(address, &record);
     if flagged && written.is_ok() {
         // It was writable a moment ago; if it is no more, the guest has only itself to blame.
-        let _ = machine.copy_out(address + 8, &runstate.since().to_le_bytes());
-    }
-    if was_user {
-        // It came from user mode, so it has tables for it.
-        let _ = mode::to_user(current.state);
+        let _ = machine.copy_out(address.wrapping_add(8), &runstate.since().to_le_bytes());
     }
 }

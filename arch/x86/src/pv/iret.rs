@@ -48,5 +48,5 @@ pub fn iret(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuS
 /// RFLAGS that a guest asked for, as the CPU may have them in ring 3: interrupts on, no I/O privilege, no virtual-8086 mode.
 pub fn guest_flags(asked: u64) -> u64 {
     let fixed = RFlags::IOPL | RFlags::VM | RFlags::VIF | RFlags::VIP;
-    asked & RFlags::all().bits() & !fixed.bits() | (RFlags::IF | RFlags::ALWAYS_ONE).bits()
+    asked & RFlags::all().bits() & !fixed.bits() | (RFlags::IF | RFlags::ONE).bits()
 }

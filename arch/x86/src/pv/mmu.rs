@@ -149,9 +149,9 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
     };
     match flags & !UVMF_FLUSHTYPE_MASK {
         UVMF_LOCAL => flush_local(kind),
-        UVMF_ALL => hal_irq::flush_cpus(&current.machine().cpus_of(current.domain.id), kind),
+        UVMF_ALL => hal_irq::ipi::flush_cpus(&current.machine().cpus_of(current.domain.id), kind),
         bitmap => match vcpu_mask(current, bitmap) {
-            Ok(mask) => hal_irq::flush_cpus(&mask, kind),
+            Ok(mask) => hal_irq::ipi::flush_cpus(&mask, kind),
             Err(errno) => return errno.into(),
         },
     }
@@ -236,12 +236,12 @@ fn extended(current: &mut Current<'_>, owner: &Arc<Domain<crate::X86>>, op: &Mmu
             Err(denied) => Err(explain(current, "unpin", denied)),
         },
         MMUEXT_CLEAR_PAGE => {
-            memory.clear_page(mfn, owner.id).map_err(|denied| explain(current, "clear_page", denied))?;
+            memory.clear_page(owner.id, mfn).map_err(|denied| explain(current, "clear_page", denied))?;
             Ok(Progress::Done(()))
         }
         MMUEXT_COPY_PAGE => {
             let from = Mfn(op.arg2);
-            memory.copy_page(from, mfn, owner.id).map_err(|denied| explain(current, "copy_page", denied))?;
+            memory.copy_page(owner.id, from, mfn).map_err(|denied| explain(current, "copy_page", denied))?;
             Ok(Progress::Done(()))
         }
         MMUEXT_NEW_BASEPTR if is_self => new_root(current, mfn),
@@ -264,15 +264,15 @@ fn flush(current: &Current<'_>, is_self: bool, op: &MmuextOp) -> Result<()> {
     match op.cmd {
         MMUEXT_TLB_FLUSH_LOCAL => hal_cpu::flush_local(),
         MMUEXT_INVLPG_LOCAL => hal_cpu::invlpg(op.arg1),
-        MMUEXT_TLB_FLUSH_MULTI => hal_irq::flush_cpus(&vcpu_mask(current, op.arg2)?, FlushKind::All),
-        MMUEXT_INVLPG_MULTI => hal_irq::flush_cpus(&vcpu_mask(current, op.arg2)?, FlushKind::Page(op.arg1)),
-        MMUEXT_TLB_FLUSH_ALL => hal_irq::flush_cpus(&domain_cpus(), FlushKind::All),
-        MMUEXT_INVLPG_ALL => hal_irq::flush_cpus(&domain_cpus(), FlushKind::Page(op.arg1)),
+        MMUEXT_TLB_FLUSH_MULTI => hal_irq::ipi::flush_cpus(&vcpu_mask(current, op.arg2)?, FlushKind::All),
+        MMUEXT_INVLPG_MULTI => hal_irq::ipi::flush_cpus(&vcpu_mask(current, op.arg2)?, FlushKind::Page(op.arg1)),
+        MMUEXT_TLB_FLUSH_ALL => hal_irq::ipi::flush_cpus(&domain_cpus(), FlushKind::All),
+        MMUEXT_INVLPG_ALL => hal_irq::ipi::flush_cpus(&domain_cpus(), FlushKind::Page(op.arg1)),
         MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => {
             if !current.domain.is_privileged() {
                 return Err(Errno::ACCES);
             }
-            hal_cpu::write_back_caches();
+            hal::cpu::write_back_caches();
         }
         _ => return Err(Errno::NOSYS),
     }

@@ -31,13 +31,17 @@ impl<H: Host> Memory<H> {
             }
         };
         for (index, word) in words.iter().enumerate().skip(start) {
-            match self.promote_entry(mfn, frame, level, index, Pte(word.load(Ordering::Relaxed)), preempt) {
-                Ok(Progress::Done(entry)) => {
-                    if entry.0 != word.load(Ordering::Relaxed) {
-                        word.store(entry.0, Ordering::Relaxed);
+            let old = Pte(word.load(Ordering::Relaxed));
+            // Most entries of most tables are absent.
+            if !old.is_present() {
+                continue;
+            }
+            match self.promote_entry(mfn, frame, level, index, old, preempt) {
+                Ok(Progress::Done(new)) => {
+                    if new != old {
+                        word.store(new.0, Ordering::Relaxed);
                     }
-                    let stop = level > 1 && index < 511 && entry.is_present() && preempt.should_yield();
-                    if stop {
+                    if level > 1 && index < 511 && preempt.should_yield() {
                         leave_partial(frame, index + 1);
                         return Ok(Progress::Again(0));
                     }
@@ -48,7 +52,7 @@ impl<H: Host> Memory<H> {
                 }
                 Err(denied) => {
                     self.undo(words, mfn, frame, ty, index);
-                    let entry = word.load(Ordering::Relaxed);
+                    let entry = old.0;
                     return Err(denied.within(Place {
                         table: mfn,
                         level,
@@ -156,9 +160,11 @@ impl<H: Host> Memory<H> {
             }
             while cursor > 0 {
                 cursor -= 1;
+                if !Pte(words[cursor].load(Ordering::Relaxed)).is_present() {
+                    continue;
+                }
                 self.drop_entry(words, mfn, level, cursor);
-                let present = Pte(words[cursor].load(Ordering::Relaxed)).is_present();
-                if level > 1 && cursor > 0 && present && preempt.should_yield() {
+                if level > 1 && cursor > 0 && preempt.should_yield() {
                     // The closure never declines.
                     let _ = frame.update_ty(|word| Some(word.with_cursor(cursor)));
                     return Progress::Again(0);

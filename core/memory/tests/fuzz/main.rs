@@ -57,6 +57,8 @@ struct World {
     held: [Held; 2],
     /// Frames to which a domain's CPUs may still have a writable translation.
     cached: [BTreeSet<u64>; 2],
+    /// Frames that a domain's CPUs may still take for page tables.
+    walked: [BTreeSet<u64>; 2],
     flushes: (u64, [u64; 2]),
     shared: Vec<Mfn>,
     stolen: Vec<Mfn>,
@@ -77,6 +79,7 @@ impl World {
             domains,
             held: Default::default(),
             cached: Default::default(),
+            walked: Default::default(),
             flushes: Default::default(),
             shared: Vec::new(),
             stolen: Vec::new(),
@@ -357,10 +360,8 @@ impl World {
                 words.iter().all(|word| word.load(Ordering::Relaxed) == 0),
                 "frame {mfn:#x} was not scrubbed"
             );
-            assert!(
-                self.cached.iter().all(|set| !set.contains(mfn)),
-                "frame {mfn:#x} is in a TLB"
-            );
+            let mut caches = self.cached.iter().chain(&self.walked);
+            assert!(caches.all(|set| !set.contains(mfn)), "frame {mfn:#x} is in a TLB");
             assert!(request.bits == 64 || *mfn < 1 << (request.bits - 12));
         }
     }
@@ -437,7 +438,11 @@ impl World {
         }
         self.check();
         for mfn in self.owned(DOM1) {
-            assert!(!self.view(mfn).allocated && self.view(mfn).ty.level() * self.view(mfn).uses == 0);
+            let view = self.view(mfn);
+            assert!(
+                !view.allocated && view.ty.level() * view.uses == 0,
+                "{mfn:#x}: {view:?}"
+            );
         }
         if self.memory.remove_domain(DOM1).is_ok() {
             self.domains[1] = self.memory.create_domain(DOM1, 30).unwrap();
@@ -453,6 +458,7 @@ impl World {
         for who in [0, 1] {
             if all != self.flushes.0 || each[who] != self.flushes.1[who] {
                 self.cached[who].clear();
+                self.walked[who].clear();
             }
         }
         self.flushes = (all, each);
@@ -465,10 +471,23 @@ impl World {
         for mfn in 0..FRAMES {
             let view = self.view(mfn);
             counts.compare(mfn, &view);
-            let live_table = view.ty.level() > 0 && view.uses > 0;
-            if live_table && view.owner.is_real() {
-                let own = &self.cached[usize::from(view.owner.0)];
-                assert!(!own.contains(&mfn), "table {mfn:#x} is cached as writable: {view:?}");
+            if view.uses > 0 && view.owner.is_real() {
+                let who = usize::from(view.owner.0);
+                if view.ty.level() > 0 {
+                    assert!(
+                        !self.cached[who].contains(&mfn),
+                        "table {mfn:#x} is cached as writable: {view:?}"
+                    );
+                    // Before that no CPU comes to it.
+                    if view.validated {
+                        self.walked[who].insert(mfn);
+                    }
+                } else {
+                    assert!(
+                        !self.walked[who].contains(&mfn),
+                        "{mfn:#x} is still walked as a table: {view:?}"
+                    );
+                }
             }
         }
         for (who, domain) in self.domains.iter().enumerate() {

@@ -72,18 +72,21 @@ impl Table {
             return Err(wrong);
         }
         *weights.get_mut(count).ok_or(wrong)? = rest.ilog2() as u8 + 1;
-        let mut at = 0;
-        for weight in 1..=bits {
-            let run = 1usize << (weight - 1 + MAX_BITS - bits);
-            for (symbol, _) in weights[..=count]
-                .iter()
-                .enumerate()
-                .filter(|&(_, &w)| u32::from(w) == weight)
-            {
-                let entry = (symbol as u16) << 8 | (bits + 1 - weight) as u16;
-                self.entries.get_mut(at..at + run).ok_or(wrong)?.fill(entry);
-                at += run;
-            }
+        // First entry for the next symbol of each weight: those of small weight, with long codes, come first.
+        let mut next = [0usize; MAX_BITS as usize + 2];
+        let run = |weight: usize| (1usize << weight >> 1) << (MAX_BITS - bits);
+        for &weight in &weights[..=count] {
+            next[usize::from(weight) + 1] += run(weight.into());
+        }
+        for weight in 1..next.len() {
+            next[weight] += next[weight - 1];
+        }
+        for (symbol, &weight) in weights[..=count].iter().enumerate().filter(|&(_, &weight)| weight > 0) {
+            let entry = (symbol as u16) << 8 | (bits + 1 - u32::from(weight)) as u16;
+            let at = &mut next[usize::from(weight)];
+            let end = *at + run(weight.into());
+            self.entries.get_mut(*at..end).ok_or(wrong)?.fill(entry);
+            *at = end;
         }
         Ok(())
     }

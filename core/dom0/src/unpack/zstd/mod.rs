@@ -1,12 +1,13 @@
 //! Zstandard frames (RFC 8878), decoded straight into one buffer that is output and window at once.
 //!
-//! Own code, as this is most of the boot time: it takes a fifth of the instructions of `ruzstd`, is safe and keeps no second
-//! window.
+//! Own code, as this is most of the boot time: it takes a third of the instructions of `ruzstd` (0.77e9 against 2.27e9 for
+//! Debian 13's kernel), contains no unsafe code and keeps no second window.
 
 mod bits;
 mod fse;
 mod huffman;
 mod sequences;
+mod xxhash;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -27,7 +28,7 @@ const LITERALS: usize = BLOCK + 16;
 const CUT: Corrupt = Corrupt("it ends in the middle of a frame");
 const TOO_LONG: Corrupt = Corrupt("it unpacks to more than its stated size");
 
-/// Memory that decoding needs beside the output: about 160 KiB.
+/// Memory that decoding needs beside the output: about 150 KiB.
 struct Workspace {
     literals: Box<Literals>,
     /// Number of literals of the present block.
@@ -44,7 +45,12 @@ pub fn decode(input: &[u8], out: &mut [u8]) -> Result<usize, Corrupt> {
     literals.resize(LITERALS, 0);
     let literals = literals.into_boxed_slice().try_into().map_err(|_| NO_MEMORY)?;
     let huffman = huffman::Table::new();
-    let mut work = Box::new(Workspace { literals, literal_count: 0, huffman, sequences: Sequences::new() });
+    let mut work = Box::new(Workspace {
+        literals,
+        literal_count: 0,
+        huffman,
+        sequences: Sequences::new(),
+    });
     let (mut at, mut done) = (0, 0);
     while at < input.len() {
         let magic = *input.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(CUT)?;
@@ -125,7 +131,7 @@ fn decode_frame(input: &[u8], out: &mut [u8], work: &mut Workspace) -> Result<(u
     }
     if has_checksum {
         let stated = *input.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(CUT)?;
-        if twox_hash::XxHash64::oneshot(0, &out[..done]) as u32 != u32::from_le_bytes(stated) {
+        if xxhash::xxh64(&out[..done]) as u32 != u32::from_le_bytes(stated) {
             return Err(Corrupt("its checksum is wrong"));
         }
         at += 4;
@@ -136,7 +142,13 @@ fn decode_frame(input: &[u8], out: &mut [u8], work: &mut Workspace) -> Result<(u
 /// Decodes the compressed block that runs from byte `at` to the end of `input`; returns how much of `out` is written then.
 fn decode_block(input: &[u8], at: usize, out: &mut [u8], done: usize, work: &mut Workspace) -> Result<usize, Corrupt> {
     let at = read_literals(input, at, work)?;
-    work.sequences.run(input, (at, input.len()), (&work.literals, work.literal_count), out, done)
+    work.sequences.run(
+        input,
+        (at, input.len()),
+        (&work.literals, work.literal_count),
+        out,
+        done,
+    )
 }
 
 /// Decodes a block's literals into `work.literals`; returns where the sequences are.

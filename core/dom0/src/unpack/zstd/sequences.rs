@@ -99,7 +99,12 @@ fn offset(symbol: u8) -> (u32, u8) {
 
 impl<const SIZE: usize> Machine<SIZE> {
     const fn new() -> Self {
-        let none = Entry { base: 0, next: 0, extra: 0, next_bits: 0 };
+        let none = Entry {
+            base: 0,
+            next: 0,
+            extra: 0,
+            next_bits: 0,
+        };
         Machine {
             entries: [none; SIZE],
             log: 0,
@@ -158,7 +163,12 @@ impl<const SIZE: usize> Machine<SIZE> {
 
 fn entry(cell: Cell, alphabet: &Alphabet) -> Entry {
     let (base, extra) = (alphabet.value)(cell.symbol);
-    Entry { base, next: cell.next, extra, next_bits: cell.bits }
+    Entry {
+        base,
+        next: cell.next,
+        extra,
+        next_bits: cell.bits,
+    }
 }
 
 /// What carries over from one block to the next: the tables, which may be repeated, and the three latest offsets.
@@ -229,7 +239,13 @@ impl Sequences {
         out: &mut [u8],
         done: usize,
     ) -> Result<usize, Corrupt> {
-        let mut copier = Copier { out, done, literals, count: literal_count, used: 0 };
+        let mut copier = Copier {
+            out,
+            done,
+            literals,
+            count: literal_count,
+            used: 0,
+        };
         let (count, at) = self.read_header(input, at, end)?;
         if count > 0 {
             let bits = Backward::new(input, at, end)?;
@@ -284,38 +300,48 @@ impl Sequences {
         }
         let last = self.decode_last(&mut bits, &states)?;
         copier.copy_all(&[last])?;
-        if bits.is_finished() { Ok(()) } else { Err(Corrupt("sequences do not end where they should")) }
+        if bits.is_finished() {
+            Ok(())
+        } else {
+            Err(Corrupt("sequences do not end where they should"))
+        }
     }
 
     /// Decodes as many sequences as `out` holds, and the states for the next one.
+    #[inline(never)]
     fn decode(&mut self, bits: &mut Backward<'_>, states: &mut States, out: &mut [Sequence]) -> Result<(), Corrupt> {
         let mut reader = *bits;
         let mut recent = self.recent;
-        let States { mut literal_length, mut match_length, mut offset } = *states;
+        let States {
+            mut literal_length,
+            mut match_length,
+            mut offset,
+        } = *states;
         for sequence in out {
-            let literal = self.literal_lengths.entries[literal_length & ((1 << LENGTH_LOG) - 1)];
-            let matched = self.match_lengths.entries[match_length & ((1 << LENGTH_LOG) - 1)];
-            let far = self.offsets.entries[offset & ((1 << OFFSET_LOG) - 1)];
+            let literal = &self.literal_lengths.entries[literal_length & ((1 << LENGTH_LOG) - 1)];
+            let matched = &self.match_lengths.entries[match_length & ((1 << LENGTH_LOG) - 1)];
+            let far = &self.offsets.entries[offset & ((1 << OFFSET_LOG) - 1)];
             let mut window = reader.window()?;
+            let value = take(&mut window, &mut reader, far.base, far.extra);
+            sequence.match_length = take(&mut window, &mut reader, matched.base, matched.extra);
+            // Nearly always one window is enough, and two always are.
             let extra = u32::from(far.extra) + u32::from(matched.extra) + u32::from(literal.extra);
-            let total = extra + u32::from(literal.next_bits) + u32::from(matched.next_bits) + u32::from(far.next_bits);
-            let values = if total < Backward::WINDOW {
-                reader.skip(total as usize);
-                [far, matched, literal].map(|entry| take(&mut window, entry.base, entry.extra))
-            } else {
-                let values = read_wide(&mut reader, [far, matched, literal])?;
-                window = reader.window()?;
-                reader.skip((total - extra) as usize);
-                values
-            };
-            literal_length = take(&mut window, literal.next.into(), literal.next_bits) as usize;
-            match_length = take(&mut window, matched.next.into(), matched.next_bits) as usize;
-            offset = take(&mut window, far.next.into(), far.next_bits) as usize;
-            *sequence = Sequence::new(values, far, &mut recent)?;
+            if extra + 2 * LENGTH_LOG + OFFSET_LOG > Backward::WINDOW {
+                window = refill(&reader)?;
+            }
+            sequence.literal_length = take(&mut window, &mut reader, literal.base, literal.extra);
+            literal_length = take(&mut window, &mut reader, literal.next.into(), literal.next_bits) as usize;
+            match_length = take(&mut window, &mut reader, matched.next.into(), matched.next_bits) as usize;
+            offset = take(&mut window, &mut reader, far.next.into(), far.next_bits) as usize;
+            sequence.distance = resolve(far, value, sequence.literal_length, &mut recent)?;
         }
         self.recent = recent;
         *bits = reader;
-        *states = States { literal_length, match_length, offset };
+        *states = States {
+            literal_length,
+            match_length,
+            offset,
+        };
         Ok(())
     }
 
@@ -324,40 +350,41 @@ impl Sequences {
         let literal = self.literal_lengths.entries[states.literal_length & ((1 << LENGTH_LOG) - 1)];
         let matched = self.match_lengths.entries[states.match_length & ((1 << LENGTH_LOG) - 1)];
         let far = self.offsets.entries[states.offset & ((1 << OFFSET_LOG) - 1)];
-        Sequence::new(read_wide(bits, [far, matched, literal])?, far, &mut self.recent)
+        let value = far.base.wrapping_add(bits.read(far.extra.into())? as u32);
+        let match_length = matched.base.wrapping_add(bits.read(matched.extra.into())? as u32);
+        let literal_length = literal.base.wrapping_add(bits.read(literal.extra.into())? as u32);
+        let distance = resolve(&far, value, literal_length, &mut self.recent)?;
+        Ok(Sequence {
+            literal_length,
+            match_length,
+            distance,
+        })
     }
 }
 
-impl Sequence {
-    /// The sequence with these values of offset, match length and literal length.
-    #[inline(always)]
-    fn new(values: [u32; 3], far: Entry, recent: &mut [u32; 3]) -> Result<Sequence, Corrupt> {
-        let [value, match_length, literal_length] = values;
-        let distance = if far.extra > 1 {
-            *recent = [value, recent[0], recent[1]];
-            value
-        } else {
-            reuse(recent, value, literal_length)?
-        };
-        Ok(Sequence { literal_length, match_length, distance })
-    }
-}
-
-/// Takes `bits` from the top of `window` and adds them to `base`.
+/// The offset that `value`, decoded with the entry `far`, stands for.
 #[inline(always)]
-fn take(window: &mut u64, base: u32, bits: u8) -> u32 {
-    *window = window.rotate_left(u32::from(bits));
-    base.wrapping_add((*window & MASKS[usize::from(bits)]) as u32)
+fn resolve(far: &Entry, value: u32, literal_length: u32, recent: &mut [u32; 3]) -> Result<u32, Corrupt> {
+    if far.extra > 1 {
+        *recent = [value, recent[0], recent[1]];
+        return Ok(value);
+    }
+    reuse(recent, value, literal_length)
 }
 
-/// Reads the values of three entries one by one, as they may be too long for one window.
+/// The window again, where it is rarely needed.
 #[cold]
-fn read_wide(bits: &mut Backward<'_>, entries: [Entry; 3]) -> Result<[u32; 3], Corrupt> {
-    let mut values = [0; 3];
-    for (value, entry) in values.iter_mut().zip(entries) {
-        *value = entry.base.wrapping_add(bits.read(entry.extra.into())? as u32);
-    }
-    Ok(values)
+#[inline(never)]
+fn refill(reader: &Backward<'_>) -> Result<u64, Corrupt> {
+    reader.window()
+}
+
+/// Takes `bits` from the top of `window`, which `reader` has shown, and adds them to `base`.
+#[inline(always)]
+fn take(window: &mut u64, reader: &mut Backward<'_>, base: u32, bits: u8) -> u32 {
+    *window = window.rotate_left(u32::from(bits));
+    reader.skip(usize::from(bits));
+    base.wrapping_add((*window & MASKS[usize::from(bits)]) as u32)
 }
 
 /// The offset that a value of 1 to 3 names.
@@ -393,7 +420,11 @@ impl Copier<'_> {
                 self.copy_any(literal_length, distance, match_length)?;
                 continue;
             }
-            let to = self.out.get_mut(self.done..).and_then(|rest| rest.first_chunk_mut::<STEP>()).ok_or(TOO_FAR)?;
+            let to = self
+                .out
+                .get_mut(self.done..)
+                .and_then(|rest| rest.first_chunk_mut::<STEP>())
+                .ok_or(TOO_FAR)?;
             // Literals that there are not are found out at the end of the block.
             if let Some(from) = self.literals[self.used & (BLOCK - 1)..].first_chunk::<STEP>() {
                 *to = *from;
@@ -402,7 +433,10 @@ impl Copier<'_> {
             if distance >= STEP {
                 let (before, after) = self.out.split_at_mut_checked(start).ok_or(TOO_FAR)?;
                 let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
-                let bytes = before.get(source..).and_then(|rest| rest.first_chunk::<STEP>()).ok_or(TOO_FAR)?;
+                let bytes = before
+                    .get(source..)
+                    .and_then(|rest| rest.first_chunk::<STEP>())
+                    .ok_or(TOO_FAR)?;
                 *after.first_chunk_mut::<STEP>().ok_or(TOO_FAR)? = *bytes;
             } else {
                 self.repeat(start, distance)?;
@@ -471,7 +505,9 @@ impl Copier<'_> {
     #[inline(never)]
     fn copy_any(&mut self, literal_length: usize, distance: usize, match_length: usize) -> Result<(), Corrupt> {
         let literals = &self.literals[..self.count];
-        let literals = literals.get(self.used..self.used + literal_length).ok_or(TOO_MANY_LITERALS)?;
+        let literals = literals
+            .get(self.used..self.used + literal_length)
+            .ok_or(TOO_MANY_LITERALS)?;
         let start = self.done + literal_length;
         let end = start + match_length;
         if end > self.out.len() {

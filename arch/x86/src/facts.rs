@@ -1,0 +1,56 @@
+//! Facts about the host and about a domain that only x86 has.
+
+use alloc::boxed::Box;
+use domain::{Creation, HostFacts};
+use platform::sync::RwLock;
+use types::{Errno, Result};
+use xen_abi::arch_x86::XEN_X86_EMU_ALL;
+
+/// x86's part of a domain.
+pub struct X86Domain {
+    /// What CPUID and MSRs show it.
+    pub policy: RwLock<Box<cpu_policy::Policy>>,
+}
+
+impl X86Domain {
+    /// Starts with the default policy of PV guests.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for emulated devices, which a PV guest has none of.
+    pub fn new(creation: &Creation) -> Result<X86Domain> {
+        if creation.emulation_flags & XEN_X86_EMU_ALL != 0 {
+            return Err(Errno::OPNOTSUPP);
+        }
+        Ok(X86Domain { policy: RwLock::new(Box::new(policies().pv_default.clone())) })
+    }
+}
+
+/// The policies of this host.
+pub fn policies() -> &'static cpu_policy::Policies {
+    static POLICIES: spin::Once<cpu_policy::Policies> = spin::Once::new();
+    POLICIES.call_once(|| {
+        cpu_policy::Policies::of_host(|leaf, subleaf| {
+            let found = hal_cpu::cpuid(leaf, subleaf);
+            [found.eax, found.ebx, found.ecx, found.edx]
+        })
+    })
+}
+
+/// What the toolstack asks about the host.
+pub fn host() -> HostFacts {
+    let leaf1 = hal_cpu::cpuid(1, 0);
+    let extended = hal_cpu::cpuid(0x8000_0001, 0);
+    let leaf7 = hal_cpu::cpuid(7, 0);
+    let power = hal_cpu::cpuid(0x8000_0007, 0);
+    let xsave = hal_cpu::cpuid(0xd, 1);
+    HostFacts {
+        cpu_khz: (hal_irq::time::tsc_hz() / 1000) as u32,
+        threads_per_core: 1,
+        cores_per_socket: 1,
+        // The order of the feature set's words (arch-x86/cpufeatureset.h).
+        hw_caps: [
+            leaf1.edx, leaf1.ecx, extended.edx, extended.ecx, xsave.eax, leaf7.ebx, leaf7.ecx, power.edx,
+        ],
+        hvm: false,
+    }
+}

@@ -1,0 +1,117 @@
+//! What the logic asks of x86 beyond the machine itself.
+
+use crate::machine::X86;
+use crate::pv::{self, VcpuState};
+use crate::{console, facts, irq, time, wallclock};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::SeqCst;
+use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, Vcpu};
+use platform::GuestMemory;
+use types::{CpuId, DomId, Errno, Mfn, Progress, Result};
+use xen_abi::arch_x86::VcpuGuestContext;
+use zerocopy::{FromZeros, IntoBytes};
+
+
+impl Arch for X86 {
+    type Domain = facts::X86Domain;
+    type Shared = ();
+    type State = VcpuState;
+
+    fn new_domain(&self, creation: &Creation) -> Result<facts::X86Domain> {
+        facts::X86Domain::new(creation)
+    }
+
+    fn new_vcpu(&self, _domain: &Domain<X86>) -> Result<VcpuState> {
+        VcpuState::new()
+    }
+
+    fn host(&self) -> HostFacts {
+        facts::host()
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        hal_cpu::cpu_id()
+    }
+
+    fn set_deadline(&self, deadline: Option<u64>) {
+        hal_irq::time::set_deadline(deadline);
+    }
+
+    fn relinquish(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>) -> Result<()> {
+        for vcpu in domain.vcpus() {
+            pv::guest_context::release(hypervisor, &mut vcpu.state.lock());
+        }
+        match hypervisor.memory.settle(&domain.memory, self) {
+            Progress::Done(()) => Ok(()),
+            Progress::Again(_) => Err(Errno::AGAIN),
+        }
+    }
+
+    fn initialise_vcpu(
+        &self,
+        hypervisor: &Hypervisor<X86>,
+        domain: &Arc<Domain<X86>>,
+        vcpu: &Arc<Vcpu<X86>>,
+        context: u64,
+    ) -> Result<()> {
+        if vcpu.initialised.load(SeqCst) {
+            return Err(Errno::EXIST);
+        }
+        let mut given: Box<VcpuGuestContext> = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
+        self.copy_in(context, given.as_mut_bytes())?;
+        pv::guest_context::apply(hypervisor, domain, vcpu, &mut vcpu.state.lock(), &given)
+    }
+
+    fn update_runstate(&self, _hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
+        if let Some(domain) = vcpu.domain.upgrade() {
+            pv::context::copy_runstate(self, &domain, vcpu);
+        }
+    }
+
+    fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
+        if let Some(domain) = vcpu.domain.upgrade() {
+            time::update_record(hypervisor, &domain, vcpu.id);
+        }
+    }
+
+    fn update_wall_clock(&self, domain: &Domain<X86>) {
+        wallclock::update(self, domain);
+    }
+
+    fn pirq_bound(&self, hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, share: bool) -> Result<()> {
+        irq::bound(hypervisor, domain, pirq, share)
+    }
+
+    fn pirq_unbound(&self, hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32) {
+        irq::unbound(hypervisor, domain, pirq);
+    }
+
+    fn pirq_unmasked(&self, hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32) {
+        irq::unmasked(hypervisor, domain, pirq);
+    }
+
+    fn m2p(&self, mfn: Mfn) -> u64 {
+        hal::m2p::get(mfn)
+    }
+
+    fn console_write(&self, guest: Option<DomId>, bytes: &[u8]) {
+        console::write(guest, bytes);
+    }
+
+    fn console_read(&self, to: &mut [u8]) -> usize {
+        console::read(to)
+    }
+
+    fn console_ring(&self, from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32) {
+        hal::console::read(from, clear, to)
+    }
+
+    fn machine_off(&self, reboot: bool) -> Errno {
+        hal_irq::ipi::stop_other_cpus();
+        if reboot {
+            hal_irq::power::reboot();
+        }
+        hal::cpu::halt_forever()
+    }
+}

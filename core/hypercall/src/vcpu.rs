@@ -1,0 +1,211 @@
+//! vcpu_op (vcpu.h) and set_timer_op.
+
+use crate::{Args, Caller, Outcome};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::SeqCst;
+use domain::{Arch, ShutdownCode, TimerEvent, Vcpu};
+use platform::{Clock, GuestMemory};
+use types::{Errno, Result, VcpuId};
+use xen_abi::GuestHandle;
+use xen_abi::vcpu::*;
+
+/// Shortest and longest period of a vCPU's timer, in nanoseconds.
+const MIN_PERIOD: u64 = 1_000_000;
+const MAX_PERIOD: u64 = u64::MAX >> 2;
+
+/// HYPERVISOR_vcpu_op: operation, vCPU, address of the operation's structure.
+pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+    let Some(vcpu) = caller.domain.vcpu(VcpuId(args[1] as u32)) else {
+        return Errno::NOENT.into();
+    };
+    let at = args[2];
+    let result = match args[0] as u32 {
+        VCPUOP_INITIALISE => return initialise(caller, vcpu, args),
+        VCPUOP_UP => up(caller, vcpu),
+        VCPUOP_DOWN => {
+            down(caller, vcpu);
+            Ok(())
+        }
+        VCPUOP_IS_UP => return Outcome::Done(vcpu.is_up().into()),
+        VCPUOP_GET_RUNSTATE_INFO => caller.write(GuestHandle::new(at), &runstate(caller, vcpu)),
+        VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(caller, vcpu, GuestHandle::new(at)),
+        VCPUOP_SET_PERIODIC_TIMER => set_periodic(caller, vcpu, GuestHandle::new(at)),
+        VCPUOP_STOP_PERIODIC_TIMER => {
+            stop_periodic(caller, vcpu);
+            Ok(())
+        }
+        VCPUOP_SET_SINGLESHOT_TIMER => set_singleshot(caller, vcpu, GuestHandle::new(at)),
+        VCPUOP_STOP_SINGLESHOT_TIMER => stop_singleshot(caller, vcpu),
+        VCPUOP_REGISTER_VCPU_INFO => register_info(caller, vcpu, GuestHandle::new(at)),
+        VCPUOP_SEND_NMI => {
+            if !vcpu.nmi_pending.swap(true, SeqCst) {
+                caller.hypervisor.notify(vcpu);
+            }
+            Ok(())
+        }
+        // Only for vCPUs that are bound to a CPU for good, of which there are none.
+        VCPUOP_GET_PHYSID => Err(Errno::INVAL),
+        VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => register_time(caller, vcpu, GuestHandle::new(at)),
+        _ => Err(Errno::NOSYS),
+    };
+    result.into()
+}
+
+/// HYPERVISOR_set_timer_op: the calling vCPU's one-shot timer, in nanoseconds of system time; 0 stops it.
+pub fn set_timer_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+    match args[0] {
+        0 => caller.hypervisor.cancel_timer(&caller.vcpu.singleshot),
+        deadline => arm_singleshot(caller, deadline),
+    }
+    Outcome::Done(0)
+}
+
+fn is_own<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> bool {
+    vcpu.id == caller.vcpu.id
+}
+
+fn initialise<A: Arch>(caller: &Caller<'_, A>, vcpu: &Arc<Vcpu<A>>, args: &Args) -> Outcome {
+    if caller.domain.evtchn.vcpu_info(vcpu.id).is_none() {
+        return Errno::INVAL.into();
+    }
+    match caller.machine().initialise_vcpu(caller.hypervisor, caller.domain, vcpu, args[2]) {
+        // Its page tables are checked in pieces.
+        Err(Errno::AGAIN) => Outcome::Again(*args),
+        result => result.into(),
+    }
+}
+
+fn up<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> Result<()> {
+    if !vcpu.initialised.load(SeqCst) {
+        return Err(Errno::INVAL);
+    }
+    caller.hypervisor.bring_up(vcpu);
+    Ok(())
+}
+
+/// The last vCPU to go down takes the domain with it.
+fn down<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
+    let others_up = caller.domain.vcpus().iter().any(|other| other.id != vcpu.id && other.is_up());
+    if others_up {
+        caller.hypervisor.bring_down(vcpu);
+    } else {
+        caller.hypervisor.shut_down(caller.domain, ShutdownCode::POWEROFF);
+    }
+}
+
+fn runstate<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> RunstateInfo {
+    let now = caller.machine().system_time();
+    let clock = *vcpu.runstate.lock();
+    RunstateInfo {
+        state: clock.state() as i32,
+        _gap0: [0; 4],
+        state_entry_time: clock.since(),
+        time: clock.times_at(now),
+    }
+}
+
+/// The record is written at once, where that is possible, and later whenever the vCPU begins to run.
+fn register_runstate<A: Arch>(
+    caller: &Caller<'_, A>,
+    vcpu: &Vcpu<A>,
+    at: GuestHandle<RegisterRunstateMemoryArea>,
+) -> Result<()> {
+    let area = caller.read(at)?.addr;
+    let clock = *vcpu.runstate.lock();
+    let info = RunstateInfo {
+        state: clock.state() as i32,
+        _gap0: [0; 4],
+        state_entry_time: clock.since(),
+        time: clock.times(),
+    };
+    if area != 0 {
+        caller.write(GuestHandle::new(area), &info)?;
+    }
+    vcpu.runstate_area.store(area, SeqCst);
+    Ok(())
+}
+
+fn register_time<A: Arch>(
+    caller: &Caller<'_, A>,
+    vcpu: &Vcpu<A>,
+    at: GuestHandle<RegisterTimeMemoryArea>,
+) -> Result<()> {
+    let area = caller.read(at)?.addr;
+    if area != 0 {
+        // Finds out whether it can be written.
+        let mut record = [0; 32];
+        caller.machine().copy_in(area, &mut record)?;
+        caller.machine().copy_out(area, &record)?;
+    }
+    vcpu.time_area.store(area, SeqCst);
+    if is_own(caller, vcpu) {
+        caller.machine().update_time(caller.hypervisor, vcpu);
+    }
+    Ok(())
+}
+
+fn set_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandle<SetPeriodicTimer>) -> Result<()> {
+    let period = caller.read(at)?.period_ns;
+    if !(MIN_PERIOD..=MAX_PERIOD).contains(&period) {
+        return Err(Errno::INVAL);
+    }
+    vcpu.period.store(period, SeqCst);
+    let first = caller.machine().system_time().saturating_add(period);
+    caller.hypervisor.set_timer(&vcpu.periodic, first, TimerEvent::Periodic(vcpu.domain_id, vcpu.id));
+    Ok(())
+}
+
+fn stop_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
+    vcpu.period.store(0, SeqCst);
+    caller.hypervisor.cancel_timer(&vcpu.periodic);
+}
+
+fn set_singleshot<A: Arch>(
+    caller: &Caller<'_, A>,
+    vcpu: &Vcpu<A>,
+    at: GuestHandle<SetSingleshotTimer>,
+) -> Result<()> {
+    if !is_own(caller, vcpu) {
+        return Err(Errno::INVAL);
+    }
+    let call = caller.read(at)?;
+    if call.flags & VCPU_SSHOTTMR_FUTURE != 0 && caller.machine().system_time() > call.timeout_abs_ns {
+        return Err(Errno::TIME);
+    }
+    arm_singleshot(caller, call.timeout_abs_ns);
+    Ok(())
+}
+
+fn arm_singleshot<A: Arch>(caller: &Caller<'_, A>, deadline: u64) {
+    let event = TimerEvent::Singleshot(caller.domain.id, caller.vcpu.id);
+    caller.hypervisor.set_timer(&caller.vcpu.singleshot, deadline, event);
+}
+
+fn stop_singleshot<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> Result<()> {
+    if !is_own(caller, vcpu) {
+        return Err(Errno::INVAL);
+    }
+    caller.hypervisor.cancel_timer(&vcpu.singleshot);
+    Ok(())
+}
+
+fn register_info<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandle<RegisterVcpuInfo>) -> Result<()> {
+    let call = caller.read(at)?;
+    let channels = &caller.domain.evtchn;
+    channels.check_vcpu_info(vcpu.id, call.offset)?;
+    if !is_own(caller, vcpu) && vcpu.is_up() {
+        return Err(Errno::INVAL);
+    }
+    let mfn = caller.machine().translate(caller.domain.id, call.mfn).ok_or(Errno::INVAL)?;
+    let memory = &caller.hypervisor.memory;
+    if let Err(denied) = memory.get_writable(mfn, caller.domain.id) {
+        return Err(caller.explain("register_vcpu_info", denied));
+    }
+    channels
+        .register_vcpu_info(caller.machine(), vcpu.id, mfn, call.offset)
+        .inspect_err(|_| memory.put_writable(mfn))?;
+    if is_own(caller, vcpu) {
+        caller.machine().update_time(caller.hypervisor, vcpu);
+    }
+    Ok(())
+}
