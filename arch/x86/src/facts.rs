@@ -52,5 +52,6 @@ pub fn host() -> HostFacts {
             leaf1.edx, leaf1.ecx, extended.edx, extended.ecx, xsave.eax, leaf7.ebx, leaf7.ecx, power.edx,
         ],
         hvm: false,
+        address_bits: hal::cpu::physical_address_bits() as u8,
     }
 }

@@ -266,13 +266,11 @@ fn read_note(kind: u32, value: &[u8], notes: &mut Notes) -> Result<(), Error> {
             }
             notes.xen_version = true;
         }
-        XEN_ELFNOTE_LOADER => {
-            if text(value) != b"generic" {
-                return Err(Error::BadNote {
-                    note: "LOADER",
-                    what: "is not \"generic\"",
-                });
-            }
+        XEN_ELFNOTE_LOADER if text(value) != b"generic" => {
+            return Err(Error::BadNote {
+                note: "LOADER",
+                what: "is not \"generic\"",
+            });
         }
         XEN_ELFNOTE_FEATURES => check_features(text(value))?,
         _ => {}

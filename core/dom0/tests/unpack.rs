@@ -17,7 +17,9 @@ fn unpack(module: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(payload.unpack(&mut out)?.to_vec())
 }
 
-const PACKERS: [(Format, fn(&[u8]) -> Vec<u8>); 4] = [
+type Packer = fn(&[u8]) -> Vec<u8>;
+
+const PACKERS: [(Format, Packer); 4] = [
     (Format::Zstd, zstd),
     (Format::Gzip, gzip),
     (Format::Lz4, lz4),

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
 use types::{CpuId, DomId, Errno, Mfn, Result};
+use xen_abi::memory::E820Entry;
 
 /// What the toolstack asks about the host.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct HostFacts {
     pub hw_caps: [u32; 8],
     /// Whether the host can run HVM guests.
     pub hvm: bool,
+    /// Width of a guest-physical address, in bits.
+    pub address_bits: u8,
 }
 
 /// One architecture: the machine below the hypervisor, and the part of domains and vCPUs that only it understands.
@@ -90,6 +93,19 @@ pub trait Arch:
     /// The machine-to-physical table's entry for a frame, `!0` where there is none.
     fn m2p(&self, mfn: Mfn) -> u64;
 
+    /// First frame of the memory behind the machine-to-physical table's 2 MiB number `block`; `None` for a hole in it.
+    fn m2p_block(&self, block: u64) -> Option<Mfn> {
+        let _ = block;
+        None
+    }
+
+    /// Root of the page tables that this CPU has loaded for the guest that runs on it; `None` if it has none.
+    fn current_root(&self) -> Option<Mfn>;
+
+    /// Visits the machine's memory map as the control domain is to see it (XENMEM_machine_memory_map): the firmware's, in
+    /// order, with what the control domain may not touch as reserved.
+    fn machine_memory_map(&self, visit: &mut dyn FnMut(E820Entry));
+
     /// Writes text of a guest to the console: `guest` is the number it is marked with, `None` is dom0's raw text.
     fn console_write(&self, guest: Option<DomId>, bytes: &[u8]);
     /// Takes input that the console has for dom0; the number of bytes.
@@ -97,6 +113,42 @@ pub trait Arch:
     /// Copies from the console's ring, as XEN_SYSCTL_readconsole: from position `from` or from the oldest byte on; empties it
     /// if `clear`. The number of bytes and the position after them.
     fn console_ring(&self, from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32);
+
+    /// A domctl that concerns the architecture: `payload` is the command's structure, in and out. `None` if it does not;
+    /// `Ok(true)` copies the structure back. `caller` is the toolstack's domain.
+    ///
+    /// # Errors
+    /// As the command; `ERESTART` where it was cut off and must be issued again.
+    fn domctl(
+        &self,
+        hypervisor: &Hypervisor<Self>,
+        caller: &Arc<Domain<Self>>,
+        cmd: u32,
+        domain: Option<&Arc<Domain<Self>>>,
+        payload: &mut [u8; 128],
+    ) -> Option<Result<bool>> {
+        let _ = (hypervisor, caller, cmd, domain, payload);
+        None
+    }
+
+    /// A sysctl that concerns the architecture, likewise.
+    ///
+    /// # Errors
+    /// As the command.
+    fn sysctl(&self, hypervisor: &Hypervisor<Self>, cmd: u32, payload: &mut [u8; 128]) -> Option<Result<bool>> {
+        let _ = (hypervisor, cmd, payload);
+        None
+    }
+
+    /// Debug keys that only the architecture knows, with what each is for.
+    fn debug_keys(&self) -> &'static [(u8, &'static str)] {
+        &[]
+    }
+
+    /// Logs what a debug key of [`Arch::debug_keys`] asks for.
+    fn debug_key(&self, hypervisor: &Hypervisor<Self>, key: u8) {
+        let _ = (hypervisor, key);
+    }
 
     /// Ends the machine's work; `reboot` starts it again. Returns only if the machine refuses, with why.
     fn machine_off(&self, reboot: bool) -> Errno;

@@ -128,6 +128,8 @@ pub struct Domain<A: Arch> {
     pub pauses: AtomicU32,
     /// How often the toolstack has asked that it stop.
     pub toolstack_pauses: AtomicU32,
+    /// The toolstack has let it run for the first time.
+    pub started: AtomicBool,
     /// Whether the store is to be told of its end.
     pub is_store: AtomicBool,
     /// Seconds between the host's wall clock and the guest's.
@@ -170,6 +172,7 @@ impl<A: Arch> Domain<A> {
             shutting_down: AtomicBool::new(false),
             pauses: AtomicU32::new(0),
             toolstack_pauses: AtomicU32::new(0),
+            started: AtomicBool::new(false),
             is_store: AtomicBool::new(false),
             time_offset: AtomicI64::new(0),
             rights: Mutex::default(),

@@ -51,7 +51,9 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Raises a global virtual interrupt at the domain that handles it.
     pub fn raise_global_virq(&self, virq: u32) {
-        if let Some(domain) = self.domains.get(self.virqs.handler(virq)) {
+        // A handler that is gone leaves its interrupts to dom0.
+        let handler = self.domains.get(self.virqs.handler(virq)).or_else(|| self.domains.get(DomId::DOM0));
+        if let Some(domain) = handler {
             self.raise_vcpu_virq(&domain, VcpuId(0), virq);
         }
     }

@@ -1,7 +1,7 @@
 //! Domains and their vCPUs: composes the tables of the core crates, and holds life cycle, look-up, wake-up and time.
 //!
 //! Nothing here knows the architecture: what differs stands behind [`Arch`].
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "fakes")), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -9,6 +9,8 @@ extern crate alloc;
 mod arch;
 mod domain;
 mod events;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
 mod grants;
 mod hypervisor;
 mod lifecycle;
@@ -22,6 +24,7 @@ pub use arch::{Arch, HostFacts};
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
 pub use events::GlobalVirqs;
 pub use hypervisor::{CpuState, Hypervisor};
+pub use lifecycle::PIRQS;
 pub use table::DomainTable;
 pub use timer::{TimerEvent, TimerSlot};
 pub use vcpu::{PauseFlags, Vcpu};

@@ -11,8 +11,8 @@ use memory::{DomainMemory, Request};
 use types::{DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::xen::VIRQ_DOM_EXC;
 
-/// Interrupt lines that a domain can name.
-const PIRQS: u32 = 256;
+/// Physical interrupt lines that a domain can name.
+pub const PIRQS: u32 = 1024;
 
 impl<A: Arch> Hypervisor<A> {
     /// Makes a domain: paused, without vCPUs and memory.
@@ -206,7 +206,11 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Removes a dead domain whose last frame has gone; called whenever a frame of a dead domain may have been the last.
     pub fn reap(&self, domain: &Domain<A>) {
-        if domain.life() != Life::Dead || self.memory.remove_domain(domain.id).is_err() {
+        if domain.life() != Life::Dead {
+            return;
+        }
+        self.release_grant_table(domain);
+        if self.memory.remove_domain(domain.id).is_err() {
             return;
         }
         self.domains.remove(domain.id);

@@ -25,6 +25,8 @@ pub struct Mapping {
     pub reference: Reference,
     /// What is mapped.
     pub access: Access,
+    /// The place of the mapping was given as a page-table entry (`GNTMAP_contains_pte`), and so it is when it is unmapped.
+    pub by_entry: bool,
 }
 
 /// What is being unmapped: nobody else can take it. Ends with [`MapTrack::finish`] or [`MapTrack::restore`].
@@ -47,6 +49,7 @@ enum Slot {
         granter: DomId,
         reference: Reference,
         readonly: bool,
+        by_entry: bool,
         /// Host and device parts that are mapped, and that are being unmapped.
         mapped: [bool; 2],
         claimed: [bool; 2],
@@ -83,6 +86,7 @@ impl Inner {
                 granter,
                 reference,
                 readonly,
+                by_entry,
                 mapped,
                 ..
             } if *mapped != [false; 2] => {
@@ -95,6 +99,7 @@ impl Inner {
                     granter: *granter,
                     reference: *reference,
                     access,
+                    by_entry: *by_entry,
                 })
             }
             _ => None,
@@ -180,6 +185,7 @@ impl MapTrack {
             granter,
             reference,
             access,
+            by_entry,
         } = mapping;
         let mut inner = self.inner.lock();
         if let Some(slot @ Slot::Reserved) = inner.slot(handle) {
@@ -188,6 +194,7 @@ impl MapTrack {
                 granter,
                 reference,
                 readonly: access.readonly,
+                by_entry,
                 mapped,
                 claimed: [false; 2],
             };
@@ -212,6 +219,7 @@ impl MapTrack {
                 granter,
                 reference,
                 readonly,
+                by_entry,
                 mapped,
                 claimed,
             }) if *mapped != [false; 2] => {
@@ -231,6 +239,7 @@ impl MapTrack {
                         granter: *granter,
                         reference: *reference,
                         access,
+                        by_entry: *by_entry,
                     },
                 })
             }

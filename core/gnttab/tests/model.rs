@@ -76,6 +76,7 @@ impl Machine {
                         granter: GRANTER,
                         reference,
                         access,
+                        by_entry: false,
                     },
                 );
                 Ok(handle)

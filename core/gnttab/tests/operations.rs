@@ -343,6 +343,7 @@ fn handles_are_claimed_once() {
         granter: GRANTER,
         reference: 9,
         access: both,
+        by_entry: true,
     };
     let handle = track.reserve().unwrap();
     assert_eq!(track.get(handle), Err(Status::BadHandle), "not mapped yet");

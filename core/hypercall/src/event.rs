@@ -43,6 +43,9 @@ fn unmask<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Unmask>) -> Result<()
     let call = caller.read(at)?;
     let raised = caller.domain.evtchn.unmask(caller.machine(), call.port)?;
     caller.hypervisor.follow(caller.domain, raised);
+    if let Ok(State::Pirq(line)) = caller.domain.evtchn.status(call.port).map(|status| status.state) {
+        caller.machine().pirq_unmasked(caller.hypervisor, caller.domain, line);
+    }
     Ok(())
 }
 

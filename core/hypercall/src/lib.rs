@@ -7,13 +7,20 @@
 
 extern crate alloc;
 
+pub mod assist;
+mod bitmap;
 mod caller;
+pub mod console;
+pub mod domctl;
 pub mod event;
 pub mod grant;
+pub mod keys;
 pub mod memory;
 mod refusal;
 mod rights;
 pub mod sched;
+pub mod sysctl;
 pub mod vcpu;
+pub mod version;
 
 pub use caller::{Args, Caller, Outcome};

@@ -62,14 +62,16 @@ fn poll<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Poll>) -> Result<()> {
     hypervisor.cancel_timer(&vcpu.poll_timer);
     // The flag comes first: whoever finds the vCPU among the pollers has to find it asleep too.
     vcpu.flags.fetch_or(PauseFlags::POLLING, SeqCst);
-    let begun = domain.evtchn.begin_poll(caller.machine(), vcpu.id, &ports);
+    let begun = domain.evtchn.begin_poll(caller.machine(), vcpu.id, &ports).and_then(|sleeps| {
+        if sleeps && call.timeout != 0 {
+            hypervisor.set_timer(&vcpu.poll_timer, call.timeout, TimerEvent::Poll(domain.id, vcpu.id))?;
+        }
+        Ok(sleeps)
+    });
     if begun != Ok(true) || hypervisor.has_deliverable_event(domain, vcpu.id) {
         domain.evtchn.end_poll(vcpu.id);
         vcpu.flags.fetch_and(!PauseFlags::POLLING, SeqCst);
         return begun.map(|_| ());
-    }
-    if call.timeout != 0 {
-        hypervisor.set_timer(&vcpu.poll_timer, call.timeout, TimerEvent::Poll(domain.id, vcpu.id));
     }
     hypervisor.sleep(vcpu);
     Ok(())

@@ -4,7 +4,6 @@ use crate::{Args, Caller, Outcome};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, ShutdownCode, TimerEvent, Vcpu};
-use platform::{Clock, GuestMemory};
 use types::{Errno, Result, VcpuId};
 use xen_abi::GuestHandle;
 use xen_abi::vcpu::*;
@@ -53,11 +52,11 @@ pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 
 /// HYPERVISOR_set_timer_op: the calling vCPU's one-shot timer, in nanoseconds of system time; 0 stops it.
 pub fn set_timer_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
-    match args[0] {
-        0 => caller.hypervisor.cancel_timer(&caller.vcpu.singleshot),
-        deadline => arm_singleshot(caller, deadline),
+    if args[0] == 0 {
+        caller.hypervisor.cancel_timer(&caller.vcpu.singleshot);
+        return Outcome::Done(0);
     }
-    Outcome::Done(0)
+    arm_singleshot(caller, args[0]).into()
 }
 
 fn is_own<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> bool {
@@ -151,8 +150,7 @@ fn set_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandle
     }
     vcpu.period.store(period, SeqCst);
     let first = caller.machine().system_time().saturating_add(period);
-    caller.hypervisor.set_timer(&vcpu.periodic, first, TimerEvent::Periodic(vcpu.domain_id, vcpu.id));
-    Ok(())
+    caller.hypervisor.set_timer(&vcpu.periodic, first, TimerEvent::Periodic(vcpu.domain_id, vcpu.id))
 }
 
 fn stop_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
@@ -172,13 +170,12 @@ fn set_singleshot<A: Arch>(
     if call.flags & VCPU_SSHOTTMR_FUTURE != 0 && caller.machine().system_time() > call.timeout_abs_ns {
         return Err(Errno::TIME);
     }
-    arm_singleshot(caller, call.timeout_abs_ns);
-    Ok(())
+    arm_singleshot(caller, call.timeout_abs_ns)
 }
 
-fn arm_singleshot<A: Arch>(caller: &Caller<'_, A>, deadline: u64) {
+fn arm_singleshot<A: Arch>(caller: &Caller<'_, A>, deadline: u64) -> Result<()> {
     let event = TimerEvent::Singleshot(caller.domain.id, caller.vcpu.id);
-    caller.hypervisor.set_timer(&caller.vcpu.singleshot, deadline, event);
+    caller.hypervisor.set_timer(&caller.vcpu.singleshot, deadline, event)
 }
 
 fn stop_singleshot<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> Result<()> {

@@ -433,7 +433,8 @@ impl<H: Host> Memory<H> {
         if !frame.refs().has(Refs::SHARED) || !frame.take_allocated() {
             return Err(bad);
         }
-        self.put_type(mfn);
+        // The use stays with the frame to its end, so that a guest that still maps it cannot make it a page table: the frame
+        // is on no list of the domain's, and nobody would find the table when the domain ends.
         self.put_frame(mfn);
         Ok(())
     }
@@ -492,7 +493,8 @@ impl<H: Host> Memory<H> {
     pub(crate) fn release(&self, mfn: Mfn) {
         let frame = self.table.at(mfn.0 as u32);
         let (refs, ty, owner) = (frame.refs(), frame.ty(), frame.owner());
-        if ty.count() != 0 {
+        let own_use = u32::from(refs.has(Refs::SHARED));
+        if ty.count() != own_use {
             // Cannot happen while every use comes with a reference. A lost frame does less harm than one with two owners.
             log::error!(
                 "memory: frame {mfn:#x} of {owner} has no reference but {} uses; given up",

@@ -167,6 +167,8 @@ fn shared_frames_are_mapped_but_never_tables_nor_given_back() {
     world.memory.unshare(fixed).unwrap();
     assert_eq!(world.memory.unshare(info).unwrap_err().errno, Errno::INVAL);
     assert_eq!(world.domain.shared_pages(), 2);
+    world.set(tables[0], 0, entry(info, P)).unwrap();
+    assert_eq!(errno(world.pin(info, 1)), Errno::INVAL, "not even after its end");
     world.set(tables[0], 0, 0).unwrap();
     world.set(tables[0], 1, 0).unwrap();
     assert_eq!(world.domain.shared_pages(), 0);

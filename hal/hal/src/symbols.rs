@@ -40,6 +40,14 @@ impl<'a> Symbols<'a> {
         let name = core::str::from_utf8(self.text.get(start..end)?).ok()?;
         Some((name, offset - word(self.pairs, index * 8)?))
     }
+
+    /// Offset and name of the function with this index, in order of address.
+    pub fn nth(&self, index: u32) -> Option<(u32, &'a str)> {
+        let at = usize::try_from(index).ok()?.checked_mul(8)?;
+        let (start, end) = (word(self.pairs, at + 4)?, word(self.pairs, at + 12)?);
+        let name = core::str::from_utf8(self.text.get(start as usize..end as usize)?).ok()?;
+        Some((word(self.pairs, at)?, name))
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -65,6 +73,22 @@ pub fn lookup(address: u64) -> Option<(&'static str, u32)> {
     // SAFETY: the linker script makes this read-only section of that length.
     let section = unsafe { core::slice::from_raw_parts(&raw const __symbols_start, length) };
     Symbols::new(section)?.find((address - start) as u32)
+}
+
+/// Address and name of the function with this index, in order of address; `None` behind the last.
+#[cfg(target_os = "none")]
+pub fn nth(index: u32) -> Option<(u64, &'static str)> {
+    let length = (&raw const __symbols_end).addr() - (&raw const __symbols_start).addr();
+    // SAFETY: the linker script makes this read-only section of that length.
+    let section = unsafe { core::slice::from_raw_parts(&raw const __symbols_start, length) };
+    let (offset, name) = Symbols::new(section)?.nth(index)?;
+    Some(((&raw const __image_start).addr() as u64 + u64::from(offset), name))
+}
+
+/// There is no image on a desk.
+#[cfg(not(target_os = "none"))]
+pub fn nth(_index: u32) -> Option<(u64, &'static str)> {
+    None
 }
 
 /// There is no image on a desk.
@@ -100,6 +124,8 @@ mod tests {
         assert_eq!(symbols.find(0x3f), Some(("start", 0x2f)));
         assert_eq!(symbols.find(0x40), Some(("middle", 0)));
         assert_eq!(symbols.find(0x5000), Some(("end", 0x4f00)));
+        assert_eq!(symbols.nth(1), Some((0x40, "middle")));
+        assert_eq!(symbols.nth(3), None);
     }
 
     #[test]

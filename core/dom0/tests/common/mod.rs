@@ -76,7 +76,7 @@ pub fn code(length: usize) -> Vec<u8> {
         let word = if state >> 29 == 0 {
             state >> 8
         } else {
-            0x48_8b45_e8u32.rotate_left(state >> 28)
+            0x488b_45e8_u32.rotate_left(state >> 28)
         };
         Some(word.to_le_bytes())
     });

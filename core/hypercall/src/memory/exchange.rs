@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 use domain::{Arch, Domain};
 use memory::Request;
-use platform::Preempt;
 use types::{Errno, Gfn, Mfn, Result};
 use xen_abi::GuestHandle;
 use xen_abi::memory::*;

@@ -3,7 +3,6 @@
 use crate::{Caller, refuse};
 use alloc::vec::Vec;
 use domain::Arch;
-use platform::GuestMemory;
 use types::{Errno, Result};
 use xen_abi::GuestHandle;
 use xen_abi::memory::*;

@@ -4,7 +4,6 @@ use crate::Caller;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 use domain::{Arch, Domain};
-use platform::Frames;
 use types::{Errno, Result};
 use xen_abi::GuestHandle;
 use xen_abi::arch_x86::{ArchSharedInfo, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};

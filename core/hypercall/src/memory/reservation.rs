@@ -5,7 +5,6 @@ use crate::{Args, Caller, Outcome, refuse};
 use alloc::sync::Arc;
 use domain::{Arch, Domain};
 use memory::Request;
-use platform::{GuestMemory, Preempt};
 use types::{DomId, Errno, Gfn, Mfn, Result};
 use xen_abi::GuestHandle;
 use xen_abi::memory::*;

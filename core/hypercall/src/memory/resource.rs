@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use core::mem::offset_of;
 use domain::{Arch, Domain};
 use gnttab::FrameKind;
-use platform::Preempt;
 use types::{DomId, Errno, Result};
 use xen_abi::GuestHandle;
 use xen_abi::memory::*;
@@ -17,14 +16,13 @@ const SHARED_PER_STATUS: u32 = 8;
 /// XENMEM_acquire_resource; with a null list only the size of the resource is told.
 pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome {
     let at = GuestHandle::<MemAcquireResource>::new(args[1]);
-    let begin = || {
-        let call = caller.read(at)?;
-        let found = find(caller, &call)?;
-        Ok((call, found))
+    let call = match caller.read(at) {
+        Ok(call) => call,
+        Err(errno) => return errno.into(),
     };
-    let (call, (domain, kind, size)) = match begin() {
+    let (domain, kind, size) = match find(caller, &call) {
         Ok(found) => found,
-        Err(errno) => return Outcome::from(errno),
+        Err(errno) => return errno.into(),
     };
     if call.frame_list.is_null() {
         let field = at.address().wrapping_add(offset_of!(MemAcquireResource, nr_frames) as u64);

@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::{SLOTS, World};
-use memory::{FrameType, FrameView};
+use memory::{FrameType, FrameView, State};
 use platform::Frames;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -36,7 +36,7 @@ impl Counts {
             let view = world.view(mfn);
             assert!(!view.locked, "frame {mfn:#x} is left locked");
             counts.references[mfn as usize] += u32::from(view.allocated);
-            counts.uses[mfn as usize] += u32::from(view.shared && view.allocated);
+            counts.uses[mfn as usize] += u32::from(view.shared && view.state == State::InUse);
             for own in [view.pinned, view.partial, view.demoting] {
                 if own {
                     counts.add(mfn, true);

@@ -1,0 +1,238 @@
+//! HYPERVISOR_physdev_op: dom0 announces devices, names their interrupts, and may use ports (physdev.h).
+
+use crate::current::Current;
+use crate::irq;
+use alloc::sync::Arc;
+use domain::Domain;
+use crate::machine::X86;
+use hal_irq::acpi::McfgEntry;
+use hal_irq::pci::Sbdf;
+use hal_irq::{pci, pins};
+use hypercall::{Args, Outcome};
+use types::{Errno, Mfn, Result};
+use x86_defs::apic::{Polarity, Trigger};
+use xen_abi::GuestHandle;
+use xen_abi::physdev::*;
+
+/// Messages that one MSI capability can send.
+const MAX_MESSAGES: i32 = 32;
+/// I/O ports there are.
+const PORTS: u32 = 0x1_0000;
+
+/// HYPERVISOR_physdev_op.
+pub fn physdev_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+    let at = args[1];
+    let result = match args[0] as u32 {
+        PHYSDEVOP_IRQ_UNMASK_NOTIFY => {
+            irq::done_unmasked(current.hypervisor, current.domain);
+            Ok(())
+        }
+        PHYSDEVOP_EOI => eoi(current, GuestHandle::new(at)),
+        PHYSDEVOP_IRQ_STATUS_QUERY => irq_status_query(current, GuestHandle::new(at)),
+        PHYSDEVOP_PIRQ_EOI_GMFN_V2 => pirq_eoi_gmfn(current, GuestHandle::new(at)),
+        PHYSDEVOP_SET_IOPL => set_iopl(current, GuestHandle::new(at)),
+        PHYSDEVOP_SET_IOBITMAP => set_iobitmap(current, GuestHandle::new(at)),
+        PHYSDEVOP_MAP_PIRQ => map_pirq(current, GuestHandle::new(at)),
+        PHYSDEVOP_UNMAP_PIRQ => unmap_pirq(current, GuestHandle::new(at)),
+        PHYSDEVOP_GET_FREE_PIRQ => get_free_pirq(current, GuestHandle::new(at)),
+        command => machine_op(current, command, at),
+    };
+    result.into()
+}
+
+/// What only who owns the machine's devices may ask for.
+fn machine_op(current: &mut Current<'_>, command: u32, at: u64) -> Result<()> {
+    match command {
+        PHYSDEVOP_APIC_READ => apic_read(current, GuestHandle::new(at)),
+        PHYSDEVOP_ALLOC_IRQ_VECTOR | PHYSDEVOP_FREE_IRQ_VECTOR => irq_vector(current, command, GuestHandle::new(at)),
+        PHYSDEVOP_SETUP_GSI => setup_gsi(current, GuestHandle::new(at)),
+        PHYSDEVOP_MANAGE_PCI_ADD => {
+            let call: ManagePci = read_privileged(current, at)?;
+            irq::add_device(Sbdf::from_devfn(0, call.bus, call.devfn))
+        }
+        PHYSDEVOP_MANAGE_PCI_REMOVE => {
+            let call: ManagePci = read_privileged(current, at)?;
+            irq::remove_device(Sbdf::from_devfn(0, call.bus, call.devfn))
+        }
+        PHYSDEVOP_MANAGE_PCI_ADD_EXT => {
+            let call: ManagePciExt = read_privileged(current, at)?;
+            if call.is_extfn > 1 || call.is_virtfn > 1 {
+                return Err(Errno::INVAL);
+            }
+            irq::add_device(Sbdf::from_devfn(0, call.bus, call.devfn))
+        }
+        PHYSDEVOP_PCI_DEVICE_ADD => {
+            let call: PciDeviceAdd = read_privileged(current, at)?;
+            irq::add_device(Sbdf::from_devfn(call.seg, call.bus, call.devfn))
+        }
+        PHYSDEVOP_PCI_DEVICE_REMOVE => irq::remove_device(device(&read_privileged(current, at)?)),
+        PHYSDEVOP_RESTORE_MSI => {
+            let call: RestoreMsi = read_privileged(current, at)?;
+            irq::restore_messages(Sbdf::from_devfn(0, call.bus, call.devfn))
+        }
+        PHYSDEVOP_RESTORE_MSI_EXT => irq::restore_messages(device(&read_privileged(current, at)?)),
+        PHYSDEVOP_PREPARE_MSIX => irq::prepare_messages(device(&read_privileged(current, at)?), true),
+        PHYSDEVOP_RELEASE_MSIX => irq::prepare_messages(device(&read_privileged(current, at)?), false),
+        PHYSDEVOP_PCI_MMCFG_RESERVED => pci_mmcfg_reserved(&read_privileged(current, at)?),
+        // No debug port is in use, so there is nothing to save over its reset.
+        PHYSDEVOP_DBGP_OP => read_privileged::<DbgpOp>(current, at).map(|_| ()),
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+/// Copies an operation in, and refuses callers that do not own the machine's devices.
+fn read_privileged<T>(current: &Current<'_>, at: u64) -> Result<T>
+where
+    T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::FromZeros,
+{
+    let caller = current.caller();
+    let call = caller.read(GuestHandle::new(at))?;
+    caller.require_privilege()?;
+    Ok(call)
+}
+
+fn device(call: &PciDevice) -> Sbdf {
+    Sbdf::from_devfn(call.seg, call.bus, call.devfn)
+}
+
+fn eoi(current: &Current<'_>, handle: GuestHandle<Eoi>) -> Result<()> {
+    let call = current.caller().read(handle)?;
+    irq::done(current.domain.id, call.irq)
+}
+
+fn irq_status_query(current: &Current<'_>, handle: GuestHandle<IrqStatusQuery>) -> Result<()> {
+    let caller = current.caller();
+    let mut call = caller.read(handle)?;
+    if call.irq >= domain::PIRQS {
+        return Err(Errno::INVAL);
+    }
+    // Linux asks before it binds; a number without a line needs nothing.
+    let needs_eoi = irq::needs_eoi(current.domain.id, call.irq).unwrap_or(false);
+    call.flags = if needs_eoi { XENIRQSTAT_NEEDS_EOI } else { 0 };
+    caller.write(handle, &call)
+}
+
+fn pirq_eoi_gmfn(current: &Current<'_>, handle: GuestHandle<PirqEoiGmfn>) -> Result<()> {
+    let call = current.caller().read(handle)?;
+    irq::register_eoi_map(current.hypervisor, current.domain, Mfn(call.gmfn))
+}
+
+fn set_iopl(current: &mut Current<'_>, handle: GuestHandle<SetIopl>) -> Result<()> {
+    let call = current.caller().read(handle)?;
+    if call.iopl > 3 {
+        return Err(Errno::INVAL);
+    }
+    current.state.iopl = call.iopl as u8;
+    Ok(())
+}
+
+fn set_iobitmap(current: &mut Current<'_>, handle: GuestHandle<SetIobitmap>) -> Result<()> {
+    let call = current.caller().read(handle)?;
+    // Whether the bitmap is there is seen when a port is looked up in it.
+    if call.nr_ports > PORTS {
+        return Err(Errno::INVAL);
+    }
+    current.state.io_bitmap = (call.bitmap.address(), call.nr_ports);
+    Ok(())
+}
+
+fn apic_read(current: &Current<'_>, handle: GuestHandle<Apic>) -> Result<()> {
+    let mut call: Apic = read_privileged(current, handle.address())?;
+    let register = u8::try_from(call.reg).map_err(|_| Errno::INVAL)?;
+    call.value = pins::read_register(call.apic_physbase, register)?;
+    current.caller().write(handle, &call)
+}
+
+/// Vectors are the hypervisor's own business: dom0 is told its interrupt's number.
+fn irq_vector(current: &Current<'_>, command: u32, handle: GuestHandle<Irq>) -> Result<()> {
+    let mut call: Irq = read_privileged(current, handle.address())?;
+    if command == PHYSDEVOP_FREE_IRQ_VECTOR {
+        return Ok(());
+    }
+    call.vector = call.irq;
+    current.caller().write(handle, &call)
+}
+
+fn setup_gsi(current: &Current<'_>, handle: GuestHandle<SetupGsi>) -> Result<()> {
+    let call: SetupGsi = read_privileged(current, handle.address())?;
+    let gsi = u32::try_from(call.gsi).map_err(|_| Errno::INVAL)?;
+    let trigger = if call.triggering != 0 { Trigger::Level } else { Trigger::Edge };
+    let polarity = if call.polarity != 0 { Polarity::ActiveLow } else { Polarity::ActiveHigh };
+    irq::set_up(gsi, trigger, polarity)
+}
+
+fn map_pirq(current: &Current<'_>, handle: GuestHandle<MapPirq>) -> Result<()> {
+    let caller = current.caller();
+    let mut call = caller.read(handle)?;
+    let target = caller.target(call.domid)?;
+    caller.require_privilege()?;
+    let pirq = match call.r#type {
+        MAP_PIRQ_TYPE_GSI => {
+            let wanted = u32::try_from(call.pirq).ok();
+            let index = u32::try_from(call.index).map_err(|_| Errno::INVAL)?;
+            // The toolstack names an interrupt of another domain by its own number for it.
+            let gsi = irq::gsi_of(current.domain.id, index).unwrap_or(index);
+            irq::map_gsi(target.id, gsi, wanted)?
+        }
+        MAP_PIRQ_TYPE_MSI | MAP_PIRQ_TYPE_MSI_SEG | MAP_PIRQ_TYPE_MULTI_MSI => map_messages(&call, &target)?,
+        _ => return Err(Errno::INVAL),
+    };
+    call.pirq = pirq as i32;
+    if call.r#type == MAP_PIRQ_TYPE_MULTI_MSI {
+        call.entry_nr = call.entry_nr.max(1);
+    }
+    caller.write(handle, &call)
+}
+
+fn map_messages(call: &MapPirq, target: &Arc<Domain<X86>>) -> Result<u32> {
+    // Numbers for messages are ours to choose; a caller that insists on one could only be a device model.
+    if call.pirq >= 0 {
+        return Err(Errno::INVAL);
+    }
+    let segment = if call.r#type == MAP_PIRQ_TYPE_MSI { 0 } else { (call.bus >> 16) as u16 };
+    let function = Sbdf::from_devfn(segment, call.bus as u8, call.devfn as u8);
+    let is_multiple = call.r#type == MAP_PIRQ_TYPE_MULTI_MSI;
+    if is_multiple && !(1..=MAX_MESSAGES).contains(&call.entry_nr) {
+        return Err(if call.entry_nr <= 0 { Errno::INVAL } else { Errno::DOM });
+    }
+    let msix = if is_multiple || call.table_base == 0 {
+        None
+    } else {
+        Some((u16::try_from(call.entry_nr).map_err(|_| Errno::INVAL)?, call.table_base))
+    };
+    let count = if is_multiple { call.entry_nr as u32 } else { 1 };
+    irq::map_messages(target, irq::Wanted { function, msix, count })
+}
+
+fn unmap_pirq(current: &Current<'_>, handle: GuestHandle<UnmapPirq>) -> Result<()> {
+    let caller = current.caller();
+    let call = caller.read(handle)?;
+    let target = caller.target(call.domid)?;
+    caller.require_privilege()?;
+    irq::unmap(target.id, u32::try_from(call.pirq).map_err(|_| Errno::INVAL)?)
+}
+
+fn get_free_pirq(current: &Current<'_>, handle: GuestHandle<GetFreePirq>) -> Result<()> {
+    let mut call: GetFreePirq = read_privileged(current, handle.address())?;
+    call.pirq = irq::free_number(current.domain.id)?;
+    current.caller().write(handle, &call)
+}
+
+fn pci_mmcfg_reserved(call: &PciMmcfgReserved) -> Result<()> {
+    if call.flags & XEN_PCI_MMCFG_RESERVED == 0 {
+        return match pci::config().withdraw(call.segment, call.address) {
+            Err(Errno::NOENT) => Err(Errno::NODEV),
+            result => result,
+        };
+    }
+    let entry = McfgEntry {
+        address: call.address,
+        segment: call.segment,
+        first_bus: call.start_bus,
+        last_bus: call.end_bus,
+    };
+    match pci::config().announce(entry) {
+        Err(Errno::EXIST) => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,87 @@
+//! The wall clock: Unix time, as guests compute it from `shared_info` and system time (xen.h, `wc_sec`).
+
+use crate::machine::X86;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use domain::{Domain, Hypervisor};
+use platform::{Clock, Frames};
+use types::DomId;
+use xen_abi::xen::SharedInfo;
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+/// Unix time at system time 0, in nanoseconds.
+static BASE: AtomicU64 = AtomicU64::new(0);
+
+const VERSION_WORD: usize = offset_of!(SharedInfo, wc_version) / 8;
+const _: () = assert!(offset_of!(SharedInfo, wc_version) % 8 == 0);
+const _: () = assert!(offset_of!(SharedInfo, wc_sec) == offset_of!(SharedInfo, wc_version) + 4);
+const _: () = assert!(offset_of!(SharedInfo, wc_nsec) == offset_of!(SharedInfo, wc_version) + 8);
+const _: () = assert!(offset_of!(SharedInfo, wc_sec_hi) == offset_of!(SharedInfo, wc_version) + 12);
+
+/// Reads the machine's clock. Once, at boot.
+pub fn init() {
+    let century = hal_irq::power::fadt().map_or(0, |fadt| fadt.century);
+    let Some(seconds) = hal_irq::time::read_wall_clock(century) else {
+        log::warn!("The machine's clock shows no date: guests start in 1970 until dom0 sets it");
+        return;
+    };
+    BASE.store(base(seconds, 0, hal_irq::time::system_time()), SeqCst);
+    log::info!("Wall clock: {seconds} s since 1970");
+}
+
+/// Unix time at system time 0, if it was that much at `system_time`. Times before 1970 become 0.
+fn base(seconds: u64, nanoseconds: u32, system_time: u64) -> u64 {
+    let now = seconds.saturating_mul(SECOND).saturating_add(nanoseconds.into());
+    now.saturating_sub(system_time)
+}
+
+/// Sets the clock for all domains (XENPF_settime): it was that much at `system_time`.
+pub fn set(hypervisor: &Hypervisor<X86>, seconds: u64, nanoseconds: u32, system_time: u64) {
+    BASE.store(base(seconds, nanoseconds, system_time), SeqCst);
+    let mut next = hypervisor.domains.first_from(DomId(0));
+    while let Some(domain) = next {
+        update(hypervisor.machine(), &domain);
+        next = hypervisor.domains.first_from(DomId(domain.id.0 + 1));
+    }
+}
+
+/// Unix time now, in seconds.
+pub fn now(machine: &X86) -> u64 {
+    BASE.load(SeqCst).saturating_add(machine.system_time()) / SECOND
+}
+
+/// Writes the clock to a domain's `shared_info`. The version is odd meanwhile, so that the guest reads it again.
+pub fn update(machine: &X86, domain: &Domain<X86>) {
+    let Some(table) = machine.table(domain.shared_info) else { return };
+    let (first, second) = words(BASE.load(SeqCst), domain.time_offset.load(SeqCst));
+    let version = (table[VERSION_WORD].load(SeqCst) as u32).wrapping_add(1) | 1;
+    table[VERSION_WORD].store(first | u64::from(version), SeqCst);
+    table[VERSION_WORD + 1].store(second, SeqCst);
+    table[VERSION_WORD].store(first | u64::from(version.wrapping_add(1)), SeqCst);
+}
+
+/// The words `version | wc_sec` (version 0) and `wc_nsec | wc_sec_hi`, for a domain whose clock is `offset` seconds ahead.
+fn words(base: u64, offset: i64) -> (u64, u64) {
+    let seconds = (base / SECOND).saturating_add_signed(offset);
+    (seconds << 32, base % SECOND | seconds >> 32 << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_and_system_time_make_the_clock() {
+        let base = base(1_700_000_000, 5, 3 * SECOND);
+        assert_eq!(base, 1_699_999_997 * SECOND + 5);
+        assert_eq!(words(base, 0), (1_699_999_997 << 32, 5));
+        assert_eq!(words(base, -7).0, 1_699_999_990 << 32);
+    }
+
+    #[test]
+    fn seconds_beyond_32_bits_have_an_upper_half() {
+        assert_eq!(words(5 * SECOND, 1 << 32), (5 << 32, 1 << 32));
+        assert_eq!(super::base(1, 0, 2 * SECOND), 0);
+    }
+}

@@ -1,0 +1,256 @@
+//! An architecture on a desk: [`platform::fakes::FakeMachine`] with domains and vCPUs that have nothing of their own.
+
+use crate::{Arch, Creation, Domain, HostFacts, Hypervisor, Vcpu};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use memory::{FrameInfo, FrameTable, Memory, PvPolicy};
+use platform::fakes::FakeMachine;
+use platform::sync::Mutex;
+use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
+use types::{CpuId, DomId, Errno, Gfn, Mfn, Result};
+use xen_abi::memory::{E820_RAM, E820_RESERVED, E820Entry};
+
+/// The architecture.
+pub struct FakeArch {
+    /// Frames, clock and guest memory.
+    pub machine: FakeMachine,
+    /// The CPU that the test plays.
+    pub cpu: AtomicU32,
+    /// Lines that guests wrote, with the number they are marked with.
+    pub written: Mutex<Vec<(Option<u16>, Vec<u8>)>>,
+    /// What the console has for dom0.
+    pub input: Mutex<Vec<u8>>,
+    /// What the console's ring holds.
+    pub ring: Mutex<Vec<u8>>,
+    /// The deadline that was set last; `u64::MAX` for none.
+    pub deadline: AtomicU64,
+    /// Physical interrupts that are bound: domain and number.
+    pub pirqs: Mutex<Vec<(u16, u32)>>,
+    /// Root of the page tables of the guest that the test plays.
+    pub root: Mutex<Option<Mfn>>,
+    m2p: Mutex<Vec<u64>>,
+}
+
+impl FakeArch {
+    /// A machine with `frames` frames of RAM.
+    pub fn new(frames: usize) -> FakeArch {
+        FakeArch {
+            machine: FakeMachine::new(frames),
+            cpu: AtomicU32::new(0),
+            written: Mutex::default(),
+            input: Mutex::default(),
+            ring: Mutex::default(),
+            deadline: AtomicU64::new(u64::MAX),
+            pirqs: Mutex::default(),
+            root: Mutex::default(),
+            m2p: Mutex::new(alloc::vec![!0; frames]),
+        }
+    }
+
+    /// A hypervisor on such a machine, with all frames but frame 0 free.
+    pub fn hypervisor(frames: usize, cpus: u32) -> Hypervisor<FakeArch> {
+        let infos: Vec<FrameInfo> = (0..frames).map(|_| FrameInfo::new()).collect();
+        let memory = Memory::new(FakeArch::new(frames), FrameTable::new(Box::leak(infos.into_boxed_slice())));
+        memory.add_free(Mfn(1), frames as u64 - 1, true);
+        let hypervisor = Hypervisor::new(memory, cpus, String::from("dom0_mem=1G"), ["cc", "me", "here", "today"]);
+        for cpu in 0..cpus {
+            // A new scheduler takes any CPU.
+            let _ = sched::Scheduler::add_cpu(&mut *hypervisor.scheduler.lock(), CpuId(cpu));
+        }
+        hypervisor
+    }
+}
+
+impl Creation {
+    /// What a small guest is created with, for tests.
+    pub fn of_test(privileged: bool, vcpus: u32) -> Creation {
+        Creation {
+            handle: [7; 16],
+            privileged,
+            max_vcpus: vcpus,
+            max_evtchn_port: 4095,
+            max_grant_frames: 4,
+            max_maptrack_frames: 4,
+            max_grant_version: 2,
+            flags: 0,
+            emulation_flags: 0,
+            misc_flags: 0,
+            cpupool: 0,
+            max_frames: 1024,
+        }
+    }
+}
+
+impl Frames for FakeArch {
+    fn table(&self, mfn: Mfn) -> Option<&Table> {
+        self.machine.table(mfn)
+    }
+}
+
+impl Tlb for FakeArch {
+    fn flush_domain(&self, domain: DomId) {
+        self.machine.flush_domain(domain);
+    }
+
+    fn flush_all(&self) {
+        self.machine.flush_all();
+    }
+}
+
+impl Clock for FakeArch {
+    fn system_time(&self) -> u64 {
+        self.machine.system_time()
+    }
+}
+
+impl Kick for FakeArch {
+    fn kick(&self, cpu: CpuId) {
+        self.machine.kick(cpu);
+    }
+}
+
+impl GuestMemory for FakeArch {
+    fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        self.machine.copy_in(address, to)
+    }
+
+    fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
+        self.machine.copy_out(address, from)
+    }
+}
+
+impl Preempt for FakeArch {
+    fn should_yield(&self) -> bool {
+        self.machine.should_yield()
+    }
+}
+
+impl PvPolicy for FakeArch {
+    fn may_map_io(&self, domain: DomId, _mfn: Mfn) -> bool {
+        domain == DomId::DOM0
+    }
+
+    fn may_map_foreign(&self, mapper: DomId, _owner: DomId) -> bool {
+        mapper == DomId::DOM0
+    }
+
+    fn may_choose_caching(&self, domain: DomId) -> bool {
+        domain == DomId::DOM0
+    }
+
+    fn hypervisor_slots(&self) -> [u64; 16] {
+        [0; 16]
+    }
+
+    fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
+        if let Some(entry) = self.m2p.lock().get_mut(mfn.0 as usize) {
+            *entry = gfn.0;
+        }
+    }
+}
+
+impl Arch for FakeArch {
+    type Domain = ();
+    type Shared = ();
+    type State = ();
+
+    fn new_domain(&self, _creation: &Creation) -> Result<()> {
+        Ok(())
+    }
+
+    fn new_vcpu(&self, _domain: &Domain<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    fn host(&self) -> HostFacts {
+        HostFacts { cpu_khz: 1_000_000, threads_per_core: 1, cores_per_socket: 2, ..HostFacts::default() }
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        CpuId(self.cpu.load(SeqCst))
+    }
+
+    fn set_deadline(&self, deadline: Option<u64>) {
+        self.deadline.store(deadline.unwrap_or(u64::MAX), SeqCst);
+    }
+
+    fn relinquish(&self, _hypervisor: &Hypervisor<Self>, _domain: &Arc<Domain<Self>>) -> Result<()> {
+        Ok(())
+    }
+
+    fn initialise_vcpu(
+        &self,
+        _hypervisor: &Hypervisor<Self>,
+        _domain: &Arc<Domain<Self>>,
+        vcpu: &Arc<Vcpu<Self>>,
+        _context: u64,
+    ) -> Result<()> {
+        if vcpu.initialised.swap(true, SeqCst) { Err(Errno::EXIST) } else { Ok(()) }
+    }
+
+    fn update_runstate(&self, _hypervisor: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) {}
+
+    fn update_time(&self, _hypervisor: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) {}
+
+    fn update_wall_clock(&self, _domain: &Domain<Self>) {}
+
+    fn pirq_bound(&self, _hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32, share: bool) -> Result<()> {
+        let mut bound = self.pirqs.lock();
+        if !share && bound.iter().any(|&(_, other)| other == pirq) {
+            return Err(Errno::BUSY);
+        }
+        bound.push((domain.id.0, pirq));
+        Ok(())
+    }
+
+    fn pirq_unbound(&self, _hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32) {
+        self.pirqs.lock().retain(|&bound| bound != (domain.id.0, pirq));
+    }
+
+    fn pirq_unmasked(&self, _hypervisor: &Hypervisor<Self>, _domain: &Domain<Self>, _pirq: u32) {}
+
+    fn m2p(&self, mfn: Mfn) -> u64 {
+        self.m2p.lock().get(mfn.0 as usize).copied().unwrap_or(!0)
+    }
+
+    fn current_root(&self) -> Option<Mfn> {
+        *self.root.lock()
+    }
+
+    fn machine_memory_map(&self, visit: &mut dyn FnMut(E820Entry)) {
+        let frames = self.m2p.lock().len() as u64;
+        visit(E820Entry { addr: 0, size: frames << 12, kind: E820_RAM });
+        visit(E820Entry { addr: 0xfee0_0000, size: 0x1000, kind: E820_RESERVED });
+    }
+
+    fn console_write(&self, guest: Option<DomId>, bytes: &[u8]) {
+        self.written.lock().push((guest.map(|domain| domain.0), bytes.to_vec()));
+    }
+
+    fn console_read(&self, to: &mut [u8]) -> usize {
+        let mut input = self.input.lock();
+        let count = to.len().min(input.len());
+        to[..count].copy_from_slice(&input[..count]);
+        input.drain(..count);
+        count
+    }
+
+    fn console_ring(&self, from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32) {
+        let mut ring = self.ring.lock();
+        let start = (from.unwrap_or(0) as usize).min(ring.len());
+        let count = to.len().min(ring.len() - start);
+        to[..count].copy_from_slice(&ring[start..start + count]);
+        if clear {
+            ring.clear();
+        }
+        (count, (start + count) as u32)
+    }
+
+    fn machine_off(&self, _reboot: bool) -> Errno {
+        Errno::NOSYS
+    }
+}

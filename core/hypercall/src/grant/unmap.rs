@@ -1,0 +1,161 @@
+//! Giving mappings of others' grants up. The entries of a batch are cleared first, then translations are dropped once, and
+//! only then the granter gets its frames back.
+
+use super::map::target;
+use super::{Batch, drop_references, explain, number};
+use crate::Caller;
+use arrayvec::ArrayVec;
+use domain::Arch;
+use gnttab::{Claim, Status};
+use types::{DomId, Mfn, Result};
+use xen_abi::GuestHandle;
+use xen_abi::grant_table::*;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Mappings that share a flush of translations (`GNTTAB_UNMAP_BATCH_SIZE`).
+const BATCH: u64 = 32;
+
+/// A mapping whose entry is gone, and whose frame is not yet the granter's again.
+struct Cleared {
+    claim: Claim,
+    mfn: Mfn,
+}
+
+/// What is to be unmapped, from either operation.
+struct Request {
+    handle: u32,
+    /// Place of the host mapping; 0 for none.
+    host: u64,
+    /// Address of the device mapping; 0 for none.
+    device: u64,
+    /// Where the mapping is that takes the place, for unmap_and_replace.
+    replacement: Option<u64>,
+}
+
+/// GNTTABOP_unmap_grant_ref.
+pub fn unmap<A: Arch>(caller: &Caller<'_, A>, at: u64, count: u64) -> Batch {
+    run(caller, GuestHandle::<UnmapGrantRef>::new(at), count, |call, cleared| {
+        let request =
+            Request { handle: call.handle, host: call.host_addr, device: call.dev_bus_addr, replacement: None };
+        call.status = number(clear(caller, &request).map(|done| cleared.push(done)));
+    })
+}
+
+/// GNTTABOP_unmap_and_replace.
+pub fn unmap_and_replace<A: Arch>(caller: &Caller<'_, A>, at: u64, count: u64) -> Batch {
+    run(caller, GuestHandle::<UnmapAndReplace>::new(at), count, |call, cleared| {
+        let replacement = Some(call.new_addr).filter(|&address| address != 0);
+        let request = Request { handle: call.handle, host: call.host_addr, device: 0, replacement };
+        call.status = number(clear(caller, &request).map(|done| cleared.push(done)));
+    })
+}
+
+type Pending = ArrayVec<Cleared, { BATCH as usize }>;
+
+fn run<A: Arch, T: FromBytes + IntoBytes + Immutable>(
+    caller: &Caller<'_, A>,
+    at: GuestHandle<T>,
+    count: u64,
+    mut action: impl FnMut(&mut T, &mut Pending),
+) -> Batch {
+    let mut done = 0;
+    while done < count {
+        if done != 0 && caller.machine().should_yield() {
+            break;
+        }
+        let end = count.min(done + BATCH);
+        let mut pending = Pending::new();
+        let mut result = Ok(());
+        while done < end && result.is_ok() {
+            result = step(caller, at.offset(done), &mut |call| action(call, &mut pending));
+            done += u64::from(result.is_ok());
+        }
+        complete(caller, pending);
+        if result.is_err() {
+            return (done, result);
+        }
+    }
+    (done, Ok(()))
+}
+
+fn step<A: Arch, T: FromBytes + IntoBytes + Immutable>(
+    caller: &Caller<'_, A>,
+    at: GuestHandle<T>,
+    action: &mut dyn FnMut(&mut T),
+) -> Result<()> {
+    let mut call = caller.read(at)?;
+    action(&mut call);
+    caller.write(at, &call)
+}
+
+/// Clears the page-table entry of a mapping.
+fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Result<Cleared, Status> {
+    let maptrack = &caller.domain.maptrack;
+    let claim = maptrack.claim(request.handle, request.host != 0, request.device != 0)?;
+    let cleared = find_and_clear(caller, request, &claim);
+    match cleared {
+        Ok(mfn) => Ok(Cleared { claim, mfn }),
+        Err(status) => {
+            log::debug!("{}: unmap of handle {}: {status}", caller.domain.id, request.handle);
+            maptrack.restore(claim);
+            Err(status)
+        }
+    }
+}
+
+fn find_and_clear<A: Arch>(
+    caller: &Caller<'_, A>,
+    request: &Request,
+    claim: &Claim,
+) -> core::result::Result<Mfn, Status> {
+    let mapping = &claim.mapping;
+    let granter = caller.hypervisor.domains.get(mapping.granter).ok_or(Status::BadDomain)?;
+    let mfn = granter.gnttab.pinned_frame(mapping.reference)?;
+    if mapping.access.device && request.device != mfn.address() {
+        return Err(Status::GeneralError);
+    }
+    if !mapping.access.host {
+        return Ok(mfn);
+    }
+    let place = target(caller, request.host, mapping.by_entry)?;
+    let (memory, domain, writable) = (&caller.hypervisor.memory, caller.domain.id, !mapping.access.readonly);
+    let result = match request.replacement {
+        None => memory.unmap_grant(domain, place, mfn, writable),
+        Some(_) if mapping.by_entry => return Err(Status::GeneralError),
+        Some(from) => memory.move_over_grant(domain, place, mfn, writable, target(caller, from, false)?),
+    };
+    result.map_err(|denied| explain(caller, "unmap_grant_ref", denied, Status::GeneralError))?;
+    Ok(mfn)
+}
+
+/// Drops translations, and then the frames' references and pins.
+fn complete<A: Arch>(caller: &Caller<'_, A>, pending: Pending) {
+    if pending.iter().any(|cleared| cleared.claim.mapping.access.host) {
+        caller.hypervisor.memory.flush_domain(&caller.domain.memory);
+    }
+    for Cleared { claim, mfn } in pending {
+        let mapping = claim.mapping;
+        if mapping.access.host || mapping.access.device {
+            give_back(caller, mapping.granter, &claim, mfn);
+        }
+        caller.domain.maptrack.finish(claim);
+    }
+}
+
+fn give_back<A: Arch>(caller: &Caller<'_, A>, granter: DomId, claim: &Claim, mfn: Mfn) {
+    let access = claim.mapping.access;
+    let granter = caller.hypervisor.domains.get(granter);
+    if let Some(granter) = &granter {
+        if let Err(status) = granter.gnttab.unmap(caller.machine(), claim.mapping.reference, access) {
+            log::error!("{}: grant {} was not pinned: {status}", granter.id, claim.mapping.reference);
+        }
+    }
+    for part in [access.host, access.device] {
+        if part {
+            drop_references(caller, mfn, access.readonly);
+        }
+    }
+    if let Some(granter) = granter {
+        caller.hypervisor.reap(&granter);
+    }
+}

@@ -1,0 +1,153 @@
+use super::*;
+use domain::PauseFlags;
+use hypercall::sched::sched_op;
+use hypercall::vcpu::{set_timer_op, vcpu_op};
+use std::sync::atomic::Ordering::SeqCst;
+use types::VcpuId;
+use xen_abi::sched::*;
+use xen_abi::vcpu::*;
+
+fn vcpu_call<T: FromBytes + IntoBytes + Immutable>(world: &World, op: u32, vcpu: u64, value: &mut T) -> i64 {
+    world.put(AT, value);
+    let result = world.finish(&world.guest, vcpu_op, &[op.into(), vcpu, AT]);
+    *value = world.get(AT);
+    result
+}
+
+fn plain(world: &World, op: u32, vcpu: u64) -> i64 {
+    world.finish(&world.guest, vcpu_op, &[op.into(), vcpu, AT])
+}
+
+#[test]
+fn vcpus_come_up_after_they_have_registers() {
+    let world = World::new();
+    assert_eq!(plain(&world, VCPUOP_IS_UP, 1), 0);
+    assert_eq!(plain(&world, VCPUOP_IS_UP, 2), error(Errno::NOENT));
+    assert_eq!(plain(&world, VCPUOP_UP, 1), error(Errno::INVAL));
+    assert_eq!(plain(&world, VCPUOP_INITIALISE, 1), 0);
+    assert_eq!(plain(&world, VCPUOP_INITIALISE, 1), error(Errno::EXIST));
+    assert_eq!(plain(&world, VCPUOP_UP, 1), 0);
+    assert_eq!(plain(&world, VCPUOP_IS_UP, 1), 1);
+    world.hypervisor.bring_up(&world.guest.vcpus()[0]);
+    assert_eq!(plain(&world, VCPUOP_DOWN, 1), 0);
+    assert_eq!((plain(&world, VCPUOP_IS_UP, 1), world.guest.shutdown_code()), (0, None));
+    assert_eq!(plain(&world, VCPUOP_DOWN, 0), 0);
+    assert_eq!(world.guest.shutdown_code(), Some(domain::ShutdownCode::POWEROFF), "it was the last one");
+}
+
+#[test]
+fn vcpu_info_moves_once() {
+    let world = World::new();
+    let mfn = world.frames(&world.guest, 1)[0];
+    let register = |vcpu, offset| {
+        let mut call = RegisterVcpuInfo { mfn: mfn.0, offset, rsvd: 0 };
+        vcpu_call(&world, VCPUOP_REGISTER_VCPU_INFO, vcpu, &mut call)
+    };
+    assert_eq!(register(1, 4096), error(Errno::INVAL));
+    assert_eq!(register(1, 4), error(Errno::NXIO));
+    assert_eq!(register(1, 64), 0);
+    assert_eq!(register(1, 64), error(Errno::BUSY));
+    assert_eq!(world.guest.evtchn.vcpu_info(VcpuId(1)), Some((mfn, 64)));
+    assert_eq!(world.hypervisor.memory.frames().view(mfn).unwrap().references, 2);
+    world.hypervisor.bring_up(&world.guest.vcpus()[0]);
+    assert_eq!(register(0, 0), 0, "the caller itself is up");
+}
+
+#[test]
+fn timers_are_armed_and_stopped() {
+    let world = World::new();
+    world.machine().set_time(1000);
+    let deadline = || world.hypervisor.machine().deadline.load(SeqCst);
+    let mut call = SetSingleshotTimer { timeout_abs_ns: 900, flags: VCPU_SSHOTTMR_FUTURE, _gap0: [0; 4] };
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut call), error(Errno::TIME));
+    assert_eq!(deadline(), u64::MAX);
+    call.flags = 0;
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 1, &mut call), error(Errno::INVAL));
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut call), 0);
+    assert_eq!(deadline(), 900, "a deadline that has passed is set all the same");
+    assert_eq!(world.finish(&world.guest, set_timer_op, &[0]), 0);
+    assert!(world.hypervisor.cpus[0].timers.lock().expire(2000).is_none());
+    assert_eq!(world.finish(&world.guest, set_timer_op, &[1500]), 0);
+    assert!(world.hypervisor.cpus[0].timers.lock().expire(2000).is_some());
+
+    let mut period = SetPeriodicTimer { period_ns: 999_999 };
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period), error(Errno::INVAL));
+    period.period_ns = 1_000_000;
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period), 0);
+    assert_eq!(plain(&world, VCPUOP_STOP_PERIODIC_TIMER, 1), 0);
+    assert!(world.hypervisor.cpus[0].timers.lock().expire(u64::MAX).is_none());
+}
+
+#[test]
+fn time_spent_is_written_where_the_guest_wants_it() {
+    let world = World::new();
+    let area = 0x9_0000;
+    let mut call = RegisterRunstateMemoryArea { addr: area };
+    assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut call), error(Errno::FAULT));
+    world.put(area, &[0u8; 48]);
+    assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut call), 0);
+    assert_eq!(world.get::<RunstateInfo>(area).state, RUNSTATE_OFFLINE);
+    world.machine().set_time(77);
+    world.put(AT, &[0u8; 48]);
+    assert_eq!(plain(&world, VCPUOP_GET_RUNSTATE_INFO, 0), 0);
+    assert_eq!(world.get::<RunstateInfo>(AT).time, [0, 0, 0, 77]);
+}
+
+#[test]
+fn polls_sleep_until_an_event_or_a_time() {
+    let world = World::new();
+    let vcpu = &world.guest.vcpus()[0];
+    world.hypervisor.unpause_domain(&world.guest);
+    world.hypervisor.bring_up(vcpu);
+    let port = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
+    world.put(LIST, &[port]);
+    let poll = |nr_ports, timeout| {
+        let mut call = Poll { ports: GuestHandle::new(LIST), nr_ports, _gap0: [0; 4], timeout };
+        world.with(&world.guest, sched_op, SCHEDOP_POLL, &mut call, &[])
+    };
+    assert_eq!(poll(129, 0), error(Errno::INVAL));
+    assert_eq!(poll(1, 5000), 0);
+    assert_ne!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0);
+    let raised = world.guest.evtchn.set_pending(world.machine(), port);
+    world.hypervisor.follow(&world.guest, raised);
+    assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the event ends it");
+    assert_eq!(poll(1, 0), 0);
+    assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the event is still pending");
+
+    let other = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
+    world.put(LIST, &[other]);
+    assert_eq!(poll(1, 6000), 0);
+    assert_ne!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0);
+    let event = world.hypervisor.cpus[0].timers.lock().expire(6000).unwrap();
+    world.hypervisor.timer_expired(event, 6000);
+    assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the time ends it");
+}
+
+#[test]
+fn blocking_unmasks_and_returns_when_an_event_waits() {
+    let world = World::new();
+    let vcpu = &world.guest.vcpus()[0];
+    world.hypervisor.unpause_domain(&world.guest);
+    world.hypervisor.bring_up(vcpu);
+    assert_eq!(world.finish(&world.guest, sched_op, &[SCHEDOP_BLOCK.into()]), 0);
+    assert!(vcpu.is_blocked());
+    let port = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
+    let raised = world.guest.evtchn.set_pending(world.machine(), port);
+    world.hypervisor.follow(&world.guest, raised);
+    assert!(!vcpu.is_blocked());
+    assert_eq!(world.finish(&world.guest, sched_op, &[SCHEDOP_BLOCK.into()]), 0);
+    assert!(!vcpu.is_blocked(), "the event still waits");
+}
+
+#[test]
+fn only_the_control_domain_shuts_others_down() {
+    let world = World::new();
+    let mut call = RemoteShutdown { domain_id: 0, _gap0: [0; 2], reason: SHUTDOWN_CRASH };
+    let op = SCHEDOP_REMOTE_SHUTDOWN;
+    assert_eq!(world.with(&world.guest, sched_op, op, &mut call, &[]), error(Errno::PERM));
+    call.domain_id = 50;
+    assert_eq!(world.with(&world.dom0, sched_op, op, &mut call, &[]), error(Errno::SRCH));
+    call.domain_id = 1;
+    assert_eq!(world.with(&world.dom0, sched_op, op, &mut call, &[]), 0);
+    assert_eq!(world.guest.shutdown_code(), Some(domain::ShutdownCode::CRASH));
+}

@@ -1,0 +1,145 @@
+//! CPUID as a running guest sees it.
+
+use crate::policy::{BASIC, EXTD, EXTENDED, FEAT, Leaf, Policy};
+use x86_defs::control::Xcr0;
+use xen_abi::cpufeatureset::*;
+use xen_abi::cpuid::*;
+
+/// How the guest's TSC is served (XEN_CPUID_TSC_MODE_*).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u32)]
+pub enum TscMode {
+    /// As it suits the host.
+    #[default]
+    Default = XEN_CPUID_TSC_MODE_DEFAULT,
+    /// Always trapped.
+    AlwaysEmulate = XEN_CPUID_TSC_MODE_ALWAYS_EMULATE,
+    /// Never trapped.
+    NeverEmulate = XEN_CPUID_TSC_MODE_NEVER_EMULATE,
+}
+
+/// What of CPUID depends on the PV guest and its state.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest {
+    /// Its kernel runs.
+    pub is_kernel: bool,
+    /// It is the control domain.
+    pub is_control: bool,
+    /// It has set CR4.OSXSAVE.
+    pub osxsave: bool,
+    /// Its XCR0.
+    pub xcr0: u64,
+    /// How its TSC is served.
+    pub tsc_mode: TscMode,
+    /// Frequency of the TSC, in kHz.
+    pub tsc_khz: u32,
+    /// Shift and multiplier from TSC ticks to nanoseconds, as in vcpu_time_info.
+    pub tsc_scale: (i8, u32),
+    /// Number of times that it was restored.
+    pub incarnation: u32,
+    /// Whether the host's TSC is reliable, so that the guest may read it.
+    pub tsc_reliable: bool,
+    /// Bits of machine addresses.
+    pub machine_address_bits: u32,
+}
+
+/// Features of the word of leaf 1 that the control domain sees of the host.
+const fn bit(feature: u32) -> u32 {
+    1 << (feature % 32)
+}
+
+impl Policy {
+    /// What CPUID answers: eax, ebx, ecx, edx. `host` is the host's policy.
+    pub fn answer(&self, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
+        match leaf {
+            0x4000_0000..=0x4000_00ff => self.hypervisor_leaf(leaf, subleaf, guest),
+            EXTENDED.. => self.extended_leaf(leaf),
+            _ if leaf > self.max_leaf() || leaf as usize >= BASIC => [0; 4],
+            1 => self.leaf1(guest, host),
+            4 => self.cache.get(subleaf as usize).copied().unwrap_or_default(),
+            7 if subleaf > self.max_subleaf() || subleaf as usize >= FEAT => [0; 4],
+            7 => self.feat[subleaf as usize],
+            0xb => {
+                let [a, b, c, d] = self.topo.get(subleaf as usize).copied().unwrap_or_default();
+                [a, b, c & !0xff | subleaf & 0xff, d]
+            }
+            0xd => self.xstate_leaf(subleaf, guest),
+            _ => self.basic[leaf as usize],
+        }
+    }
+
+    fn extended_leaf(&self, leaf: u32) -> Leaf {
+        if leaf > self.max_extended() {
+            return [0; 4];
+        }
+        let index = (leaf - EXTENDED) as usize;
+        if index < EXTD { self.extd[index] } else { [0; 4] }
+    }
+
+    fn leaf1(&self, guest: &Guest, host: &Policy) -> Leaf {
+        let [a, b, mut c, mut d] = self.basic[1];
+        let has_xsave = c & bit(XEN_X86_FEATURE_XSAVE) != 0;
+        c &= !bit(XEN_X86_FEATURE_OSXSAVE);
+        // A kernel that asks by the forced prefix expects the host's setting, as it may not see its own CR4.
+        if has_xsave && (guest.osxsave || guest.is_kernel) {
+            c |= bit(XEN_X86_FEATURE_OSXSAVE);
+        }
+        if guest.is_control && guest.is_kernel {
+            let [_, _, host_c, host_d] = host.basic[1];
+            c |= host_c & bit(XEN_X86_FEATURE_EIST);
+            d |= host_d & bit(XEN_X86_FEATURE_MTRR);
+        }
+        [a, b, c, d]
+    }
+
+    fn xstate_leaf(&self, subleaf: u32, guest: &Guest) -> Leaf {
+        let Some(&[a, b, c, d]) = self.xstate.get(subleaf as usize) else { return [0; 4] };
+        let states = Xcr0::from_bits_retain(guest.xcr0) & self.xcr0();
+        match subleaf {
+            0 if a != 0 => [a, self.xstate_size(states), c, d],
+            1 if a & 2 != 0 => [a, self.compacted_size(states), c, d],
+            _ => [a, b, c, d],
+        }
+    }
+
+    /// Leaves that tell of Xen (arch-x86/cpuid.h).
+    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, guest: &Guest) -> Leaf {
+        let index = leaf - XEN_CPUID_FIRST_LEAF;
+        let last = match self.hv_limit & 0xff {
+            limit @ 2..=XEN_CPUID_MAX_NUM_LEAVES => limit,
+            0 => XEN_CPUID_MAX_NUM_LEAVES,
+            1 => 2,
+            _ => XEN_CPUID_MAX_NUM_LEAVES,
+        };
+        if index > last {
+            return [0; 4];
+        }
+        match (index, subleaf) {
+            (0, _) => [
+                XEN_CPUID_FIRST_LEAF + last,
+                XEN_CPUID_SIGNATURE_EBX,
+                XEN_CPUID_SIGNATURE_ECX,
+                XEN_CPUID_SIGNATURE_EDX,
+            ],
+            (1, _) => [4 << 16 | 20, 0, 0, 0],
+            (2, _) => [1, HYPERCALL_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
+            (3, 0) => {
+                let mut flags = 0;
+                if guest.tsc_reliable {
+                    flags |= XEN_CPUID_HOST_TSC_RELIABLE;
+                }
+                if self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0 {
+                    flags |= XEN_CPUID_RDTSCP_INSTR_AVAIL;
+                }
+                [flags, guest.tsc_mode as u32, guest.tsc_khz, guest.incarnation]
+            }
+            (3, 1) => [0, 0, guest.tsc_scale.1, guest.tsc_scale.0 as u8 as u32],
+            (3, 2) => [guest.tsc_khz, 0, 0, 0],
+            (5, 0) => [0, guest.machine_address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
+            _ => [0; 4],
+        }
+    }
+}
+
+/// MSR that places the hypercall page.
+const HYPERCALL_MSR: u32 = 0x4000_0000;
