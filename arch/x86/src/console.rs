@@ -42,7 +42,13 @@ struct Input {
 
 impl Input {
     const fn new() -> Input {
-        Input { bytes: [0; WAITING], first: 0, count: 0, to_hypervisor: false, switches: 0 }
+        Input {
+            bytes: [0; WAITING],
+            first: 0,
+            count: 0,
+            to_hypervisor: false,
+            switches: 0,
+        }
     }
 
     fn push(&mut self, byte: u8) {
@@ -103,7 +109,9 @@ pub fn init(_hypervisor: &Hypervisor<X86>, options: &Options<'_>) {
 
 fn announce(to_hypervisor: bool) {
     let who = if to_hypervisor { "Xen" } else { "DOM0" };
-    hal::console::print(format_args!("*** Serial input to {who} (type 'CTRL-a' three times to switch input)\n"));
+    hal::console::print(format_args!(
+        "*** Serial input to {who} (type 'CTRL-a' three times to switch input)\n"
+    ));
 }
 
 /// Takes all that has arrived on the line.
@@ -118,7 +126,7 @@ fn receive(hypervisor: &Hypervisor<X86>) {
             Effect::Nothing => {}
             Effect::Notify => notify = true,
             Effect::Switched => announce(to_hypervisor),
-            Effect::Key(key) => press(hypervisor, key),
+            Effect::Key(key) => hypercall::keys::press(hypervisor, key),
         }
     }
     if notify {
@@ -126,17 +134,11 @@ fn receive(hypervisor: &Hypervisor<X86>) {
     }
 }
 
-/// Acts on a debug key: the machine's own, or one that every architecture has.
-pub fn press(hypervisor: &Hypervisor<X86>, key: u8) {
-    match key {
-        b'i' => irq::dump(),
-        key => hypercall::keys::press(hypervisor, key),
-    }
-}
-
 /// Writes a guest's text: dom0's as it is (`None`), another's line by line, each with the domain's number before it.
 pub fn write(guest: Option<DomId>, bytes: &[u8]) {
-    let Some(guest) = guest else { return hal::console::write_raw(bytes) };
+    let Some(guest) = guest else {
+        return hal::console::write_raw(bytes);
+    };
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         hal::console::print(format_args!("({guest}) {}\n", String::from_utf8_lossy(line)));
     }

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use domain::{Creation, HostFacts};
-use platform::sync::RwLock;
+use platform::sync::{Mutex, RwLock};
 use types::{Errno, Result};
 use xen_abi::arch_x86::XEN_X86_EMU_ALL;
 
@@ -10,6 +10,21 @@ use xen_abi::arch_x86::XEN_X86_EMU_ALL;
 pub struct X86Domain {
     /// What CPUID and MSRs show it.
     pub policy: RwLock<Box<cpu_policy::Policy>>,
+    /// How the toolstack wants it to see the time-stamp counter.
+    pub tsc: Mutex<Tsc>,
+}
+
+/// How a domain sees the time-stamp counter (XEN_DOMCTL_settscinfo).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tsc {
+    /// XEN_CPUID_TSC_MODE_*.
+    pub mode: u32,
+    /// Frequency in kHz; 0 is the host's.
+    pub khz: u32,
+    /// How often the domain was moved.
+    pub incarnation: u32,
+    /// System time at which the guest's time began, in nanoseconds.
+    pub began: u64,
 }
 
 impl X86Domain {
@@ -21,7 +36,7 @@ impl X86Domain {
         if creation.emulation_flags & XEN_X86_EMU_ALL != 0 {
             return Err(Errno::OPNOTSUPP);
         }
-        Ok(X86Domain { policy: RwLock::new(Box::new(policies().pv_default.clone())) })
+        Ok(X86Domain { policy: RwLock::new(Box::new(policies().pv_default.clone())), tsc: Mutex::default() })
     }
 }
 
@@ -52,6 +67,6 @@ pub fn host() -> HostFacts {
             leaf1.edx, leaf1.ecx, extended.edx, extended.ecx, xsave.eax, leaf7.ebx, leaf7.ecx, power.edx,
         ],
         hvm: false,
-        address_bits: hal::cpu::physical_address_bits() as u8,
+        address_bits: crate::machine::physical_address_bits() as u8,
     }
 }

@@ -2,14 +2,15 @@
 
 use crate::machine::X86;
 use crate::pv::{self, VcpuState};
-use crate::{console, facts, irq, time, wallclock};
+use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, Vcpu};
 use platform::GuestMemory;
-use types::{CpuId, DomId, Errno, Mfn, Progress, Result};
+use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::memory::E820Entry;
 use zerocopy::{FromZeros, IntoBytes};
 
 
@@ -34,6 +35,10 @@ impl Arch for X86 {
         hal_cpu::cpu_id()
     }
 
+    fn current_root(&self) -> Option<Mfn> {
+        Some(hal_cpu::current_root())
+    }
+
     fn set_deadline(&self, deadline: Option<u64>) {
         hal_irq::time::set_deadline(deadline);
     }
@@ -42,6 +47,7 @@ impl Arch for X86 {
         for vcpu in domain.vcpus() {
             pv::guest_context::release(hypervisor, &mut vcpu.state.lock());
         }
+        irq::release(hypervisor, domain.id);
         match hypervisor.memory.settle(&domain.memory, self) {
             Progress::Done(()) => Ok(()),
             Progress::Again(_) => Err(Errno::AGAIN),
@@ -95,6 +101,24 @@ impl Arch for X86 {
         hal::m2p::get(mfn)
     }
 
+    fn pirq_moved(&self, domain: &Domain<X86>, pirq: u32, vcpu: VcpuId) {
+        irq::moved(domain, pirq, vcpu);
+    }
+
+    fn debug_keys(&self) -> &'static [(u8, &'static str)] {
+        &[(b'i', "dump interrupt bindings")]
+    }
+
+    fn debug_key(&self, _hypervisor: &Hypervisor<X86>, key: u8) {
+        if key == b'i' {
+            irq::dump();
+        }
+    }
+
+    fn machine_memory_map(&self, visit: &mut dyn FnMut(E820Entry)) {
+        memory_map::machine_map().into_iter().for_each(visit);
+    }
+
     fn console_write(&self, guest: Option<DomId>, bytes: &[u8]) {
         console::write(guest, bytes);
     }
@@ -105,6 +129,21 @@ impl Arch for X86 {
 
     fn console_ring(&self, from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32) {
         hal::console::read(from, clear, to)
+    }
+
+    fn domctl(
+        &self,
+        hypervisor: &Hypervisor<X86>,
+        caller: &Arc<Domain<X86>>,
+        cmd: u32,
+        domain: Option<&Arc<Domain<X86>>>,
+        payload: &mut [u8; 128],
+    ) -> Option<Result<bool>> {
+        domctl::machine_domctl(hypervisor, caller, cmd, domain, payload)
+    }
+
+    fn sysctl(&self, hypervisor: &Hypervisor<X86>, cmd: u32, payload: &mut [u8; 128]) -> Option<Result<bool>> {
+        domctl::machine_sysctl(hypervisor, cmd, payload)
     }
 
     fn machine_off(&self, reboot: bool) -> Errno {

@@ -63,7 +63,7 @@ impl X86 {
 }
 
 /// Width of physical addresses (CPUID 0x80000008, APM vol. 3).
-fn physical_address_bits() -> u32 {
+pub(crate) fn physical_address_bits() -> u32 {
     hal_cpu::cpuid(0x8000_0008, 0).eax & 0xff
 }
 

@@ -53,7 +53,9 @@ pub fn now(machine: &X86) -> u64 {
 
 /// Writes the clock to a domain's `shared_info`. The version is odd meanwhile, so that the guest reads it again.
 pub fn update(machine: &X86, domain: &Domain<X86>) {
-    let Some(table) = machine.table(domain.shared_info) else { return };
+    let Some(table) = machine.table(domain.shared_info) else {
+        return;
+    };
     let (first, second) = words(BASE.load(SeqCst), domain.time_offset.load(SeqCst));
     let version = (table[VERSION_WORD].load(SeqCst) as u32).wrapping_add(1) | 1;
     table[VERSION_WORD].store(first | u64::from(version), SeqCst);

@@ -132,8 +132,8 @@ mod tests {
         fn a_walk_finds_every_page_and_no_other(
             start in (0u64..1 << 36, 0u32..3).prop_map(|(page, near)| match near {
                 0 => page,
-                1 => (page | (1 << 18) - 1) - 3,
-                _ => (page | (1 << 27) - 1) - 3,
+                1 => (page | ((1 << 18) - 1)) - 3,
+                _ => (page | ((1 << 27) - 1)) - 3,
             }),
             count in 1u64..2000,
         ) {

@@ -4,7 +4,7 @@ use crate::{Creation, Domain, Hypervisor, Vcpu};
 use alloc::sync::Arc;
 use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
-use types::{CpuId, DomId, Errno, Mfn, Result};
+use types::{CpuId, DomId, Errno, Mfn, Result, VcpuId};
 use xen_abi::memory::E820Entry;
 
 /// What the toolstack asks about the host.
@@ -89,6 +89,10 @@ pub trait Arch:
     fn pirq_unbound(&self, hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32);
     /// A guest has unmasked the port of a physical interrupt.
     fn pirq_unmasked(&self, hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32);
+    /// The port of a physical interrupt belongs to another vCPU now: the interrupt may follow it.
+    fn pirq_moved(&self, domain: &Domain<Self>, pirq: u32, vcpu: VcpuId) {
+        let _ = (domain, pirq, vcpu);
+    }
 
     /// The machine-to-physical table's entry for a frame, `!0` where there is none.
     fn m2p(&self, mfn: Mfn) -> u64;

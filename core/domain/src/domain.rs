@@ -3,13 +3,15 @@
 use crate::{Arch, Vcpu};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::{Add, Sub};
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering::SeqCst};
 use evtchn::EventChannels;
 use gnttab::{GrantTable, MapTrack};
 use memory::DomainMemory;
 use platform::sync::Mutex;
 use spin::Once;
-use types::{DomId, Mfn, VcpuId};
+use types::{DomId, Errno, Mfn, Result, VcpuId};
 
 /// What a domain is created with (XEN_DOMCTL_createdomain).
 #[derive(Clone, Debug)]
@@ -94,10 +96,79 @@ impl Rights {
         Self::covers(&self.iomem, first, last)
     }
 
+    /// Gives or takes interrupts.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `ENOSPC` for more than [`MAX_RANGES`] ranges.
+    pub fn change_irqs(&mut self, first: u32, last: u32, give: bool) -> Result<()> {
+        change(&mut self.irqs, first, last, give)
+    }
+
+    /// Gives or takes I/O ports, likewise.
+    ///
+    /// # Errors
+    /// As [`Rights::change_irqs`].
+    pub fn change_ports(&mut self, first: u32, last: u32, give: bool) -> Result<()> {
+        change(&mut self.ioports, first, last, give)
+    }
+
+    /// Gives or takes frames of memory-mapped I/O, likewise.
+    ///
+    /// # Errors
+    /// As [`Rights::change_irqs`].
+    pub fn change_iomem(&mut self, first: u64, last: u64, give: bool) -> Result<()> {
+        change(&mut self.iomem, first, last, give)
+    }
+
     /// Whether the ports from `first` to `last` may be used.
     pub fn may_use_ports(&self, first: u32, last: u32) -> bool {
         Self::covers(&self.ioports, first, last)
     }
+}
+
+/// Ranges of one kind that a domain may have.
+const MAX_RANGES: usize = 256;
+
+/// Adds a range to sorted, disjoint ones, or takes it out.
+fn change<T>(ranges: &mut Vec<(T, T)>, mut first: T, mut last: T, give: bool) -> Result<()>
+where
+    T: Copy + Ord + From<u8> + Add<Output = T> + Sub<Output = T>,
+{
+    let one = T::from(1);
+    let mut changed = Vec::new();
+    changed.try_reserve_exact(ranges.len() + 2).map_err(|_| Errno::NOMEM)?;
+    for &(low, high) in ranges.iter() {
+        if high < first || low > last {
+            changed.push((low, high));
+            continue;
+        }
+        if give {
+            (first, last) = (first.min(low), last.max(high));
+            continue;
+        }
+        if low < first {
+            changed.push((low, first - one));
+        }
+        if high > last {
+            changed.push((last + one, high));
+        }
+    }
+    if give {
+        changed.push((first, last));
+        changed.sort_unstable();
+        changed.dedup_by(|next, range| {
+            let adjoins = next.0 <= range.1 || next.0 - one == range.1;
+            if adjoins {
+                range.1 = range.1.max(next.1);
+            }
+            adjoins
+        });
+    }
+    if changed.len() > MAX_RANGES {
+        return Err(Errno::NOSPC);
+    }
+    *ranges = changed;
+    Ok(())
 }
 
 /// A domain.
@@ -232,5 +303,37 @@ impl<A: Arch> Domain<A> {
     /// Whether anyone has asked that none of its vCPUs run.
     pub fn is_paused(&self) -> bool {
         self.pauses.load(SeqCst) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_joined_and_split() {
+        let mut rights = Rights::default();
+        rights.change_ports(0x60, 0x6f, true).unwrap();
+        rights.change_ports(0x70, 0x71, true).unwrap();
+        assert_eq!(rights.ioports, [(0x60, 0x71)]);
+        assert!(rights.may_use_ports(0x6e, 0x71));
+        rights.change_ports(0x64, 0x64, false).unwrap();
+        assert_eq!(rights.ioports, [(0x60, 0x63), (0x65, 0x71)]);
+        assert!(!rights.may_use_ports(0x63, 0x65));
+        rights.change_ports(0, u32::MAX, false).unwrap();
+        assert!(rights.ioports.is_empty());
+        rights.change_iomem(0, u64::MAX, true).unwrap();
+        rights.change_iomem(u64::MAX, u64::MAX, false).unwrap();
+        assert_eq!(rights.iomem, [(0, u64::MAX - 1)]);
+    }
+
+    #[test]
+    fn ranges_are_limited() {
+        let mut rights = Rights::default();
+        for number in 0..MAX_RANGES as u32 {
+            rights.change_irqs(number * 2, number * 2, true).unwrap();
+        }
+        assert_eq!(rights.change_irqs(9999, 9999, true), Err(Errno::NOSPC));
+        assert_eq!(rights.irqs.len(), MAX_RANGES);
     }
 }

@@ -27,7 +27,9 @@ impl<A: Arch> Hypervisor<A> {
 
     fn release_mapping(&self, claim: &Claim) {
         let mapping = claim.mapping;
-        let Some(granter) = self.domains.get(mapping.granter) else { return };
+        let Some(granter) = self.domains.get(mapping.granter) else {
+            return;
+        };
         let frame = granter.gnttab.pinned_frame(mapping.reference);
         let released = granter.gnttab.unmap(self.machine(), mapping.reference, mapping.access);
         if let Err(status) = released {

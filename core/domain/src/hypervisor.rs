@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use memory::Memory;
 use platform::sync::{Mutex, RwLock};
 use sched::{Credit2, UnitId};
@@ -46,6 +46,12 @@ pub struct Hypervisor<A: Arch> {
     pub command_line: String,
     /// What the loader calls the build: compiler, who, where, when.
     pub compile_info: [&'static str; 4],
+    /// Held through a domctl: they go one by one. Only ever tried, never waited for.
+    pub toolstack: Mutex<()>,
+    /// The domain number that was given out last.
+    pub last_domain: AtomicU16,
+    /// Domains that are dead and not yet removed.
+    pub(crate) dead: AtomicU32,
     refusals: AtomicU64,
 }
 
@@ -67,6 +73,9 @@ impl<A: Arch> Hypervisor<A> {
             virqs: GlobalVirqs::default(),
             command_line,
             compile_info,
+            toolstack: Mutex::new(()),
+            last_domain: AtomicU16::new(0),
+            dead: AtomicU32::new(0),
             refusals: AtomicU64::new(0),
         }
     }

@@ -198,9 +198,10 @@ impl<A: Arch> Hypervisor<A> {
         }
         self.free_shared(domain.shared_info);
         domain.set_life(Life::Dead);
+        self.dead.fetch_add(1, SeqCst);
         self.forget_vcpus(domain);
         self.raise_global_virq(VIRQ_DOM_EXC);
-        self.reap(domain);
+        self.reap_dead();
         Ok(())
     }
 
@@ -214,7 +215,19 @@ impl<A: Arch> Hypervisor<A> {
             return;
         }
         self.domains.remove(domain.id);
+        self.dead.fetch_sub(1, SeqCst);
         self.raise_global_virq(VIRQ_DOM_EXC);
+    }
+
+    /// Removes all dead domains whose last frame has gone. Costs next to nothing while there are none: to be called from time
+    /// to time, since others give back frames of a dead domain without a word (a mapping that the control domain clears).
+    pub fn reap_dead(&self) {
+        let mut from = DomId::DOM0;
+        while self.dead.load(SeqCst) != 0 {
+            let Some(domain) = self.domains.first_from(from) else { return };
+            self.reap(&domain);
+            from = DomId(domain.id.0 + 1);
+        }
     }
 
     fn forget_vcpus(&self, domain: &Domain<A>) {

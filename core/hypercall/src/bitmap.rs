@@ -2,7 +2,6 @@
 
 use crate::Caller;
 use domain::Arch;
-use platform::GuestMemory;
 use types::{CpuMask, Result};
 use xen_abi::xen::Bitmap;
 

@@ -2,7 +2,6 @@
 
 use crate::{Args, Caller, Outcome};
 use domain::Arch;
-use platform::{GuestMemory, Preempt};
 use types::{DomId, Errno, Result};
 use xen_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 

@@ -4,7 +4,6 @@ use crate::{Args, Caller, Outcome};
 use alloc::string::String;
 use core::mem::offset_of;
 use domain::Arch;
-use platform::GuestMemory;
 use types::{DomId, Errno, PAGE_SIZE, Result};
 use xen_abi::GuestHandle;
 use xen_abi::features::*;

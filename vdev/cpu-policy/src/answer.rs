@@ -39,11 +39,9 @@ pub struct Guest {
     pub incarnation: u32,
     /// Whether the host's TSC is reliable, so that the guest may read it.
     pub tsc_reliable: bool,
-    /// Bits of machine addresses.
-    pub machine_address_bits: u32,
 }
 
-/// Features of the word of leaf 1 that the control domain sees of the host.
+/// A feature's bit in its word.
 const fn bit(feature: u32) -> u32 {
     1 << (feature % 32)
 }
@@ -52,7 +50,7 @@ impl Policy {
     /// What CPUID answers: eax, ebx, ecx, edx. `host` is the host's policy.
     pub fn answer(&self, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
         match leaf {
-            0x4000_0000..=0x4000_00ff => self.hypervisor_leaf(leaf, subleaf, guest),
+            0x4000_0000..=0x4000_00ff => self.hypervisor_leaf(leaf, subleaf, guest, host),
             EXTENDED.. => self.extended_leaf(leaf),
             _ if leaf > self.max_leaf() || leaf as usize >= BASIC => [0; 4],
             1 => self.leaf1(guest, host),
@@ -103,12 +101,10 @@ impl Policy {
     }
 
     /// Leaves that tell of Xen (arch-x86/cpuid.h).
-    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, guest: &Guest) -> Leaf {
+    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
         let index = leaf - XEN_CPUID_FIRST_LEAF;
         let last = match self.hv_limit & 0xff {
             limit @ 2..=XEN_CPUID_MAX_NUM_LEAVES => limit,
-            0 => XEN_CPUID_MAX_NUM_LEAVES,
-            1 => 2,
             _ => XEN_CPUID_MAX_NUM_LEAVES,
         };
         if index > last {
@@ -135,7 +131,7 @@ impl Policy {
             }
             (3, 1) => [0, 0, guest.tsc_scale.1, guest.tsc_scale.0 as u8 as u32],
             (3, 2) => [guest.tsc_khz, 0, 0, 0],
-            (5, 0) => [0, guest.machine_address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
+            (5, 0) => [0, host.extd[8][0] & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
             _ => [0; 4],
         }
     }

@@ -12,6 +12,17 @@ const LAST_EXTENDED_INTEL: u32 = EXTENDED + 8;
 /// Features that say how the CPU differs, not what it can: guests see them as they are.
 const FACTS: [u32; 2] = [XEN_X86_FEATURE_FDP_EXCP_ONLY, XEN_X86_FEATURE_NO_FPU_SEL];
 
+/// Features whose MSRs are not served: speculation control would have to follow the guest.
+const UNSERVED: [u32; 7] = [
+    XEN_X86_FEATURE_IBRSB,
+    XEN_X86_FEATURE_IBPB,
+    XEN_X86_FEATURE_IBPB_RET,
+    XEN_X86_FEATURE_SBPB,
+    XEN_X86_FEATURE_STIBP,
+    XEN_X86_FEATURE_SSBD,
+    XEN_X86_FEATURE_INTEL_PSFD,
+];
+
 /// What the host has and what guests may have of it.
 #[derive(Clone, Debug)]
 pub struct Policies {
@@ -56,6 +67,7 @@ impl Policies {
 fn with_facts(attributes: &str) -> FeatureSet {
     let mut set = FeatureSet::with_attributes(attributes);
     FACTS.iter().for_each(|fact| set.set(*fact, true));
+    UNSERVED.iter().for_each(|feature| set.set(*feature, false));
     // Follows the guest's CR4, hence no matter of policy.
     set.set(XEN_X86_FEATURE_OSXSAVE, false);
     set
@@ -77,15 +89,15 @@ impl Policy {
         } else {
             self.extd[used + 1..].fill([0; 4]);
         }
-        self.basic[self.basic[0][0] as usize + 1..].fill([0; 4]);
-        self.feat[self.feat[0][0] as usize + 1..].fill([0; 4]);
+        let (basic, feat) = (self.basic[0][0] as usize, self.feat[0][0] as usize);
+        self.basic[basic + 1..].fill([0; 4]);
+        self.feat[feat + 1..].fill([0; 4]);
     }
 
     /// The part of this host's policy that a PV guest with these features sees.
     fn for_pv(&self, mut features: FeatureSet) -> Policy {
         features.set(XEN_X86_FEATURE_HYPERVISOR, true);
         let mut policy = self.clone();
-        policy.hide();
         policy.settle(features, self);
         policy
     }
@@ -106,6 +118,7 @@ impl Policy {
 
     /// Makes all that depends on features fit them, with the host's `max` for the rest.
     pub(crate) fn settle(&mut self, mut features: FeatureSet, max: &Policy) {
+        self.hide();
         features.drop_dependents();
         // AMD's copies of features in leaf 1 are derived.
         features.0[2] &= !COMMON;
@@ -118,7 +131,6 @@ impl Policy {
         self.extd[7] = [0, 0, 0, self.extd[7][3]];
         self.extd[8][3] = 0;
         self.extd[0x21] = [self.extd[0x21][0], 0, self.extd[0x21][2], 0];
-        self.feat[1] = [self.feat[1][0], self.feat[1][1], self.feat[1][2], self.feat[1][3]];
         self.settle_xstate(&features, max);
         self.clip();
     }

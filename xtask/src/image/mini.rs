@@ -61,6 +61,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/readlink",
     "usr/bin/timeout",
     "usr/bin/stty",
+    "usr/bin/mawk",
     "usr/sbin/brctl",
     "usr/sbin/bridge",
     "usr/sbin/losetup",
@@ -77,6 +78,9 @@ const LEFT_OUT: &[&str] = &[
     "depriv-fd-checker",
 ];
 
+/// Libraries that no program names, but that are opened when needed: by pthread_cancel, which the toolstack uses.
+const OPENED_LIBRARIES: &[&str] = &["libgcc_s.so.1"];
+
 /// Where Debian keeps libraries.
 const LIBRARY_FOLDERS: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib"];
 
@@ -92,6 +96,7 @@ pub fn archive(tree: &Tree) -> Result<Archive> {
         program(&mut archive, tree, path)?;
     }
     archive.symlink("usr/bin/sh", "dash");
+    archive.symlink("usr/bin/awk", "mawk");
     libraries(&mut archive, tree)?;
     modules(&mut archive, tree)?;
     archive.file("usr/bin/busybox", 0o755, tree.read("usr/bin/busybox")?);
@@ -229,6 +234,10 @@ fn program(archive: &mut Archive, tree: &Tree, path: &str) -> Result<()> {
 /// Adds the libraries that the programs so far need, and what these need.
 fn libraries(archive: &mut Archive, tree: &Tree) -> Result<()> {
     let mut todo: Vec<elf::Needs> = archive.files().map(elf::needs).collect::<Result<_>>()?;
+    todo.push(elf::Needs {
+        interpreter: None,
+        libraries: OPENED_LIBRARIES.iter().map(|l| l.to_string()).collect(),
+    });
     let mut seen = BTreeSet::new();
     while let Some(needs) = todo.pop() {
         if let Some(path) = needs.interpreter {

@@ -5,7 +5,10 @@
 
 use super::line::{Controller, Line, Own, Source, User};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, Ordering::{Acquire, Release}};
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Release},
+};
 use hal_irq::vectors::VectorAllocator;
 use platform::sync::{Mutex, MutexGuard};
 use types::{CpuId, DomId, Errno, Result};
@@ -106,8 +109,17 @@ impl<C: Controller> Lines<C> {
     }
 
     fn pin(&self, gsi: u32) -> Result<MutexGuard<'_, Line<C::Message>>> {
-        let line = self.lines.get(gsi as usize).filter(|_| gsi < self.pins).ok_or(Errno::INVAL)?.lock();
-        if line.source.is_some() { Ok(line) } else { Err(Errno::INVAL) }
+        let line = self
+            .lines
+            .get(gsi as usize)
+            .filter(|_| gsi < self.pins)
+            .ok_or(Errno::INVAL)?
+            .lock();
+        if line.source.is_some() {
+            Ok(line)
+        } else {
+            Err(Errno::INVAL)
+        }
     }
 
     /// The line that a domain calls `pirq`, locked.
@@ -183,7 +195,11 @@ impl<C: Controller> Lines<C> {
             line.vector = Some(vector);
             line.in_block = count > 1;
             self.point(vector, number);
-            let programmed = if index == 0 { line.program(&self.controller, true) } else { Ok(()) };
+            let programmed = if index == 0 {
+                line.program(&self.controller, true)
+            } else {
+                Ok(())
+            };
             let named = programmed.and_then(|()| line.add_name(domain, number));
             drop(line);
             if let Err(errno) = named {
@@ -216,7 +232,8 @@ impl<C: Controller> Lines<C> {
             return Ok((cpu, first));
         }
         let near = vectors.allocate(core::iter::once(cpu).filter(|cpu| cpu.0 < self.cpus), false);
-        near.or_else(|| vectors.allocate((0..self.cpus).map(CpuId), false)).ok_or(Errno::NOSPC)
+        near.or_else(|| vectors.allocate((0..self.cpus).map(CpuId), false))
+            .ok_or(Errno::NOSPC)
     }
 
     fn point(&self, (cpu, vector): (CpuId, u8), number: u32) {
@@ -344,12 +361,16 @@ impl<C: Controller> Lines<C> {
 
     /// Moves a line's interrupts to another CPU. Nothing happens where it cannot move.
     pub fn move_to(&self, domain: DomId, pirq: u32, cpu: CpuId) {
-        let Some((number, mut line)) = self.named(domain, pirq) else { return };
+        let Some((number, mut line)) = self.named(domain, pirq) else {
+            return;
+        };
         let moves = line.vector.is_some_and(|(at, _)| at != cpu) && !line.in_block && cpu.0 < self.cpus;
         if !moves || line.user != (User::Guest { domain, pirq }) {
             return;
         }
-        let Some(new) = self.vectors.lock().allocate(core::iter::once(cpu), false) else { return };
+        let Some(new) = self.vectors.lock().allocate(core::iter::once(cpu), false) else {
+            return;
+        };
         self.point(new, number);
         let old = line.vector.replace(new);
         if line.program(&self.controller, line.waits).is_err() {
@@ -386,7 +407,9 @@ impl<C: Controller> Lines<C> {
 
     /// Programs a line's message anew, as the device has lost it.
     pub fn restore(&self, number: u32) {
-        let Some(line) = self.lines.get(number as usize) else { return };
+        let Some(line) = self.lines.get(number as usize) else {
+            return;
+        };
         let line = line.lock();
         // A line that never got a vector has nothing to restore; a device that fails now is the guest's to notice.
         let _ = line.program(&self.controller, line.user == User::None);

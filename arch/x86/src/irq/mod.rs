@@ -14,8 +14,8 @@ mod tests;
 use crate::machine::X86;
 use alloc::vec::Vec;
 use controller::Hardware;
-pub use devices::Wanted;
 use devices::Devices;
+pub use devices::Wanted;
 use domain::{Domain, Hypervisor};
 use eoi_map::EoiMaps;
 use hal_irq::pci::Sbdf;
@@ -63,7 +63,9 @@ fn interrupts() -> Result<&'static Interrupts> {
 
 /// Handles a device's vector on the CPU on which it arrived.
 pub fn handle(hypervisor: &Hypervisor<X86>, vector: u8) {
-    let Some(interrupts) = INTERRUPTS.get() else { return hal_irq::lapic::eoi() };
+    let Some(interrupts) = INTERRUPTS.get() else {
+        return hal_irq::lapic::eoi();
+    };
     match interrupts.lines.arrived(hal_cpu::cpu_id(), vector) {
         Arrival::Guest { domain, pirq } => {
             if let Some(domain) = hypervisor.domains.get(domain) {
@@ -97,12 +99,17 @@ pub fn take_isa(irq: u8, handler: Handler) -> Result<()> {
 
 /// Whether no guest may map a frame writably: it holds a device's table of messages.
 pub fn is_read_only(mfn: Mfn) -> bool {
-    INTERRUPTS.get().is_some_and(|interrupts| interrupts.devices.is_read_only(mfn))
+    INTERRUPTS
+        .get()
+        .is_some_and(|interrupts| interrupts.devices.is_read_only(mfn))
 }
 
 /// The CPU on which a domain's interrupts are best taken: where its first vCPU runs.
 fn near(domain: &Domain<X86>) -> CpuId {
-    domain.vcpu(VcpuId(0)).and_then(|vcpu| vcpu.running_on()).unwrap_or(CpuId(0))
+    domain
+        .vcpu(VcpuId(0))
+        .and_then(|vcpu| vcpu.running_on())
+        .unwrap_or(CpuId(0))
 }
 
 /// Starts a line that a domain has bound to an event channel (EVTCHNOP_bind_pirq). Sharing with other domains is not possible,
@@ -113,7 +120,9 @@ fn near(domain: &Domain<X86>) -> CpuId {
 pub fn bound(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, _share: bool) -> Result<()> {
     let interrupts = interrupts()?;
     let needs_eoi = interrupts.lines.bind(domain.id, pirq, near(domain))?;
-    interrupts.eoi_maps.set(hypervisor.machine(), domain.id, pirq, needs_eoi);
+    interrupts
+        .eoi_maps
+        .set(hypervisor.machine(), domain.id, pirq, needs_eoi);
     Ok(())
 }
 
@@ -149,7 +158,9 @@ pub fn done(domain: DomId, pirq: u32) -> Result<()> {
 pub fn done_unmasked(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>) {
     let Ok(interrupts) = interrupts() else { return };
     for number in 0..interrupts.lines.count() {
-        let Some(pirq) = interrupts.lines.name_of(number, domain.id) else { continue };
+        let Some(pirq) = interrupts.lines.name_of(number, domain.id) else {
+            continue;
+        };
         let port = domain.evtchn.pirq_port(pirq);
         if port.is_some_and(|port| !domain.evtchn.is_masked(hypervisor.machine(), port)) {
             // The name was there a moment ago; without it there is nothing to end.
@@ -211,7 +222,9 @@ pub fn gsi_of(domain: DomId, pirq: u32) -> Option<u32> {
 /// See [`Devices::map`].
 pub fn map_messages(domain: &Domain<X86>, wanted: Wanted) -> Result<u32> {
     let interrupts = interrupts()?;
-    interrupts.devices.map(&interrupts.lines, domain.id, near(domain), wanted)
+    interrupts
+        .devices
+        .map(&interrupts.lines, domain.id, near(domain), wanted)
 }
 
 /// Takes a domain's number for a line away (PHYSDEVOP_unmap_pirq).
@@ -300,14 +313,19 @@ pub fn release(hypervisor: &Hypervisor<X86>, domain: DomId) {
 /// ACPI's number of the processor with an APIC id.
 pub fn acpi_id(apic_id: u32) -> Option<u32> {
     let processors = &interrupts().ok()?.processors;
-    processors.iter().find(|(id, _)| *id == apic_id).map(|(_, acpi_id)| *acpi_id)
+    processors
+        .iter()
+        .find(|(id, _)| *id == apic_id)
+        .map(|(_, acpi_id)| *acpi_id)
 }
 
 /// Logs all lines in use, for the debug key `i`.
 pub fn dump() {
     let Ok(interrupts) = interrupts() else { return };
     for number in 0..interrupts.lines.count() {
-        let Some(line) = interrupts.lines.summary(number).filter(|line| line.vector.is_some()) else { continue };
+        let Some(line) = interrupts.lines.summary(number).filter(|line| line.vector.is_some()) else {
+            continue;
+        };
         let kind = match (line.is_pin, line.is_level) {
             (true, true) => "level",
             (true, false) => "edge",

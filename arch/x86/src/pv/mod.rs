@@ -14,6 +14,7 @@ pub mod mmu;
 pub mod mode;
 pub mod msr;
 pub mod operations;
+mod port;
 pub mod state;
 pub mod traps;
 

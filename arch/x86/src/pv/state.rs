@@ -89,6 +89,8 @@ pub struct VcpuState {
     pub io_bitmap: (u64, u32),
     /// What was last written to port 0xcf8.
     pub pci_address: u32,
+    /// Where the last page fault was that was taken for spurious: rip and address.
+    pub retried: (u64, u64),
     /// NMI handler that was registered by nmi_op; 0 for none, then trap 2 serves.
     pub nmi: u64,
 }
@@ -127,6 +129,7 @@ impl VcpuState {
             iopl: 0,
             io_bitmap: (0, 0),
             pci_address: 0,
+            retried: (0, 0),
             nmi: 0,
         })
     }

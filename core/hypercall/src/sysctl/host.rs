@@ -4,7 +4,6 @@ use super::Done;
 use crate::{Caller, refuse};
 use core::sync::atomic::Ordering::Relaxed;
 use domain::Arch;
-use platform::Preempt;
 use types::{CpuId, PAGE_SIZE};
 use xen_abi::physdev::PciDevice;
 use xen_abi::sysctl::*;

@@ -4,7 +4,6 @@ use super::Done;
 use crate::domctl::info::domain_info;
 use crate::{Caller, keys, refuse};
 use domain::Arch;
-use platform::GuestMemory;
 use types::DomId;
 use xen_abi::sysctl::*;
 

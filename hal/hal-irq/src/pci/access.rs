@@ -64,6 +64,21 @@ impl Pci {
         by_ports(function, register) || self.window(function).is_some()
     }
 
+    /// The function and register that are mapped at a physical address, in an announced entry.
+    pub fn locate(&self, address: u64) -> Option<(Sbdf, u16)> {
+        self.windows.read().iter().find_map(|(entry, _)| {
+            let offset = address.checked_sub(entry.address)?;
+            let bus = u8::try_from(offset >> 20).ok()?;
+            let function = Sbdf {
+                segment: entry.segment,
+                bdf: (offset >> 12) as u16,
+            };
+            (entry.first_bus..=entry.last_bus)
+                .contains(&bus)
+                .then_some((function, (offset & 0xfff) as u16))
+        })
+    }
+
     fn window(&self, function: Sbdf) -> Option<IoRegion> {
         let covers = |entry: &McfgEntry| {
             entry.segment == function.segment && (entry.first_bus..=entry.last_bus).contains(&function.bus())

@@ -1,0 +1,179 @@
+//! The toolstack's commands that only x86 understands (domctl.h, sysctl.h).
+
+mod frames;
+mod policy;
+mod vcpu;
+mod xstate;
+
+use crate::machine::X86;
+use alloc::sync::Arc;
+use domain::{Domain, Hypervisor};
+pub use hypercall::domctl::domctl;
+use platform::{Clock, GuestMemory};
+use types::{Errno, Result};
+use xen_abi::arch_x86::XEN_X86_MSR_RELAXED;
+use xen_abi::domctl::*;
+use xen_abi::sysctl::{
+    CpuLevellingCaps, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GET_CPU_LEVELLING_CAPS, XEN_SYSCTL_GET_CPU_POLICY,
+};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+/// What a command did to its structure: `true` has it copied back to the caller.
+type Done = Result<bool>;
+/// A command's structure, in bytes.
+type Payload = [u8; 128];
+
+/// I/O ports of the machine.
+const PORTS: u32 = 0x1_0000;
+/// Time-stamp counter modes (XEN_CPUID_TSC_MODE_*, arch-x86/cpuid.h): by default, always and never emulated.
+const TSC_MODES: u32 = 3;
+
+/// What is copied to and from while a command runs.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    hypervisor: &'a Hypervisor<X86>,
+    /// The toolstack's domain.
+    caller: &'a Arc<Domain<X86>>,
+}
+
+impl Call<'_> {
+    fn read<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T> {
+        let mut value = T::new_zeroed();
+        self.hypervisor.machine().copy_in(address, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    fn write<T: IntoBytes + Immutable>(&self, address: u64, value: &T) -> Result<()> {
+        self.hypervisor.machine().copy_out(address, value.as_bytes())
+    }
+
+    /// Refuses what a domain cannot do to itself.
+    fn not_itself(&self, domain: &Domain<X86>) -> Result<()> {
+        if domain.id == self.caller.id { Err(Errno::INVAL) } else { Ok(()) }
+    }
+
+    /// Acts on a domain that is stopped meanwhile. Not for the caller's own.
+    fn while_paused<T>(&self, domain: &Domain<X86>, act: impl FnOnce() -> T) -> T {
+        self.hypervisor.pause_domain(domain);
+        let value = act();
+        self.hypervisor.unpause_domain(domain);
+        value
+    }
+}
+
+/// Lets a command work on its own structure.
+fn with<T: FromBytes + IntoBytes + Immutable>(payload: &mut Payload, act: impl FnOnce(&mut T) -> Done) -> Done {
+    const { assert!(size_of::<T>() <= size_of::<Payload>()) };
+    let mut value = T::new_zeroed();
+    value.as_mut_bytes().copy_from_slice(&payload[..size_of::<T>()]);
+    let done = act(&mut value);
+    payload[..size_of::<T>()].copy_from_slice(value.as_bytes());
+    done
+}
+
+/// Carries out a domctl; `None` if it is none of x86's.
+pub fn machine_domctl(
+    hypervisor: &Hypervisor<X86>,
+    caller: &Arc<Domain<X86>>,
+    cmd: u32,
+    domain: Option<&Arc<Domain<X86>>>,
+    payload: &mut Payload,
+) -> Option<Done> {
+    let call = Call { hypervisor, caller };
+    let Some(domain) = domain else { return (cmd == XEN_DOMCTL_CREATEDOMAIN).then(|| with(payload, check_creation)) };
+    Some(match cmd {
+        XEN_DOMCTL_SETVCPUCONTEXT => with(payload, |op| vcpu::set_context(call, domain, op)),
+        XEN_DOMCTL_GETVCPUCONTEXT => with(payload, |op| vcpu::get_context(call, domain, op)),
+        XEN_DOMCTL_SET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::set_extended(call, domain, op)),
+        XEN_DOMCTL_GET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::get_extended(call, domain, op)),
+        XEN_DOMCTL_SETVCPUEXTSTATE => with(payload, |op| xstate::set(call, domain, op)),
+        XEN_DOMCTL_GETVCPUEXTSTATE => with(payload, |op| xstate::get(call, domain, op)),
+        XEN_DOMCTL_GET_VCPU_MSRS => with(payload, |op| vcpu::get_msrs(domain, op)),
+        XEN_DOMCTL_SET_VCPU_MSRS => with(payload, |op| vcpu::set_msrs(domain, op)),
+        XEN_DOMCTL_SET_CPU_POLICY => with(payload, |op| policy::set(call, domain, op)),
+        XEN_DOMCTL_GET_CPU_POLICY => with(payload, |op| policy::get(call, domain, op)),
+        XEN_DOMCTL_HYPERCALL_INIT => with(payload, |op| frames::hypercall_page(call, domain, op)),
+        XEN_DOMCTL_GETPAGEFRAMEINFO3 => with(payload, |op| frames::types(call, domain, op)),
+        XEN_DOMCTL_SET_ADDRESS_SIZE => with(payload, set_address_size),
+        XEN_DOMCTL_GET_ADDRESS_SIZE => with(payload, |op: &mut AddressSize| {
+            op.size = 64;
+            Ok(true)
+        }),
+        XEN_DOMCTL_SETTSCINFO => with(payload, |op| set_tsc(call, domain, op)),
+        XEN_DOMCTL_GETTSCINFO => with(payload, |op| get_tsc(call, domain, op)),
+        XEN_DOMCTL_IOPORT_PERMISSION => with(payload, |op| ports(call, domain, op)),
+        // A PV guest's page tables are its own memory.
+        XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE | XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => Err(Errno::OPNOTSUPP),
+        _ => return None,
+    })
+}
+
+/// Carries out a sysctl; `None` if it is none of x86's.
+pub fn machine_sysctl(hypervisor: &Hypervisor<X86>, cmd: u32, payload: &mut Payload) -> Option<Done> {
+    Some(match cmd {
+        XEN_SYSCTL_GET_CPU_POLICY => with(payload, |op| policy::of_host(hypervisor, op)),
+        XEN_SYSCTL_GET_CPU_FEATURESET => with(payload, |op| policy::features(hypervisor, op)),
+        XEN_SYSCTL_GET_CPU_LEVELLING_CAPS => with(payload, |op: &mut CpuLevellingCaps| {
+            // No CPU is made to look like another one by its own registers.
+            op.caps = 0;
+            Ok(true)
+        }),
+        _ => return None,
+    })
+}
+
+/// The architecture's part of XEN_DOMCTL_createdomain.
+fn check_creation(op: &mut CreateDomain) -> Done {
+    if op.arch.misc_flags & !XEN_X86_MSR_RELAXED != 0 {
+        return Err(Errno::INVAL);
+    }
+    if op.flags & XEN_DOMCTL_CDF_HVM == 0 && op.arch.emulation_flags != 0 {
+        return Err(Errno::OPNOTSUPP);
+    }
+    Ok(false)
+}
+
+/// XEN_DOMCTL_set_address_size: all PV guests are 64-bit.
+fn set_address_size(op: &mut AddressSize) -> Done {
+    match op.size {
+        64 => Ok(false),
+        32 => Err(Errno::OPNOTSUPP),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// XEN_DOMCTL_settscinfo: the mode is kept for the guest's CPUID leaves; the counter itself is the host's.
+fn set_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
+    call.not_itself(domain)?;
+    if op.tsc_mode >= TSC_MODES {
+        return Err(Errno::INVAL);
+    }
+    let began = call.hypervisor.machine().system_time().wrapping_sub(op.elapsed_nsec);
+    *domain.arch.tsc.lock() = crate::facts::Tsc { mode: op.tsc_mode, khz: op.gtsc_khz, incarnation: op.incarnation, began };
+    Ok(false)
+}
+
+/// XEN_DOMCTL_gettscinfo.
+fn get_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
+    call.not_itself(domain)?;
+    let tsc = *domain.arch.tsc.lock();
+    *op = TscInfo {
+        tsc_mode: tsc.mode,
+        gtsc_khz: if tsc.khz == 0 { crate::facts::host().cpu_khz } else { tsc.khz },
+        incarnation: tsc.incarnation,
+        pad: 0,
+        elapsed_nsec: call.hypervisor.machine().system_time().wrapping_sub(tsc.began),
+    };
+    Ok(true)
+}
+
+/// XEN_DOMCTL_ioport_permission.
+fn ports(call: Call<'_>, domain: &Domain<X86>, op: &mut IoPortPermission) -> Done {
+    let end = op.first_port.checked_add(op.nr_ports);
+    let Some(end) = end.filter(|&end| end > op.first_port && end <= PORTS) else { return Err(Errno::INVAL) };
+    if !call.caller.is_privileged() && !call.caller.rights.lock().may_use_ports(op.first_port, end - 1) {
+        return Err(Errno::PERM);
+    }
+    domain.rights.lock().change_ports(op.first_port, end - 1, op.allow_access != 0)?;
+    Ok(false)
+}

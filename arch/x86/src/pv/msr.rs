@@ -1,0 +1,100 @@
+//! Model-specific registers of PV guests. Only a guest's kernel reaches them.
+
+use crate::current::Current;
+use types::VcpuId;
+use x86_defs::control::{Efer, Vector};
+use x86_defs::msr::*;
+use x86_emulate::{Result, Trap};
+
+/// Thermal and performance state (SDM vol. 4), which the control domain reads.
+const HOST_READABLE: [u32; 14] = [
+    PERF_STATUS,
+    PERF_CTL,
+    THERM_STATUS,
+    TEMPERATURE_TARGET,
+    UCODE_REV,
+    MISC_ENABLE,
+    AMD_SYSCFG,
+    AMD_TOP_MEM,
+    AMD_TOP_MEM2,
+    AMD_HWCR,
+    AMD_NB_CFG,
+    AMD_PSTATE_STATUS,
+    AMD_LS_CFG,
+    AMD_DE_CFG,
+];
+const PERF_STATUS: u32 = 0x198;
+const PERF_CTL: u32 = 0x199;
+const THERM_STATUS: u32 = 0x19c;
+const TEMPERATURE_TARGET: u32 = 0x1a2;
+const PERF_CAPABILITIES: u32 = 0x345;
+const AMD_TOP_MEM: u32 = 0xc001_001a;
+const AMD_TOP_MEM2: u32 = 0xc001_001d;
+/// Machine-check banks: four registers each, 32 banks.
+const MC_LAST: u32 = MC0_CTL + 4 * 32 - 1;
+/// APIC_BASE: enabled, at its usual address; and the bit of the boot CPU.
+const APIC_ENABLED: u64 = 0xfee0_0800;
+const APIC_BOOT_CPU: u64 = 1 << 8;
+
+/// A guest that has no handler for #GP yet dies of it: then what is unknown reads as 0, and writes are lost.
+fn refuse(current: &Current<'_>, what: &str, number: u32) -> Result<u64> {
+    log::debug!("{}v{}: {what} of MSR {number:#x}", current.domain.id, current.vcpu.id.0);
+    let gate = &current.state.traps[usize::from(Vector::GENERAL_PROTECTION)];
+    if gate.handler.rip == 0 { Ok(0) } else { Err(Trap::GP) }
+}
+
+/// What the guest's kernel reads.
+pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
+    Ok(match number {
+        FS_BASE => hal_cpu::read_fs_base(),
+        GS_BASE => hal_cpu::read_gs_base(),
+        KERNEL_GS_BASE => hal_cpu::read_gs_base_other(),
+        TSC => hal_cpu::rdtsc(),
+        EFER => host_efer(),
+        PAT => hal::cpu::PAT,
+        APIC_BASE if current.vcpu.id == VcpuId(0) => APIC_ENABLED | APIC_BOOT_CPU,
+        APIC_BASE => APIC_ENABLED,
+        PERF_CAPABILITIES | MCG_CAP | MCG_STATUS | MCG_CTL | DEBUGCTL | MC0_CTL..=MC_LAST => 0,
+        INTEL_PLATFORM_INFO => current.domain.arch.policy.read().platform_info,
+        ARCH_CAPABILITIES => match current.domain.arch.policy.read().arch_caps {
+            0 => return refuse(current, "read", number),
+            bits => bits,
+        },
+        INTEL_MISC_FEATURES_ENABLES => 0,
+        TSC_AUX => hal_cpu::read_msr(TSC_AUX).map_err(|_| Trap::GP)?,
+        _ if HOST_READABLE.contains(&number) => match hal_cpu::read_msr(number) {
+            Ok(value) if current.domain.is_privileged() || number == UCODE_REV => value,
+            Ok(_) => 0,
+            Err(_) => return refuse(current, "read", number),
+        },
+        _ => return refuse(current, "read", number),
+    })
+}
+
+/// EFER without what only the hypervisor uses.
+fn host_efer() -> u64 {
+    let shown = Efer::SCE | Efer::LME | Efer::LMA | Efer::NXE | Efer::FFXSR;
+    hal_cpu::read_msr(EFER).unwrap_or(0) & shown.bits()
+}
+
+/// Carries out a write of the guest's kernel.
+pub fn write(current: &mut Current<'_>, number: u32, value: u64) -> Result<()> {
+    match number {
+        FS_BASE | GS_BASE | KERNEL_GS_BASE if !x86_defs::control::is_canonical(value) => return Err(Trap::GP),
+        FS_BASE => hal_cpu::write_fs_base(value),
+        GS_BASE => hal_cpu::write_gs_base(value),
+        KERNEL_GS_BASE => hal_cpu::write_gs_base_other(value),
+        TSC_AUX if value >> 32 == 0 => hal_cpu::write_tsc_aux(value as u32),
+        EFER if value == host_efer() => {}
+        PAT if value == hal::cpu::PAT => {}
+        // Microcode is the control domain's business by platform_op; revisions are read after such a write.
+        UCODE_REV if value == 0 => {}
+        INTEL_UCODE_WRITE | AMD_PATCH_LOADER if current.domain.is_privileged() => {}
+        DEBUGCTL | MCG_STATUS | MCG_CTL | INTEL_MISC_FEATURES_ENABLES if value == 0 => {}
+        MC0_CTL..=MC_LAST => {}
+        MISC_ENABLE | PERF_CTL | AMD_SYSCFG | AMD_HWCR | AMD_NB_CFG | AMD_LS_CFG | AMD_DE_CFG
+            if hal_cpu::read_msr(number) == Ok(value) => {}
+        _ => return refuse(current, "write", number).map(drop),
+    }
+    Ok(())
+}

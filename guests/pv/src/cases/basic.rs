@@ -1,0 +1,345 @@
+//! What a hypervisor has to give: versions, time, events, timers, grants to oneself, a second processor.
+
+use super::{Case, table};
+use crate::memory::{Guest, WRITABLE, page, read, write};
+use crate::report::{Outcome, yes};
+use crate::trap::UPCALLS;
+use crate::{call, entry};
+use core::arch::asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use xen_abi::event_channel::*;
+use xen_abi::vcpu::*;
+use xen_abi::version::{FeatureInfo, XENVER_GET_FEATURES};
+use xen_abi::xen::*;
+
+/// The page where the shared page is mapped.
+const SHARED: usize = 0;
+/// Events that came, by port.
+static FIRED: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
+/// What the second processor found, and that it was there.
+static SECOND: AtomicU64 = AtomicU64::new(0);
+
+/// Maps the shared page; nothing else works without it.
+pub fn prepare(guest: &Guest) {
+    let entry = guest.start().shared_info | WRITABLE;
+    let result = call::update_va(page(SHARED), entry, UVMF_INVLPG);
+    assert!(result == 0, "cannot map the shared page: {result}");
+}
+
+/// Address of byte `at` of the shared page.
+pub fn shared(at: usize) -> u64 {
+    page(SHARED) + at as u64
+}
+
+fn word(at: usize) -> &'static AtomicU64 {
+    // SAFETY: the shared page stays mapped; both sides use its words as atomics.
+    unsafe { &*(shared(at) as *const AtomicU64) }
+}
+
+fn byte(at: usize) -> &'static AtomicU8 {
+    // SAFETY: as in `word`.
+    unsafe { &*(shared(at) as *const AtomicU8) }
+}
+
+/// Whether this processor takes no events.
+pub fn mask_events(masked: bool) {
+    byte(offset_of!(VcpuInfo, evtchn_upcall_mask)).store(u8::from(masked), SeqCst);
+}
+
+/// Sets or clears the mask of a port below 64.
+pub fn mask_port(port: u32, masked: bool) {
+    let mask = word(offset_of!(SharedInfo, evtchn_mask));
+    if masked {
+        mask.fetch_or(1 << port, SeqCst);
+    } else {
+        mask.fetch_and(!(1 << port), SeqCst);
+    }
+}
+
+/// Whether an event of a port below 64 waits.
+pub fn pending(port: u32) -> bool {
+    word(offset_of!(SharedInfo, evtchn_pending)).load(SeqCst) >> port & 1 != 0
+}
+
+/// Forgets an event of a port below 64.
+pub fn clear(port: u32) {
+    word(offset_of!(SharedInfo, evtchn_pending)).fetch_and(!(1 << port), SeqCst);
+}
+
+/// An upcall: takes the events of ports 0 to 63.
+pub fn upcall() {
+    byte(offset_of!(VcpuInfo, evtchn_upcall_pending)).store(0, SeqCst);
+    word(offset_of!(VcpuInfo, evtchn_pending_sel)).swap(0, SeqCst);
+    let mask = word(offset_of!(SharedInfo, evtchn_mask)).load(SeqCst);
+    let pending = word(offset_of!(SharedInfo, evtchn_pending)).load(SeqCst) & !mask;
+    for port in (0..64).filter(|p| pending >> p & 1 != 0) {
+        clear(port);
+        FIRED[port as usize].fetch_add(1, SeqCst);
+    }
+}
+
+/// Events of a port so far.
+pub fn fired(port: u32) -> u32 {
+    FIRED[port as usize].load(SeqCst)
+}
+
+/// One event-channel operation.
+pub fn event_op<T>(command: u32, argument: &mut T) -> i64 {
+    call::op(HYPERVISOR_EVENT_CHANNEL_OP, command, argument)
+}
+
+/// A new port for events to processor 0 itself, not masked.
+pub fn ipi_port() -> u32 {
+    let mut bind = BindIpi { vcpu: 0, port: 0 };
+    let result = event_op(EVTCHNOP_BIND_IPI, &mut bind);
+    assert!(result == 0 && bind.port < 64, "no port: {result}");
+    mask_port(bind.port, false);
+    bind.port
+}
+
+/// One operation on processor `vcpu`.
+pub fn vcpu_op<T>(command: u32, vcpu: u32, argument: &mut T) -> i64 {
+    call::call3(
+        HYPERVISOR_VCPU_OP,
+        u64::from(command),
+        u64::from(vcpu),
+        (&raw mut *argument) as u64,
+    )
+}
+
+/// System time in nanoseconds, by the shared page's clock.
+pub fn now() -> u64 {
+    let at = offset_of!(VcpuInfo, time);
+    loop {
+        let version = word(at).load(Acquire) as u32;
+        let stamp = word(at + offset_of!(VcpuTimeInfo, tsc_timestamp)).load(Acquire);
+        let base = word(at + offset_of!(VcpuTimeInfo, system_time)).load(Acquire);
+        let scale = word(at + offset_of!(VcpuTimeInfo, tsc_to_system_mul)).load(Acquire);
+        let (low, high): (u64, u64);
+        // SAFETY: reads the time-stamp counter.
+        unsafe { asm!("lfence", "rdtsc", out("rax") low, out("rdx") high) };
+        if version & 1 != 0 || version != word(at).load(Acquire) as u32 {
+            continue;
+        }
+        let delta = (high << 32 | low).wrapping_sub(stamp);
+        let shift = (scale >> 32) as i8;
+        let delta = if shift < 0 { delta >> -shift } else { delta << shift };
+        return base + ((u128::from(delta) * u128::from(scale as u32)) >> 32) as u64;
+    }
+}
+
+/// Milliseconds in nanoseconds.
+pub const MS: u64 = 1_000_000;
+
+/// Waits for `ready`, at most two seconds.
+pub fn wait(ready: impl Fn() -> bool) -> bool {
+    let end = now() + 2000 * MS;
+    while !ready() {
+        if now() > end {
+            return false;
+        }
+        call::poll(&[], now() + MS);
+    }
+    true
+}
+
+/// Runs the group.
+pub fn run(guest: &Guest) {
+    table(guest, "self", CASES);
+}
+
+const CASES: &[Case] = &[
+    ("version", |_| Outcome::Hex(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64)),
+    ("version-through-page", |_| through_page()),
+    ("features", |_| {
+        let mut info = FeatureInfo {
+            submap_idx: 0,
+            submap: 0,
+        };
+        match call::op(HYPERVISOR_XEN_VERSION, XENVER_GET_FEATURES, &mut info) {
+            0 => Outcome::Hex(u64::from(info.submap)),
+            error => Outcome::Code(error),
+        }
+    }),
+    ("flags", |g| Outcome::Hex(u64::from(g.start().flags))),
+    ("magic", |g| yes(g.start().magic.starts_with(b"xen-3.0-x86_64"))),
+    ("machine-to-physical", |g| yes(g.owns(g.page_frame(1)))),
+    ("time-advances", |_| {
+        let before = now();
+        yes((0..1000).try_fold(before, |last, _| (now() >= last).then(now)).is_some() && now() > before)
+    }),
+    ("wall-clock", |_| {
+        let seconds = word(offset_of!(SharedInfo, wc_version)).load(SeqCst) >> 32;
+        yes(seconds > 1_600_000_000)
+    }),
+    ("event-to-self", |_| {
+        let port = ipi_port();
+        mask_events(false);
+        let result = event_op(EVTCHNOP_SEND, &mut Send { port });
+        mask_events(true);
+        Outcome::Code(if result == 0 { i64::from(fired(port)) } else { result })
+    }),
+    ("event-while-masked", |_| masked_event()),
+    ("event-while-port-masked", |_| masked_port()),
+    ("poll-time-out", |_| {
+        let start = now();
+        let result = call::poll(&[], start + 5 * MS);
+        if now() < start + 5 * MS {
+            return Outcome::Text("too early");
+        }
+        Outcome::Code(result)
+    }),
+    ("poll-port", |_| {
+        let port = ipi_port();
+        mask_port(port, true);
+        event_op(EVTCHNOP_SEND, &mut Send { port });
+        let result = call::poll(&[port], now() + 500 * MS);
+        yes(result == 0 && pending(port))
+    }),
+    ("timer", |_| timer(|at| call::call1(HYPERVISOR_SET_TIMER_OP, at))),
+    ("single-shot-timer", |_| {
+        timer(|at| {
+            let mut set = SetSingleshotTimer {
+                timeout_abs_ns: at,
+                flags: 0,
+                _gap0: [0; 4],
+            };
+            vcpu_op(VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut set)
+        })
+    }),
+    ("single-shot-timer-in-the-past", |_| {
+        let mut set = SetSingleshotTimer {
+            timeout_abs_ns: 1,
+            flags: VCPU_SSHOTTMR_FUTURE,
+            _gap0: [0; 4],
+        };
+        Outcome::Code(vcpu_op(VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut set))
+    }),
+    ("run-state", |_| run_state()),
+    ("second-processor", second_processor),
+    ("second-processor-down", |_| {
+        yes(wait(|| call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0))
+    }),
+];
+
+/// `xen_version` by the stub that the builder wrote.
+fn through_page() -> Outcome {
+    let result: u64;
+    // SAFETY: the stub does what `call` does.
+    unsafe {
+        asm!("call r12", in("r12") entry::hypercall_stub(HYPERVISOR_XEN_VERSION), inout("rdi") 0u64 => _,
+             inout("rsi") 0u64 => _, out("rax") result, out("rcx") _, out("rdx") _, out("r8") _, out("r9") _,
+             out("r10") _, out("r11") _);
+    }
+    Outcome::Hex(result)
+}
+
+fn masked_event() -> Outcome {
+    let port = ipi_port();
+    mask_events(true);
+    event_op(EVTCHNOP_SEND, &mut Send { port });
+    let early = fired(port);
+    // Clearing the mask by hand delivers nothing; the next entry into the hypervisor does.
+    mask_events(false);
+    call::call2(HYPERVISOR_XEN_VERSION, 0, 0);
+    mask_events(true);
+    yes(early == 0 && fired(port) == 1)
+}
+
+fn masked_port() -> Outcome {
+    let port = ipi_port();
+    mask_port(port, true);
+    mask_events(false);
+    event_op(EVTCHNOP_SEND, &mut Send { port });
+    let early = fired(port);
+    let waits = pending(port);
+    let result = event_op(EVTCHNOP_UNMASK, &mut Unmask { port });
+    mask_events(true);
+    yes(early == 0 && waits && result == 0 && fired(port) == 1)
+}
+
+/// Sets a timer and waits blocked for its event.
+fn timer(set: impl Fn(u64) -> i64) -> Outcome {
+    static PORT: AtomicU32 = AtomicU32::new(0);
+    if PORT.load(SeqCst) == 0 {
+        let mut bind = BindVirq {
+            virq: VIRQ_TIMER,
+            vcpu: 0,
+            port: 0,
+        };
+        let result = event_op(EVTCHNOP_BIND_VIRQ, &mut bind);
+        if result != 0 {
+            return Outcome::Code(result);
+        }
+        PORT.store(bind.port, SeqCst);
+    }
+    let port = PORT.load(SeqCst);
+    mask_port(port, false);
+    let (before, start) = (fired(port), now());
+    let result = set(start + 3 * MS);
+    if result != 0 {
+        return Outcome::Code(result);
+    }
+    while fired(port) == before {
+        call::block();
+    }
+    mask_events(true);
+    let early = now() < start + 3 * MS;
+    yes(!early && UPCALLS.load(SeqCst) > 0 && fired(port) == before + 1)
+}
+
+fn run_state() -> Outcome {
+    let mut info = RunstateInfo {
+        state: -1,
+        _gap0: [0; 4],
+        state_entry_time: 0,
+        time: [0; 4],
+    };
+    let result = vcpu_op(VCPUOP_GET_RUNSTATE_INFO, 0, &mut info);
+    if result != 0 {
+        return Outcome::Code(result);
+    }
+    yes(info.state == RUNSTATE_RUNNING && info.time[0] > 0 && info.state_entry_time <= now())
+}
+
+fn second_processor(guest: &Guest) -> Outcome {
+    let (entry, stack) = entry::second();
+    let result = super::processor::initialise(guest, 1, |context| {
+        context.user_regs.rip = entry;
+        context.user_regs.rsp = stack;
+        context.kernel_sp = stack;
+    });
+    if result != 0 {
+        return Outcome::Code(result);
+    }
+    let result = call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_UP), 1, 0);
+    if result != 0 {
+        return Outcome::Code(result);
+    }
+    if !wait(|| SECOND.load(SeqCst) != 0) {
+        return Outcome::Text("never came");
+    }
+    Outcome::Hex(SECOND.load(SeqCst))
+}
+
+/// Where the second processor runs: says which Xen it found, and goes down.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+pub extern "C" fn second_main() -> ! {
+    SECOND.store(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64, SeqCst);
+    loop {
+        call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_DOWN), 1, 0);
+    }
+}
+
+/// Reads a word of a play page.
+pub fn peek(index: usize, word: u64) -> u64 {
+    // SAFETY: callers ask for pages that are mapped.
+    unsafe { read(page(index) + 8 * word) }
+}
+
+/// Writes a word of a play page.
+pub fn poke(index: usize, word: u64, value: u64) {
+    // SAFETY: callers ask for pages that are mapped writably.
+    unsafe { write(page(index) + 8 * word, value) }
+}
