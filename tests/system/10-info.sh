@@ -1,6 +1,6 @@
 # `xl info`, `xl list`, `xl vcpu-list` and `xl dmesg` tell the machine as it is.
 # machine: --smp 2 --mem 4096 --dom0-mem 1024
-# limit: 60
+# limit: 200
 . ./lib
 
 equal nr_cpus "$(info nr_cpus)" 2

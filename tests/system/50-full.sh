@@ -1,6 +1,6 @@
 # Debian with systemd is dom0: its services run, its disk and network work, a guest boots.
 # machine: --dom0 full
-# limit: 240
+# limit: 900
 . ./lib
 
 equal "root file system" "$(findmnt -no SOURCE /)" /dev/vda
@@ -11,5 +11,5 @@ within 60 ip -4 route get 10.0.2.2 >/dev/null 2>&1 || fail "no address by DHCP: 
 ping -c 2 -W 5 10.0.2.2 >/run/ping || fail "no answer from the gateway: $(cat /run/ping)"
 create /root/guests/pv.cfg
 console pv
-heard pv 'guest up' 150
+heard pv 'guest up' 300
 xl destroy pv || fail "xl destroy"

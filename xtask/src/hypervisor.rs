@@ -38,13 +38,7 @@ pub struct Image {
 /// # Errors
 /// Where it does not build, or no toolchain for it is found.
 pub fn build(profile: &str) -> Result<Image> {
-    let toolchain = toolchain::find()?;
-    let folder = host::target().join("hypervisor");
-    compile(&toolchain, profile, &folder)?;
-    let built = folder
-        .join(TARGET)
-        .join(if profile == "dev" { "debug" } else { profile })
-        .join("xenolith");
+    let built = build_bare("xenolith", profile)?;
     let elf64 = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let elf32 = image::convert(&elf64).with_context(|| format!("cannot convert {}", built.display()))?;
     let image = Image {
@@ -61,6 +55,19 @@ pub fn build(profile: &str) -> Result<Image> {
     Ok(image)
 }
 
+/// Builds the binary of package `package`, of the same name, for the bare machine; gives its ELF file.
+///
+/// # Errors
+/// Where it does not build, or no toolchain for it is found.
+pub fn build_bare(package: &str, profile: &str) -> Result<PathBuf> {
+    let folder = host::target().join("hypervisor");
+    compile(&toolchain::find()?, package, profile, &folder)?;
+    Ok(folder
+        .join(TARGET)
+        .join(if profile == "dev" { "debug" } else { profile })
+        .join(package))
+}
+
 /// Writes a file at once, so that a running QEMU or another build never sees half of it.
 fn replace(path: &Path, data: &[u8]) -> Result<()> {
     let new = path.with_extension(format!("new{}", std::process::id()));
@@ -69,7 +76,7 @@ fn replace(path: &Path, data: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn compile(toolchain: &Toolchain, profile: &str, folder: &Path) -> Result<()> {
+fn compile(toolchain: &Toolchain, package: &str, profile: &str, folder: &Path) -> Result<()> {
     let mut flags = vec!["-Cforce-frame-pointers=yes"];
     if has_program("ld") {
         flags.extend(["-Clinker=ld", "-Clinker-flavor=ld"]);
@@ -83,15 +90,7 @@ fn compile(toolchain: &Toolchain, profile: &str, folder: &Path) -> Result<()> {
         .env("RUSTC", &toolchain.rustc)
         .env("CARGO_TARGET_DIR", folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .args([
-            "build",
-            "--package",
-            "xenolith",
-            "--target",
-            TARGET,
-            "--profile",
-            profile,
-        ]);
+        .args(["build", "--package", package, "--target", TARGET, "--profile", profile]);
     if toolchain.builds_core {
         command.env("RUSTC_BOOTSTRAP", "1");
         command.args([
@@ -99,13 +98,13 @@ fn compile(toolchain: &Toolchain, profile: &str, folder: &Path) -> Result<()> {
             "-Zbuild-std-features=compiler-builtins-mem",
         ]);
     }
-    let progress = Progress::new("building the hypervisor");
+    let progress = Progress::new(&format!("building {package}"));
     let status = command
         .stdin(Stdio::null())
         .status()
         .with_context(|| format!("cannot run {}", toolchain.cargo.display()))?;
     if !status.success() {
-        bail!("the hypervisor does not build: see the errors above");
+        bail!("{package} does not build: see the errors above");
     }
     progress.done();
     Ok(())

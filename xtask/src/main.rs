@@ -4,6 +4,7 @@
 
 mod check;
 mod cli;
+mod guests;
 mod host;
 mod hypervisor;
 mod image;

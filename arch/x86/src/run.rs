@@ -33,6 +33,7 @@ pub fn run(hypervisor: &'static Hypervisor<X86>) -> ! {
 fn choose(hypervisor: &Hypervisor<X86>, cpu: CpuId) -> Decision {
     let state = hypervisor.cpu(cpu);
     state.reschedule.store(false, Relaxed);
+    hypervisor.reap_dead();
     let now = hypervisor.machine().system_time();
     let decision = hypervisor.scheduler.lock().schedule(cpu, now);
     let end = decision.time_slice.map(|slice| now + slice);

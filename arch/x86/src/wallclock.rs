@@ -4,7 +4,7 @@ use crate::machine::X86;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use domain::{Domain, Hypervisor};
-use platform::{Clock, Frames};
+use platform::Frames;
 use types::DomId;
 use xen_abi::xen::SharedInfo;
 
@@ -46,11 +46,6 @@ pub fn set(hypervisor: &Hypervisor<X86>, seconds: u64, nanoseconds: u32, system_
     }
 }
 
-/// Unix time now, in seconds.
-pub fn now(machine: &X86) -> u64 {
-    BASE.load(SeqCst).saturating_add(machine.system_time()) / SECOND
-}
-
 /// Writes the clock to a domain's `shared_info`. The version is odd meanwhile, so that the guest reads it again.
 pub fn update(machine: &X86, domain: &Domain<X86>) {
     let Some(table) = machine.table(domain.shared_info) else {
@@ -66,7 +61,7 @@ pub fn update(machine: &X86, domain: &Domain<X86>) {
 /// The words `version | wc_sec` (version 0) and `wc_nsec | wc_sec_hi`, for a domain whose clock is `offset` seconds ahead.
 fn words(base: u64, offset: i64) -> (u64, u64) {
     let seconds = (base / SECOND).saturating_add_signed(offset);
-    (seconds << 32, base % SECOND | seconds >> 32 << 32)
+    (seconds << 32, (base % SECOND) | (seconds >> 32 << 32))
 }
 
 #[cfg(test)]

@@ -25,9 +25,7 @@ pub struct HostFacts {
 }
 
 /// One architecture: the machine below the hypervisor, and the part of domains and vCPUs that only it understands.
-pub trait Arch:
-    Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt + Send + Sync + Sized + 'static
-{
+pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt + Send + Sync + Sized + 'static {
     /// Architecture's part of a domain; shared by all CPUs.
     type Domain: Send + Sync;
     /// Architecture's part of a vCPU that other CPUs may look at; shared.

@@ -4,7 +4,6 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use domain::{Arch, Domain, Hypervisor, Life, Vcpu};
 use evtchn::State;
-use platform::Clock;
 use sched::{Runstate, Scheduler};
 use types::{CpuId, DomId};
 
@@ -39,7 +38,10 @@ pub fn press<A: Arch>(hypervisor: &Hypervisor<A>, key: u8) {
         log::info!("'{}' pressed -> {title}", char::from(key));
         hypervisor.machine().debug_key(hypervisor, key);
     } else {
-        log::info!("'{}' pressed -> no such key; 'h' lists them", char::from(key).escape_default());
+        log::info!(
+            "'{}' pressed -> no such key; 'h' lists them",
+            char::from(key).escape_default()
+        );
     }
 }
 
@@ -121,7 +123,9 @@ fn ports<A: Arch>(hypervisor: &Hypervisor<A>) {
     for domain in each_domain(hypervisor) {
         log::info!("{}: event channels, [pending masked]", domain.id);
         for port in 0..domain.evtchn.port_count().min(MAX_PORTS) {
-            let Ok(status) = domain.evtchn.status(port) else { continue };
+            let Ok(status) = domain.evtchn.status(port) else {
+                continue;
+            };
             if matches!(status.state, State::Free | State::Reserved) {
                 continue;
             }
@@ -164,7 +168,10 @@ fn memory<A: Arch>(hypervisor: &Hypervisor<A>) {
     for domain in each_domain(hypervisor) {
         let own = &domain.memory;
         let (pages, shared, most) = (own.total_pages(), own.shared_pages(), own.max_pages());
-        log::info!("{}: {pages} pages, {shared} shared by the hypervisor, at most {most}", domain.id);
+        log::info!(
+            "{}: {pages} pages, {shared} shared by the hypervisor, at most {most}",
+            domain.id
+        );
     }
 }
 
@@ -178,7 +185,10 @@ fn schedule<A: Arch>(hypervisor: &Hypervisor<A>) {
         for vcpu in domain.vcpus() {
             let (on, share) = {
                 let scheduler = hypervisor.scheduler.lock();
-                (scheduler.cpu_of(vcpu.unit), scheduler.share(vcpu.unit).unwrap_or_default())
+                (
+                    scheduler.cpu_of(vcpu.unit),
+                    scheduler.share(vcpu.unit).unwrap_or_default(),
+                )
             };
             let state = vcpu.runstate.lock().state();
             let place = on.map_or(-1, |cpu| i64::from(cpu.0));

@@ -2,8 +2,8 @@
 
 use core::arch::asm;
 use xen_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
-use xen_abi::xen::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR_SCHED_OP, HYPERVISOR_UPDATE_VA_MAPPING};
 use xen_abi::xen::{DOMID_SELF, MmuUpdate, MmuextOp};
+use xen_abi::xen::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR_SCHED_OP, HYPERVISOR_UPDATE_VA_MAPPING};
 use xen_abi::{GuestHandle, sched};
 
 /// Makes hypercall `number` (all of RAX) with five arguments; what it returns, a negative errno where it failed.

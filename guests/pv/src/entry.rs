@@ -2,7 +2,23 @@
 
 #[cfg(target_os = "none")]
 mod bare {
+    use core::alloc::{GlobalAlloc, Layout};
     use core::arch::global_asm;
+
+    /// Nothing here allocates, but a crate below links to `alloc`.
+    struct Nothing;
+
+    // SAFETY: it gives no memory.
+    unsafe impl GlobalAlloc for Nothing {
+        unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+            core::ptr::null_mut()
+        }
+
+        unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    }
+
+    #[global_allocator]
+    static NOTHING: Nothing = Nothing;
 
     global_asm!(
         r#"

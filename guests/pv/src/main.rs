@@ -51,7 +51,7 @@ fn run_argument(command_line: &str) -> &str {
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    say!("panic: {info}");
+    say!("panic: {}", info.message());
     call::shutdown(SHUTDOWN_CRASH)
 }
 

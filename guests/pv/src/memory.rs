@@ -1,5 +1,7 @@
 //! What the domain builder gave, and where things are in memory.
 
+use crate::attempt;
+use crate::report::Outcome;
 use core::cell::UnsafeCell;
 use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::xen::StartInfo;
@@ -100,10 +102,10 @@ impl Guest {
 
     /// Whether a machine frame is this domain's.
     pub fn owns(&self, frame: u64) -> bool {
-        // SAFETY: the machine-to-physical table is readable by every guest as far as there are frames; the frames
-        // asked about are below the machine's highest.
-        let number = unsafe { read(MACH2PHYS_VIRT_START + 8 * frame) };
-        number < self.start.nr_pages && self.frame(number) == frame
+        // The table has holes where the machine has no memory.
+        let mut number = MACH2PHYS_VIRT_START + 8 * frame;
+        let there = attempt!("mov rax, [rax]"; inout("rax") number);
+        there == Outcome::Code(0) && number < self.start.nr_pages && self.frame(number) == frame
     }
 
     /// Address of machine frame `frame` of this domain in the initial mapping.

@@ -100,7 +100,10 @@ fn errno(code: i64) -> Option<&'static str> {
         (107, "ENOTCONN"),
         (110, "ETIMEDOUT"),
     ];
-    NAMES.iter().find(|(n, _)| *n == code.wrapping_neg()).map(|(_, name)| *name)
+    NAMES
+        .iter()
+        .find(|(n, _)| *n == code.wrapping_neg())
+        .map(|(_, name)| *name)
 }
 
 #[cfg(test)]

@@ -143,7 +143,8 @@ pub extern "C" fn trap_main(frame: &mut Frame) {
     ERROR.store(frame.error, Relaxed);
     frame.rip = resume;
     frame.rsp = RESUME_RSP.load(Relaxed);
-    frame.cs = u64::from(FLAT_KERNEL_CS);
+    // Kernel mode; a selector with privilege level 3 would mean user mode.
+    frame.cs = u64::from(FLAT_KERNEL_CS & !3);
     // Not the trap flag, nor a changed direction or nested-task flag.
     frame.rflags &= !0x4500;
 }

@@ -5,17 +5,23 @@ use x86_defs::control::Xcr0;
 use xen_abi::cpufeatureset::*;
 use xen_abi::cpuid::*;
 
-/// How the guest's TSC is served (XEN_CPUID_TSC_MODE_*).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(u32)]
-pub enum TscMode {
-    /// As it suits the host.
-    #[default]
-    Default = XEN_CPUID_TSC_MODE_DEFAULT,
-    /// Always trapped.
-    AlwaysEmulate = XEN_CPUID_TSC_MODE_ALWAYS_EMULATE,
-    /// Never trapped.
-    NeverEmulate = XEN_CPUID_TSC_MODE_NEVER_EMULATE,
+/// How the guest's time-stamp counter is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tsc {
+    /// XEN_CPUID_TSC_MODE_*.
+    pub mode: u32,
+    /// Its frequency, in kHz.
+    pub khz: u32,
+    /// The host's, in kHz.
+    pub host_khz: u32,
+    /// Shift from ticks to nanoseconds, as in vcpu_time_info.
+    pub shift: i8,
+    /// Multiplier from ticks to nanoseconds, likewise.
+    pub multiplier: u32,
+    /// Number of times that the guest was restored.
+    pub incarnation: u32,
+    /// Whether the host's counter is reliable, so that the guest may read it.
+    pub is_reliable: bool,
 }
 
 /// What of CPUID depends on the PV guest and its state.
@@ -29,16 +35,29 @@ pub struct Guest {
     pub osxsave: bool,
     /// Its XCR0.
     pub xcr0: u64,
-    /// How its TSC is served.
-    pub tsc_mode: TscMode,
-    /// Frequency of the TSC, in kHz.
-    pub tsc_khz: u32,
-    /// Shift and multiplier from TSC ticks to nanoseconds, as in vcpu_time_info.
-    pub tsc_scale: (i8, u32),
-    /// Number of times that it was restored.
-    pub incarnation: u32,
-    /// Whether the host's TSC is reliable, so that the guest may read it.
-    pub tsc_reliable: bool,
+    /// Its time-stamp counter; only leaf [`Tsc::LEAF`] depends on it.
+    pub tsc: Tsc,
+}
+
+impl Tsc {
+    /// The leaf that tells of it.
+    pub const LEAF: u32 = XEN_CPUID_FIRST_LEAF + 3;
+
+    fn answer(&self, subleaf: u32, has_rdtscp: bool) -> Leaf {
+        let mut flags = 0;
+        if self.is_reliable {
+            flags |= XEN_CPUID_HOST_TSC_RELIABLE;
+        }
+        if has_rdtscp {
+            flags |= XEN_CPUID_RDTSCP_INSTR_AVAIL;
+        }
+        match subleaf {
+            0 => [flags, self.mode, self.khz, self.incarnation],
+            1 => [0, 0, self.multiplier, u32::from(self.shift as u8)],
+            2 => [self.host_khz, 0, 0, 0],
+            _ => [0; 4],
+        }
+    }
 }
 
 /// A feature's bit in its word.
@@ -91,7 +110,9 @@ impl Policy {
     }
 
     fn xstate_leaf(&self, subleaf: u32, guest: &Guest) -> Leaf {
-        let Some(&[a, b, c, d]) = self.xstate.get(subleaf as usize) else { return [0; 4] };
+        let Some(&[a, b, c, d]) = self.xstate.get(subleaf as usize) else {
+            return [0; 4];
+        };
         let states = Xcr0::from_bits_retain(guest.xcr0) & self.xcr0();
         match subleaf {
             0 if a != 0 => [a, self.xstate_size(states), c, d],
@@ -119,18 +140,9 @@ impl Policy {
             ],
             (1, _) => [4 << 16 | 20, 0, 0, 0],
             (2, _) => [1, HYPERCALL_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
-            (3, 0) => {
-                let mut flags = 0;
-                if guest.tsc_reliable {
-                    flags |= XEN_CPUID_HOST_TSC_RELIABLE;
-                }
-                if self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0 {
-                    flags |= XEN_CPUID_RDTSCP_INSTR_AVAIL;
-                }
-                [flags, guest.tsc_mode as u32, guest.tsc_khz, guest.incarnation]
-            }
-            (3, 1) => [0, 0, guest.tsc_scale.1, guest.tsc_scale.0 as u8 as u32],
-            (3, 2) => [guest.tsc_khz, 0, 0, 0],
+            (3, _) => guest
+                .tsc
+                .answer(subleaf, self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0),
             (5, 0) => [0, host.extd[8][0] & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
             _ => [0; 4],
         }

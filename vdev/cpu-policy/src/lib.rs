@@ -5,15 +5,13 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
-extern crate alloc;
-
 mod answer;
 mod features;
 mod policies;
 mod policy;
 mod wire;
 
-pub use answer::{Guest, TscMode};
+pub use answer::{Guest, Tsc};
 pub use features::{FEATURESET_WORDS, FeatureSet};
 pub use policies::Policies;
 pub use policy::{Leaf, Policy};

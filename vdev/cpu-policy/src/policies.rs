@@ -60,7 +60,15 @@ impl Policies {
         let mut control = default;
         control.set(XEN_X86_FEATURE_ITSC, known.has(XEN_X86_FEATURE_ITSC));
         let control_domain = host.for_pv(control);
-        Policies { raw, host, pv_max, pv_default, control_domain, hvm_max: Policy::empty(), hvm_default: Policy::empty() }
+        Policies {
+            raw,
+            host,
+            pv_max,
+            pv_default,
+            control_domain,
+            hvm_max: Policy::empty(),
+            hvm_default: Policy::empty(),
+        }
     }
 }
 
@@ -82,13 +90,10 @@ impl Policy {
             Vendor::Intel => LAST_EXTENDED_INTEL,
             _ => EXTENDED + EXTD as u32 - 1,
         };
-        self.extd[0][0] = self.max_extended().min(last);
+        let has_extended = self.max_extended() >> 16 == EXTENDED >> 16;
+        self.extd[0][0] = if has_extended { self.max_extended().min(last) } else { 0 };
         let used = (self.extd[0][0] & 0xffff) as usize;
-        if self.extd[0][0] == 0 {
-            self.extd.fill([0; 4]);
-        } else {
-            self.extd[used + 1..].fill([0; 4]);
-        }
+        self.extd[if has_extended { used + 1 } else { 0 }..].fill([0; 4]);
         let (basic, feat) = (self.basic[0][0] as usize, self.feat[0][0] as usize);
         self.basic[basic + 1..].fill([0; 4]);
         self.feat[feat + 1..].fill([0; 4]);
@@ -140,7 +145,10 @@ impl Policy {
         if features.has(XEN_X86_FEATURE_XSAVE) {
             states = Xcr0::X87 | Xcr0::SSE;
             states.set(Xcr0::AVX, features.has(XEN_X86_FEATURE_AVX));
-            states.set(Xcr0::OPMASK | Xcr0::ZMM_HI256 | Xcr0::HI16_ZMM, features.has(XEN_X86_FEATURE_AVX512F));
+            states.set(
+                Xcr0::OPMASK | Xcr0::ZMM_HI256 | Xcr0::HI16_ZMM,
+                features.has(XEN_X86_FEATURE_AVX512F),
+            );
             states &= max.xcr0();
         }
         let instructions = self.xstate[1][0];

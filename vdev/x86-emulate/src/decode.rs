@@ -40,7 +40,10 @@ pub fn prefixes(code: &[u8], is_64bit: bool) -> (Prefixes, usize) {
             0x65 => found.segment = Some(Segment::Gs),
             0x40..=0x4f if is_64bit => {
                 // REX counts only right before the opcode; a prefix behind it makes it void.
-                if !matches!(code.get(index + 1), Some(0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 | 0x40..=0x4f)) {
+                if !matches!(
+                    code.get(index + 1),
+                    Some(0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 | 0x40..=0x4f)
+                ) {
                     found.rex = *byte;
                 }
             }
@@ -66,8 +69,14 @@ pub fn value(cpu: &impl Registers, register: Register) -> Option<u64> {
 
 /// Sets a general register in the size it is named by; 32-bit writes clear the upper half.
 pub fn set_value(cpu: &mut impl Registers, register: Register, value: u64) {
-    let Some((number, shift, size)) = place(register) else { return };
-    let kept = if size < 4 { cpu.get(number) & !(mask(size) << shift) } else { 0 };
+    let Some((number, shift, size)) = place(register) else {
+        return;
+    };
+    let kept = if size < 4 {
+        cpu.get(number) & !(mask(size) << shift)
+    } else {
+        0
+    };
     cpu.set(number, kept | (value & mask(size)) << shift);
 }
 
@@ -75,8 +84,16 @@ pub fn set_value(cpu: &mut impl Registers, register: Register, value: u64) {
 fn place(register: Register) -> Option<(u8, u32, u8)> {
     // iced-x86 numbers registers in the order of their encodings, byte registers first: al to bl, ah to bh, spl to dil, r8l to
     // r15l.
-    let distance = |first: Register| (register as usize).checked_sub(first as usize).map(|distance| distance as u8);
-    let group = |first, size| distance(first).filter(|number| *number < 16).map(|number| (number, 0, size));
+    let distance = |first: Register| {
+        (register as usize)
+            .checked_sub(first as usize)
+            .map(|distance| distance as u8)
+    };
+    let group = |first, size| {
+        distance(first)
+            .filter(|number| *number < 16)
+            .map(|number| (number, 0, size))
+    };
     group(Register::RAX, 8)
         .or_else(|| group(Register::EAX, 4))
         .or_else(|| group(Register::AX, 2))
@@ -151,7 +168,17 @@ mod tests {
     #[test]
     fn a_rex_prefix_counts_only_before_the_opcode() {
         assert_eq!(prefixes(&[0x48, 0x66, 0x0f], true).0.rex, 0);
-        assert_eq!(prefixes(&[0x66, 0x48, 0x0f], true), (Prefixes { operand16: true, rex: 0x48, ..Prefixes::default() }, 2));
+        assert_eq!(
+            prefixes(&[0x66, 0x48, 0x0f], true),
+            (
+                Prefixes {
+                    operand16: true,
+                    rex: 0x48,
+                    ..Prefixes::default()
+                },
+                2
+            )
+        );
         assert_eq!(prefixes(&[0x48, 0x0f], false), (Prefixes::default(), 0));
         assert_eq!(prefixes(&[0x66; 15], true).1, 15);
     }

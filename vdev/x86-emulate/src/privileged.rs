@@ -15,9 +15,13 @@ pub fn privileged(cpu: &mut impl Privileged) -> Result<()> {
     let available = cpu.fetch(rip, &mut bytes).min(MAX_LENGTH);
     let code = &bytes[..available];
     let (prefixes, start) = decode::prefixes(code, cpu.is_64bit());
-    let Some((&opcode, rest)) = code[start..].split_first() else { return Err(Trap::Unhandled) };
+    let Some((&opcode, rest)) = code[start..].split_first() else {
+        return Err(Trap::Unhandled);
+    };
     let length = if opcode == 0x0f {
-        let Some((&second, operands)) = rest.split_first() else { return Err(Trap::Unhandled) };
+        let Some((&second, operands)) = rest.split_first() else {
+            return Err(Trap::Unhandled);
+        };
         start + 2 + system(cpu, prefixes, second, operands, code)?
     } else {
         match start_of_io(cpu, prefixes, opcode, rest)? {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compare;
+mod guest;
 mod hosted;
 mod system;
 mod tables;
@@ -94,6 +95,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
             hosted::names()?,
             bad_input::names(),
             system::names()?,
+            guest::names()?,
             compare::names()?,
         ]
         .concat()
@@ -108,6 +110,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     hosted::run(&selection, &mut tally)?;
     bad_input::run(&selection, &mut tally)?;
     system::run(&selection, &mut tally)?;
+    guest::run(&selection, &mut tally)?;
     compare::run(&selection, &mut tally)?;
     if !tally.failed.is_empty() {
         println!("failed: {}", tally.failed.join(" "));

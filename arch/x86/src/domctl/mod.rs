@@ -16,7 +16,7 @@ use xen_abi::domctl::*;
 use xen_abi::sysctl::{
     CpuLevellingCaps, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GET_CPU_LEVELLING_CAPS, XEN_SYSCTL_GET_CPU_POLICY,
 };
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What a command did to its structure: `true` has it copied back to the caller.
 type Done = Result<bool>;
@@ -49,7 +49,11 @@ impl Call<'_> {
 
     /// Refuses what a domain cannot do to itself.
     fn not_itself(&self, domain: &Domain<X86>) -> Result<()> {
-        if domain.id == self.caller.id { Err(Errno::INVAL) } else { Ok(()) }
+        if domain.id == self.caller.id {
+            Err(Errno::INVAL)
+        } else {
+            Ok(())
+        }
     }
 
     /// Acts on a domain that is stopped meanwhile. Not for the caller's own.
@@ -80,7 +84,9 @@ pub fn machine_domctl(
     payload: &mut Payload,
 ) -> Option<Done> {
     let call = Call { hypervisor, caller };
-    let Some(domain) = domain else { return (cmd == XEN_DOMCTL_CREATEDOMAIN).then(|| with(payload, check_creation)) };
+    let Some(domain) = domain else {
+        return (cmd == XEN_DOMCTL_CREATEDOMAIN).then(|| with(payload, check_creation));
+    };
     Some(match cmd {
         XEN_DOMCTL_SETVCPUCONTEXT => with(payload, |op| vcpu::set_context(call, domain, op)),
         XEN_DOMCTL_GETVCPUCONTEXT => with(payload, |op| vcpu::get_context(call, domain, op)),
@@ -149,7 +155,12 @@ fn set_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
         return Err(Errno::INVAL);
     }
     let began = call.hypervisor.machine().system_time().wrapping_sub(op.elapsed_nsec);
-    *domain.arch.tsc.lock() = crate::facts::Tsc { mode: op.tsc_mode, khz: op.gtsc_khz, incarnation: op.incarnation, began };
+    *domain.arch.tsc.lock() = crate::facts::Tsc {
+        mode: op.tsc_mode,
+        khz: op.gtsc_khz,
+        incarnation: op.incarnation,
+        began,
+    };
     Ok(false)
 }
 
@@ -159,7 +170,11 @@ fn get_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
     let tsc = *domain.arch.tsc.lock();
     *op = TscInfo {
         tsc_mode: tsc.mode,
-        gtsc_khz: if tsc.khz == 0 { crate::facts::host().cpu_khz } else { tsc.khz },
+        gtsc_khz: if tsc.khz == 0 {
+            crate::facts::host().cpu_khz
+        } else {
+            tsc.khz
+        },
         incarnation: tsc.incarnation,
         pad: 0,
         elapsed_nsec: call.hypervisor.machine().system_time().wrapping_sub(tsc.began),
@@ -170,10 +185,15 @@ fn get_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
 /// XEN_DOMCTL_ioport_permission.
 fn ports(call: Call<'_>, domain: &Domain<X86>, op: &mut IoPortPermission) -> Done {
     let end = op.first_port.checked_add(op.nr_ports);
-    let Some(end) = end.filter(|&end| end > op.first_port && end <= PORTS) else { return Err(Errno::INVAL) };
+    let Some(end) = end.filter(|&end| end > op.first_port && end <= PORTS) else {
+        return Err(Errno::INVAL);
+    };
     if !call.caller.is_privileged() && !call.caller.rights.lock().may_use_ports(op.first_port, end - 1) {
         return Err(Errno::PERM);
     }
-    domain.rights.lock().change_ports(op.first_port, end - 1, op.allow_access != 0)?;
+    domain
+        .rights
+        .lock()
+        .change_ports(op.first_port, end - 1, op.allow_access != 0)?;
     Ok(false)
 }

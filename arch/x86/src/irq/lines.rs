@@ -81,6 +81,7 @@ impl<C: Controller> Lines<C> {
     }
 
     /// The controllers.
+    #[cfg(test)]
     pub fn controller(&self) -> &C {
         &self.controller
     }

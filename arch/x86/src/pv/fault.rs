@@ -25,22 +25,37 @@ pub fn fixup(current: &mut Current<'_>, address: u64, code: PageFault) -> bool {
 }
 
 fn emulate_write(current: &mut Current<'_>, address: u64) -> bool {
-    let Some(root) = current.state.root_kernel else { return false };
-    let Ok(entry) = current.hypervisor.memory.read_l1(root, address) else { return false };
+    let Some(root) = current.state.root_kernel else {
+        return false;
+    };
+    let Ok(entry) = current.hypervisor.memory.read_l1(root, address) else {
+        return false;
+    };
     if !entry.is_present() || entry.has(PteFlags::WRITABLE) {
         return false;
     }
     let mfn = Mfn(entry.frame());
-    let is_table = current.hypervisor.memory.frames().view(mfn).is_some_and(|view| view.ty == FrameType::L1);
+    let is_table = current
+        .hypervisor
+        .memory
+        .frames()
+        .view(mfn)
+        .is_some_and(|view| view.ty == FrameType::L1);
     if !is_table && !current.machine().is_io_read_only(mfn) {
         return false;
     }
-    let Some(write) = decode_write(&Guest(current)) else { return false };
+    let Some(write) = decode_write(&Guest(current)) else {
+        return false;
+    };
     let same_page = (write.address ^ address) >> 12 == 0;
     if !same_page || write.address % u64::from(write.size) != 0 {
         return false;
     }
-    if is_table { table_write(current, mfn, &write) } else { device_write(current, mfn, &write) }
+    if is_table {
+        table_write(current, mfn, &write)
+    } else {
+        device_write(current, mfn, &write)
+    }
 }
 
 /// A store to an L1 table. Parts of an entry are written as a whole one.
@@ -48,7 +63,9 @@ fn table_write(current: &mut Current<'_>, table: Mfn, write: &Write) -> bool {
     let slot = (write.address & 0xfff) as usize / 8;
     let shift = (write.address & 7) as u32 * 8;
     let mask = u64::MAX >> (64 - 8 * u32::from(write.size));
-    let Some(words) = current.machine().table(table) else { return false };
+    let Some(words) = current.machine().table(table) else {
+        return false;
+    };
     let mut old = words[slot].load(Relaxed);
     for _ in 0..TRIES {
         let effect = write.apply(old >> shift & mask);
@@ -59,14 +76,22 @@ fn table_write(current: &mut Current<'_>, table: Mfn, write: &Write) -> bool {
         let new = old & !(mask << shift) | part << shift;
         let expected = (!write.is_plain() || write.size != 8).then_some(old);
         let context = Context::own(&current.domain.memory, current.machine());
-        match current.hypervisor.memory.emulate_pte_write(&context, table, slot, expected, new) {
+        match current
+            .hypervisor
+            .memory
+            .emulate_pte_write(&context, table, slot, expected, new)
+        {
             Ok(Cas::Written) => {
                 effect.complete(&mut Guest(current));
                 return true;
             }
             Ok(Cas::Differs(now)) => old = now,
             Err(denied) => {
-                log::debug!("{}v{}: write to a page table: {denied}", current.domain.id, current.vcpu.id.0);
+                log::debug!(
+                    "{}v{}: write to a page table: {denied}",
+                    current.domain.id,
+                    current.vcpu.id.0
+                );
                 return false;
             }
         }
@@ -80,7 +105,11 @@ fn device_write(current: &mut Current<'_>, mfn: Mfn, write: &Write) -> bool {
         if !matches!(write.size, 1 | 2 | 4) {
             return false;
         }
-        let old = if write.is_plain() { 0 } else { config().read(function, register, write.size) };
+        let old = if write.is_plain() {
+            0
+        } else {
+            config().read(function, register, write.size)
+        };
         let effect = write.apply(old.into());
         if let Some(value) = effect.value {
             config().write(function, register, write.size, value as u32);
@@ -113,9 +142,13 @@ fn is_allowed(current: &Current<'_>, address: u64, code: PageFault) -> bool {
     if code.contains(PageFault::WRITE) {
         needed |= PteFlags::WRITABLE;
     }
-    let Some(mut table) = current.state.root() else { return false };
+    let Some(mut table) = current.state.root() else {
+        return false;
+    };
     for level in [4, 3, 2, 1] {
-        let Some(words) = current.machine().table(table) else { return false };
+        let Some(words) = current.machine().table(table) else {
+            return false;
+        };
         let entry = Pte(words[index(address, level)].load(Relaxed));
         if !entry.has(needed) {
             return false;
@@ -131,7 +164,9 @@ fn is_allowed(current: &Current<'_>, address: u64, code: PageFault) -> bool {
 /// A fault in this CPU's window of the guest's local descriptor table: the guest used a selector whose page is missing, and
 /// gets the fault at the address where its table is. False if the fault is another one.
 pub fn descriptor_fault(current: &mut Current<'_>, address: u64) -> bool {
-    let Some(offset) = hal_cpu::guest_ldt_offset(address) else { return false };
+    let Some(offset) = hal_cpu::guest_ldt_offset(address) else {
+        return false;
+    };
     if current.state.ldt_entries == 0 {
         return false;
     }

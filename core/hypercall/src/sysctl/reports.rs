@@ -42,7 +42,9 @@ pub fn domains<A: Arch>(caller: &Caller<'_, A>, op: &mut GetDomainInfoList) -> D
     let mut from = DomId(op.first_domain);
     let mut count = 0;
     while count < op.max_domains {
-        let Some(domain) = caller.hypervisor.domains.first_from(from) else { break };
+        let Some(domain) = caller.hypervisor.domains.first_from(from) else {
+            break;
+        };
         caller.write(op.buffer.offset(count.into()), &domain_info(caller.hypervisor, &domain))?;
         count += 1;
         from = DomId(domain.id.0 + 1);
@@ -54,7 +56,12 @@ pub fn domains<A: Arch>(caller: &Caller<'_, A>, op: &mut GetDomainInfoList) -> D
 /// XEN_SYSCTL_debug_keys.
 pub fn debug_keys<A: Arch>(caller: &Caller<'_, A>, op: &mut DebugKeys) -> Done {
     if op.nr_keys > MAX_KEYS {
-        return Err(refuse!(caller, INVAL, "debug_keys: {} keys, {MAX_KEYS} at most", op.nr_keys));
+        return Err(refuse!(
+            caller,
+            INVAL,
+            "debug_keys: {} keys, {MAX_KEYS} at most",
+            op.nr_keys
+        ));
     }
     for index in 0..op.nr_keys {
         let key = caller.read(op.keys.offset(index.into()))?;

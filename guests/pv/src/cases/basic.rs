@@ -150,7 +150,9 @@ pub fn run(guest: &Guest) {
 }
 
 const CASES: &[Case] = &[
-    ("version", |_| Outcome::Hex(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64)),
+    ("version", |_| {
+        Outcome::Hex(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64)
+    }),
     ("version-through-page", |_| through_page()),
     ("features", |_| {
         let mut info = FeatureInfo {
@@ -167,7 +169,10 @@ const CASES: &[Case] = &[
     ("machine-to-physical", |g| yes(g.owns(g.page_frame(1)))),
     ("time-advances", |_| {
         let before = now();
-        yes((0..1000).try_fold(before, |last, _| (now() >= last).then(now)).is_some() && now() > before)
+        yes((0..1000)
+            .try_fold(before, |last, _| (now() >= last).then(now))
+            .is_some()
+            && now() > before)
     }),
     ("wall-clock", |_| {
         let seconds = word(offset_of!(SharedInfo, wc_version)).load(SeqCst) >> 32;
@@ -219,7 +224,9 @@ const CASES: &[Case] = &[
     ("run-state", |_| run_state()),
     ("second-processor", second_processor),
     ("second-processor-down", |_| {
-        yes(wait(|| call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0))
+        yes(wait(|| {
+            call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0
+        }))
     }),
 ];
 

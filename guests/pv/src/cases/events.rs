@@ -152,9 +152,15 @@ const CASES: &[Case] = &[
         close(port);
         code(close(port))
     }),
-    ("unmask-port-0", |_| code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 0 }))),
-    ("unmask-closed", |_| code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 60 }))),
-    ("unmask-max", |_| code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: !0 }))),
+    ("unmask-port-0", |_| {
+        code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 0 }))
+    }),
+    ("unmask-closed", |_| {
+        code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 60 }))
+    }),
+    ("unmask-max", |_| {
+        code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: !0 }))
+    }),
     ("status-port-0", |_| status_of(DOMID_SELF, 0)),
     ("status-closed", |_| status_of(DOMID_SELF, 60)),
     ("status-ipi", |_| {
@@ -222,8 +228,12 @@ const CASES: &[Case] = &[
     ("move-closed", |_| bind_vcpu(60, 0)),
     ("move-to-none", |g| bind_vcpu(g.console().1, 77)),
     ("move-max", |_| bind_vcpu(!0, !0)),
-    ("reset-domain-0", |_| code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0 }))),
-    ("reset-no-domain", |_| code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0x7000 }))),
+    ("reset-domain-0", |_| {
+        code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0 }))
+    }),
+    ("reset-no-domain", |_| {
+        code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0x7000 }))
+    }),
     ("priority-max", |_| {
         let mut set = SetPriority { port: !0, priority: 0 };
         code(event_op(EVTCHNOP_SET_PRIORITY, &mut set))

@@ -147,7 +147,11 @@ fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> Outcome {
 fn version(version: u32) -> Outcome {
     let mut set = SetVersion { version };
     let result = grant_op(GNTTABOP_SET_VERSION, &mut set);
-    if result == 0 { Outcome::Hex(u64::from(set.version)) } else { Outcome::Code(result) }
+    if result == 0 {
+        Outcome::Hex(u64::from(set.version))
+    } else {
+        Outcome::Code(result)
+    }
 }
 
 fn get_version(dom: u16) -> Outcome {
@@ -157,7 +161,11 @@ fn get_version(dom: u16) -> Outcome {
         version: 99,
     };
     let result = grant_op(GNTTABOP_GET_VERSION, &mut get);
-    if result == 0 { Outcome::Hex(u64::from(get.version)) } else { Outcome::Code(result) }
+    if result == 0 {
+        Outcome::Hex(u64::from(get.version))
+    } else {
+        Outcome::Code(result)
+    }
 }
 
 fn swap(ref_a: u32, ref_b: u32) -> Outcome {
@@ -206,7 +214,9 @@ const CASES: &[Case] = &[
     }),
     ("map-own", |g| {
         poke(GIVEN, 3, 0x1234);
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |_| Outcome::Hex(peek(TAKEN, 3)))
+        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |_| {
+            Outcome::Hex(peek(TAKEN, 3))
+        })
     }),
     ("write-own", |g| {
         with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |_| {
@@ -215,26 +225,44 @@ const CASES: &[Case] = &[
         })
     }),
     ("write-read-only", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), READ, |_| {
-            crate::attempt!("mov [rdi], rdi"; in("rdi") page(TAKEN))
-        })
+        with_grant(
+            g,
+            GTF_PERMIT_ACCESS,
+            g.page_frame(GIVEN),
+            READ,
+            |_| crate::attempt!("mov [rdi], rdi"; in("rdi") page(TAKEN)),
+        )
     }),
     ("map-read-only-grant-writable", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS | GTF_READONLY, g.page_frame(GIVEN), WRITE, |_| Outcome::Text("mapped"))
+        with_grant(g, GTF_PERMIT_ACCESS | GTF_READONLY, g.page_frame(GIVEN), WRITE, |_| {
+            Outcome::Text("mapped")
+        })
     }),
     ("map-table-writable", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, WRITE, |_| Outcome::Text("mapped"))
+        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, WRITE, |_| {
+            Outcome::Text("mapped")
+        })
     }),
     ("map-table-read-only", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, READ, |_| Outcome::Text("mapped"))
+        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, READ, |_| {
+            Outcome::Text("mapped")
+        })
     }),
-    ("map-frame-1", |g| with_grant(g, GTF_PERMIT_ACCESS, 1, WRITE, |_| Outcome::Text("mapped"))),
-    ("map-frame-beyond", |g| with_grant(g, GTF_PERMIT_ACCESS, 1 << 28, WRITE, |_| Outcome::Text("mapped"))),
+    ("map-frame-1", |g| {
+        with_grant(g, GTF_PERMIT_ACCESS, 1, WRITE, |_| Outcome::Text("mapped"))
+    }),
+    ("map-frame-beyond", |g| {
+        with_grant(g, GTF_PERMIT_ACCESS, 1 << 28, WRITE, |_| Outcome::Text("mapped"))
+    }),
     ("map-transfer-grant", |g| {
-        with_grant(g, GTF_ACCEPT_TRANSFER, g.page_frame(GIVEN), WRITE, |_| Outcome::Text("mapped"))
+        with_grant(g, GTF_ACCEPT_TRANSFER, g.page_frame(GIVEN), WRITE, |_| {
+            Outcome::Text("mapped")
+        })
     }),
     ("map-without-flags", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), 0, |_| Outcome::Text("mapped"))
+        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), 0, |_| {
+            Outcome::Text("mapped")
+        })
     }),
     ("map-invalid-entry", |g| {
         let outcome = map(super::events::own_domain(), REFERENCE, WRITE, page(TAKEN)).0;
@@ -245,8 +273,12 @@ const CASES: &[Case] = &[
         grant(REFERENCE, GTF_PERMIT_ACCESS, 0, 1);
         map(super::events::own_domain(), REFERENCE, WRITE, page(TAKEN)).0
     }),
-    ("map-reference-beyond", |_| map(super::events::own_domain(), 1 << 20, WRITE, page(TAKEN)).0),
-    ("map-reference-max", |_| map(super::events::own_domain(), !0, WRITE, page(TAKEN)).0),
+    ("map-reference-beyond", |_| {
+        map(super::events::own_domain(), 1 << 20, WRITE, page(TAKEN)).0
+    }),
+    ("map-reference-max", |_| {
+        map(super::events::own_domain(), !0, WRITE, page(TAKEN)).0
+    }),
     ("map-of-domain-0", |_| map(0, REFERENCE, WRITE, page(TAKEN)).0),
     ("map-of-no-domain", |_| map(0x7000, REFERENCE, WRITE, page(TAKEN)).0),
     ("map-of-hypervisor", |_| map(DOMID_XEN, REFERENCE, WRITE, page(TAKEN)).0),
@@ -254,8 +286,12 @@ const CASES: &[Case] = &[
     ("map-at-hypervisor", |g| map_at(g, 0xffff_82d0_8020_0000, WRITE)),
     ("map-at-non-canonical", |g| map_at(g, 1 << 63, WRITE)),
     ("map-without-table", |g| map_at(g, 0xffff_ff00_0000_0000, WRITE)),
-    ("map-into-data-entry", |g| map_at(g, g.page_frame(GIVEN) << 12, WRITE | GNTMAP_CONTAINS_PTE)),
-    ("map-into-entry-of-nobody", |g| map_at(g, 0x1000, WRITE | GNTMAP_CONTAINS_PTE)),
+    ("map-into-data-entry", |g| {
+        map_at(g, g.page_frame(GIVEN) << 12, WRITE | GNTMAP_CONTAINS_PTE)
+    }),
+    ("map-into-entry-of-nobody", |g| {
+        map_at(g, 0x1000, WRITE | GNTMAP_CONTAINS_PTE)
+    }),
     ("map-into-unaligned-entry", |g| {
         let at = g.entry(page(TAKEN), 1) + 4;
         map_at(g, at, WRITE | GNTMAP_CONTAINS_PTE)
@@ -263,7 +299,9 @@ const CASES: &[Case] = &[
     ("unmap-bad-handle", |_| unmap(77, page(TAKEN))),
     ("unmap-max-handle", |_| unmap(!0, page(TAKEN))),
     ("unmap-elsewhere", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |handle| unmap(handle, page(GIVEN)))
+        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |handle| {
+            unmap(handle, page(GIVEN))
+        })
     }),
     ("unmap-twice", |g| {
         with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |handle| {
@@ -279,7 +317,11 @@ const CASES: &[Case] = &[
             8,
             0,
         );
-        if outcome == Outcome::Text("okay") { Outcome::Hex(peek(TAKEN, 1)) } else { outcome }
+        if outcome == Outcome::Text("okay") {
+            Outcome::Hex(peek(TAKEN, 1))
+        } else {
+            outcome
+        }
     }),
     ("copy-off-the-page", |g| {
         copy(
@@ -298,9 +340,16 @@ const CASES: &[Case] = &[
         )
     }),
     ("copy-from-frame-1", |g| {
-        copy(copy_end(1, DOMID_SELF, 0), copy_end(g.page_frame(TAKEN), DOMID_SELF, 0), 8, 0)
+        copy(
+            copy_end(1, DOMID_SELF, 0),
+            copy_end(g.page_frame(TAKEN), DOMID_SELF, 0),
+            8,
+            0,
+        )
     }),
-    ("copy-to-domain-0", |g| copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(1, 0, 0), 8, 0)),
+    ("copy-to-domain-0", |g| {
+        copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(1, 0, 0), 8, 0)
+    }),
     ("copy-reference-beyond", |g| {
         copy(
             copy_end(1 << 20, super::events::own_domain(), 0),
@@ -319,7 +368,9 @@ const CASES: &[Case] = &[
     ("version-2", |_| version(2)),
     ("version-1-again", |_| version(1)),
     ("transfer-frame-1", |_| transfer(1, 0)),
-    ("transfer-own", |g| transfer(g.page_frame(27), super::events::own_domain())),
+    ("transfer-own", |g| {
+        transfer(g.page_frame(27), super::events::own_domain())
+    }),
 ];
 
 /// Grants a page and maps it at an address, or at the entry of that machine address.

@@ -69,18 +69,34 @@ fn exchange(frame: u64, order: u32, out_order: u32, out_count: u64) -> Outcome {
 }
 
 const CASES: &[Case] = &[
-    ("maximum-ram-page", |_| sign(crate::call::call2(HYPERVISOR_MEMORY_OP, 2, 0))),
-    ("current-self", |_| memory_domain(XENMEM_CURRENT_RESERVATION, DOMID_SELF)),
-    ("maximum-self", |_| memory_domain(XENMEM_MAXIMUM_RESERVATION, DOMID_SELF)),
+    ("maximum-ram-page", |_| {
+        sign(crate::call::call2(HYPERVISOR_MEMORY_OP, 2, 0))
+    }),
+    ("current-self", |_| {
+        memory_domain(XENMEM_CURRENT_RESERVATION, DOMID_SELF)
+    }),
+    ("maximum-self", |_| {
+        memory_domain(XENMEM_MAXIMUM_RESERVATION, DOMID_SELF)
+    }),
+    ("room-under-the-maximum", |_| {
+        let mut maximum = MemoryDomain { domid: DOMID_SELF };
+        let maximum = op(HYPERVISOR_MEMORY_OP, XENMEM_MAXIMUM_RESERVATION, &mut maximum);
+        let mut current = MemoryDomain { domid: DOMID_SELF };
+        Outcome::Code(maximum - op(HYPERVISOR_MEMORY_OP, XENMEM_CURRENT_RESERVATION, &mut current))
+    }),
     ("highest-self", |_| memory_domain(XENMEM_MAXIMUM_GPFN, DOMID_SELF)),
     ("current-domain-0", |_| memory_domain(XENMEM_CURRENT_RESERVATION, 0)),
-    ("current-no-domain", |_| memory_domain(XENMEM_CURRENT_RESERVATION, 0x7000)),
+    ("current-no-domain", |_| {
+        memory_domain(XENMEM_CURRENT_RESERVATION, 0x7000)
+    }),
     ("give-back-frame-1", |_| give_back(1)),
     ("give-back-beyond-memory", |_| give_back(1 << 28)),
     ("give-back-last", |_| give_back(!0)),
     ("give-back-table", |g| give_back(g.table(page(PLAY), 1).1)),
     ("give-back-shared-page", |g| give_back(g.start().shared_info >> 12)),
-    ("give-back-of-domain-0", |_| reserve(XENMEM_DECREASE_RESERVATION, &[1], 0)),
+    ("give-back-of-domain-0", |_| {
+        reserve(XENMEM_DECREASE_RESERVATION, &[1], 0)
+    }),
     ("give-back-mapped-and-use", |g| {
         // The page is mapped: whoever gets it next must not be seen by way of this mapping.
         let outcome = give_back(g.page_frame(PLAY));
@@ -128,8 +144,12 @@ const CASES: &[Case] = &[
     ("exchange-unequal", |g| exchange(g.page_frame(PLAY + 2), 0, 9, 1)),
     ("exchange-order-max", |g| exchange(g.page_frame(PLAY + 2), !0, !0, 1)),
     ("exchange-wrapping", |g| exchange(g.page_frame(PLAY + 2), 0, 63, 2)),
-    ("map-grant-table", |g| add(XENMAPSPACE_GRANT_TABLE, 0, g.start().nr_pages - 1, DOMID_SELF)),
-    ("map-shared-page", |g| add(XENMAPSPACE_SHARED_INFO, 0, g.start().nr_pages - 1, DOMID_SELF)),
+    ("map-grant-table", |g| {
+        add(XENMAPSPACE_GRANT_TABLE, 0, g.start().nr_pages - 1, DOMID_SELF)
+    }),
+    ("map-shared-page", |g| {
+        add(XENMAPSPACE_SHARED_INFO, 0, g.start().nr_pages - 1, DOMID_SELF)
+    }),
     ("map-space-max", |_| add(!0, 0, 0, DOMID_SELF)),
     ("map-for-domain-0", |_| add(XENMAPSPACE_SHARED_INFO, 0, 0, 0)),
 ];

@@ -104,7 +104,10 @@ pub fn run(_guest: &Guest) {
             }
         }
     }
-    for number in (43..=47).chain(49..=64).chain([0x7fff_ffff, 0xffff_ffff, 1 << 32 | 17, !0]) {
+    for number in (43..=47)
+        .chain(49..=64)
+        .chain([0x7fff_ffff, 0xffff_ffff, 1 << 32 | 17, !0])
+    {
         let outcome = Outcome::Code(call::call(number, [0; 5]));
         say!("wild.number-{number:#x}: {outcome}");
     }

@@ -1,0 +1,322 @@
+//! Policies of made-up hosts.
+
+use cpu_policy::*;
+use proptest::prelude::*;
+use types::Errno;
+use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
+use xen_abi::cpufeatureset::*;
+
+/// An AMD CPU, much like the one that QEMU calls EPYC.
+fn amd(leaf: u32, subleaf: u32) -> Leaf {
+    match (leaf, subleaf) {
+        (0, _) => [0xd, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
+        (1, _) => [0x0080_0f12, 0x0102_0800, 0x7ed8_320b, 0x178b_fbff],
+        (5, _) => [64, 64, 3, 17],
+        (7, 0) => [0, 0x209c_01a9, 0, 0],
+        (0xb, n) => [n, 2, 0x100, 1],
+        (0xd, 0) => [7, 832, 832, 0],
+        (0xd, 1) => [0xf, 832, 0, 0],
+        (0xd, 2) => [256, 576, 0, 0],
+        (0x8000_0000, _) => [0x8000_001e, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
+        (0x8000_0001, _) => [0x0080_0f12, 0, 0x0040_03f3, 0x2fd3_fbff],
+        (0x8000_0007, _) => [0, 0, 0, 0x100],
+        (0x8000_0008, _) => [0x3028, 0x1001, 0x7007, 3],
+        (0x8000_000a, _) => [1, 0x10, 0, 0xf],
+        (0x8000_001e, _) => [1, 2, 3, 4],
+        _ => [0; 4],
+    }
+}
+
+/// An Intel CPU with AVX-512 and PKU.
+fn intel(leaf: u32, subleaf: u32) -> Leaf {
+    match (leaf, subleaf) {
+        (0, _) => [0x1f, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+        (1, _) => [0x0005_0654, 0, 0xffff_ffff, 0xbfeb_fbff],
+        (2, _) => [1, 2, 3, 4],
+        (4, 0..=3) => [0x121 + subleaf, 1, 2, 3],
+        (7, 0) => [2, 0xffff_ffff, 0xffff_ffff, 0xffff_ffff],
+        (0xd, 0) => [0x2ff, 2696, 2696, 0],
+        (0xd, 1) => [0xf, 2696, 0x100, 0],
+        (0xd, 2) => [256, 576, 0, 0],
+        (0xd, 5) => [64, 1088, 0, 0],
+        (0xd, 6) => [512, 1152, 0, 0],
+        (0xd, 7) => [1024, 1664, 0, 0],
+        (0xd, 9) => [8, 2688, 0, 0],
+        (0x8000_0000, _) => [0x8000_0008, 0, 0, 0],
+        (0x8000_0001, _) => [0, 0, 0x121, 0x2c10_0800],
+        (0x8000_0008, _) => [0x302e, 0, 0, 0],
+        _ => [0; 4],
+    }
+}
+
+fn kernel() -> Guest {
+    Guest {
+        is_kernel: true,
+        is_control: false,
+        osxsave: false,
+        xcr0: 1,
+        tsc: Tsc {
+            mode: 2,
+            khz: 1_000_000,
+            host_khz: 2_000_000,
+            shift: -1,
+            multiplier: 0x8000_0000,
+            incarnation: 3,
+            is_reliable: true,
+        },
+    }
+}
+
+fn bit(feature: u32) -> u32 {
+    1 << (feature % 32)
+}
+
+fn leaves(policy: &Policy) -> Vec<CpuidLeaf> {
+    let mut all = Vec::new();
+    let done: Result<(), ()> = policy.write_leaves(|leaf| {
+        all.push(leaf);
+        Ok(())
+    });
+    done.unwrap();
+    all
+}
+
+#[test]
+fn pv_guests_do_not_see_what_they_cannot_use() {
+    let policies = Policies::of_host(amd);
+    let seen = FeatureSet::of(&policies.pv_default);
+    for hidden in [
+        XEN_X86_FEATURE_SVM,
+        XEN_X86_FEATURE_PSE,
+        XEN_X86_FEATURE_PGE,
+        XEN_X86_FEATURE_MTRR,
+        XEN_X86_FEATURE_VME,
+        XEN_X86_FEATURE_SMEP,
+        XEN_X86_FEATURE_SMAP,
+        XEN_X86_FEATURE_PAGE1GB,
+        XEN_X86_FEATURE_XSAVES,
+        XEN_X86_FEATURE_MONITOR,
+        XEN_X86_FEATURE_OSXSAVE,
+        XEN_X86_FEATURE_IBPB,
+        XEN_X86_FEATURE_ITSC,
+    ] {
+        assert!(!seen.has(hidden), "{hidden}");
+    }
+    for shown in [
+        XEN_X86_FEATURE_FPU,
+        XEN_X86_FEATURE_NX,
+        XEN_X86_FEATURE_LM,
+        XEN_X86_FEATURE_SYSCALL,
+        XEN_X86_FEATURE_AVX2,
+        XEN_X86_FEATURE_XSAVE,
+        XEN_X86_FEATURE_FSGSBASE,
+        XEN_X86_FEATURE_HYPERVISOR,
+    ] {
+        assert!(seen.has(shown), "{shown}");
+    }
+    assert!(FeatureSet::of(&policies.pv_max).has(XEN_X86_FEATURE_ITSC));
+    assert!(FeatureSet::of(&policies.control_domain).has(XEN_X86_FEATURE_ITSC));
+    assert_eq!(leaves(&policies.raw)[1].b, 0x0102_0800);
+}
+
+#[test]
+fn amd_repeats_leaf_1_in_the_extended_one() {
+    let policies = Policies::of_host(amd);
+    let answer = |leaf| policies.pv_default.answer(leaf, 0, &kernel(), &policies.host);
+    assert_eq!((answer(1)[3] ^ answer(0x8000_0001)[3]) & 0x0183_f3ff, 0);
+    assert_eq!(answer(0x8000_000a), [0; 4]);
+    assert_eq!(answer(0x8000_001e), [0; 4]);
+    assert_eq!(answer(0x8000_001f), [0; 4]);
+    assert_eq!(answer(5), [0; 4]);
+}
+
+#[test]
+fn osxsave_follows_the_guest_and_is_shown_to_kernels() {
+    let policies = Policies::of_host(amd);
+    let shows = |guest| policies.pv_default.answer(1, 0, &guest, &policies.host)[2] & bit(XEN_X86_FEATURE_OSXSAVE) != 0;
+    assert!(shows(kernel()));
+    assert!(!shows(Guest {
+        is_kernel: false,
+        ..kernel()
+    }));
+    assert!(shows(Guest {
+        is_kernel: false,
+        osxsave: true,
+        ..kernel()
+    }));
+    let control = Guest {
+        is_control: true,
+        ..kernel()
+    };
+    let mtrr = |guest| policies.pv_default.answer(1, 0, &guest, &policies.host)[3] & bit(XEN_X86_FEATURE_MTRR) != 0;
+    assert!(mtrr(control) && !mtrr(kernel()));
+}
+
+#[test]
+fn xstate_sizes_follow_xcr0() {
+    let policies = Policies::of_host(intel);
+    let answer = |subleaf, xcr0| {
+        policies
+            .pv_max
+            .answer(0xd, subleaf, &Guest { xcr0, ..kernel() }, &policies.host)
+    };
+    // No PKU for PV.
+    assert_eq!(answer(0, 1), [0xe7, 576, 2688, 0]);
+    assert_eq!(answer(0, 7)[1], 832);
+    assert_eq!(answer(0, 0xe7)[1], 2688);
+    assert_eq!(answer(1, 0xe7), [7, 576 + 256 + 64 + 512 + 1024, 0, 0]);
+    assert_eq!(answer(6, 1), [512, 1152, 0, 0]);
+    assert_eq!(answer(9, 1), [0; 4]);
+    assert_eq!(answer(63, 1), [0; 4]);
+}
+
+#[test]
+fn hypervisor_leaves() {
+    let policies = Policies::of_host(amd);
+    let answer = |leaf: u32, subleaf| {
+        policies
+            .pv_default
+            .answer(0x4000_0000 + leaf, subleaf, &kernel(), &policies.host)
+    };
+    assert_eq!(answer(0, 0), [0x4000_0005, 0x566e_6558, 0x6558_4d4d, 0x4d4d_566e]);
+    assert_eq!(answer(1, 0)[0], 0x0004_0014);
+    assert_eq!(answer(2, 0), [1, 0x4000_0000, 1, 0]);
+    assert_eq!(answer(3, 0), [6, 2, 1_000_000, 3]);
+    assert_eq!(answer(3, 1), [0, 0, 0x8000_0000, 0xff]);
+    assert_eq!(answer(3, 2), [2_000_000, 0, 0, 0]);
+    assert_eq!(answer(4, 0), [0; 4]);
+    assert_eq!(answer(5, 0), [0, 0x28, 0, 0]);
+    assert_eq!(answer(6, 0), [0; 4]);
+    let limit = CpuidLeaf {
+        leaf: 0x4000_0000,
+        subleaf: NO_SUBLEAF,
+        a: 2,
+        b: 0,
+        c: 0,
+        d: 0,
+    };
+    let limited = policies.pv_default.updated(&[limit], &[], &policies.pv_max).unwrap();
+    assert_eq!(
+        limited.answer(0x4000_0000, 0, &kernel(), &policies.host)[0],
+        0x4000_0002
+    );
+    assert_eq!(limited.answer(0x4000_0003, 0, &kernel(), &policies.host), [0; 4]);
+}
+
+#[test]
+fn a_policy_survives_the_wire() {
+    for host in [amd as fn(u32, u32) -> Leaf, intel] {
+        let policies = Policies::of_host(host);
+        let all = leaves(&policies.pv_default);
+        assert!(all.len() <= MAX_LEAVES && MAX_LEAVES == 120);
+        let msrs = policies.pv_default.write_msrs();
+        assert_eq!(
+            policies.pv_default.updated(&all, &msrs, &policies.pv_max),
+            Ok(policies.pv_default.clone())
+        );
+        let order: Vec<_> = all
+            .iter()
+            .map(|leaf| (leaf.leaf, leaf.subleaf.wrapping_add(1)))
+            .collect();
+        assert!(order.is_sorted(), "{order:x?}");
+    }
+}
+
+#[test]
+fn proposals_are_cut_to_what_there_is() {
+    let policies = Policies::of_host(amd);
+    let greedy = CpuidLeaf {
+        leaf: 1,
+        subleaf: NO_SUBLEAF,
+        a: 0,
+        b: !0,
+        c: !0,
+        d: !0,
+    };
+    let got = policies.pv_default.updated(&[greedy], &[], &policies.pv_max).unwrap();
+    assert_eq!(FeatureSet::of(&got).0[..2], FeatureSet::of(&policies.pv_max).0[..2]);
+    // Without XSAVE there is no AVX, nor its state.
+    let modest = CpuidLeaf {
+        c: !bit(XEN_X86_FEATURE_XSAVE),
+        ..greedy
+    };
+    let got = policies.pv_default.updated(&[modest], &[], &policies.pv_max).unwrap();
+    assert!(!FeatureSet::of(&got).has(XEN_X86_FEATURE_AVX) && !FeatureSet::of(&got).has(XEN_X86_FEATURE_AVX2));
+    assert!(got.xcr0().is_empty());
+}
+
+#[test]
+fn wrong_proposals_are_named() {
+    let policies = Policies::of_host(amd);
+    let leaf = |leaf, subleaf, a| CpuidLeaf {
+        leaf,
+        subleaf,
+        a,
+        b: 0,
+        c: 0,
+        d: 0,
+    };
+    let refused = |leaf| policies.pv_default.updated(&[leaf], &[], &policies.pv_max).unwrap_err();
+    let bad = |errno, leaf, subleaf| Bad {
+        errno,
+        leaf,
+        subleaf,
+        msr: u32::MAX,
+    };
+    assert_eq!(refused(leaf(0xe, NO_SUBLEAF, 0)), bad(Errno::RANGE, 0xe, NO_SUBLEAF));
+    assert_eq!(refused(leaf(1, 0, 0)), bad(Errno::RANGE, 1, 0));
+    assert_eq!(refused(leaf(7, 3, 0)), bad(Errno::RANGE, 7, 3));
+    assert_eq!(
+        refused(leaf(0x8000_0022, NO_SUBLEAF, 0)),
+        bad(Errno::RANGE, 0x8000_0022, NO_SUBLEAF)
+    );
+    assert_eq!(refused(leaf(0, NO_SUBLEAF, 0xe)), bad(Errno::INVAL, 0, NO_SUBLEAF));
+    assert_eq!(refused(leaf(7, 0, 1)), bad(Errno::INVAL, 7, 0));
+    assert_eq!(
+        refused(leaf(0x8000_0000, NO_SUBLEAF, 0x8000_0021)),
+        bad(Errno::INVAL, 0x8000_0000, NO_SUBLEAF)
+    );
+    let msr = |idx, flags, val| {
+        let entry = MsrEntry { idx, flags, val };
+        policies
+            .pv_default
+            .updated(&[], &[entry], &policies.pv_max)
+            .unwrap_err()
+    };
+    assert_eq!(
+        (msr(0xce, 0, 1 << 31).errno, msr(0xce, 0, 1).errno),
+        (Errno::INVAL, Errno::OVERFLOW)
+    );
+    assert_eq!(
+        (msr(0x10, 0, 0).errno, msr(0x10a, 1, 0).errno),
+        (Errno::RANGE, Errno::INVAL)
+    );
+    assert_eq!(msr(0x10a, 0, 1).msr, 0x10a);
+}
+
+proptest! {
+    #[test]
+    fn nothing_exceeds_the_maximum(seed: [u32; 8], proposal in prop::collection::vec((0usize..140, any::<[u32; 4]>()), 0..20)) {
+        let random = |leaf: u32, subleaf: u32| {
+            let mix = |n: usize| seed[n].rotate_left(leaf.wrapping_mul(7).wrapping_add(subleaf)) ^ seed[n + 4];
+            [mix(0), mix(1), mix(2), mix(3)]
+        };
+        for policies in [Policies::of_host(random), Policies::of_host(intel)] {
+            let known = leaves(&policies.pv_max);
+            let mut policy = policies.pv_default.clone();
+            for (index, [a, b, c, d]) in &proposal {
+                if let Some(leaf) = known.get(*index) {
+                    policy.propose_leaf(&CpuidLeaf { a: *a, b: *b, c: *c, d: *d, ..*leaf }).unwrap();
+                }
+            }
+            if policy.accept(&policies.pv_max).is_ok() {
+                let (has, max) = (FeatureSet::of(&policy), FeatureSet::of(&policies.pv_max));
+                prop_assert_eq!(has.and(&max), has);
+                prop_assert!(policies.pv_max.xcr0().contains(policy.xcr0()));
+            }
+            for leaf in [0, 1, 4, 7, 0xb, 0xd, 0x4000_0003, 0x8000_0021, !0] {
+                policy.answer(leaf, seed[0], &Guest { xcr0: !0, ..kernel() }, &policies.host);
+            }
+        }
+    }
+}

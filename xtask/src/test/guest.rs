@@ -1,0 +1,200 @@
+//! The test guest: what it says of each case has to be what it says on Debian's Xen, which is kept in
+//! tests/guests/pv.expected. With `XENOLITH_BLESS` set, a run on Xen writes that file anew.
+
+use super::{Outcome, Selection, Tally, system};
+use crate::cli::{Hypervisor, MachineOptions};
+use crate::script::Verdict;
+use crate::{guests, host, run};
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How long the boot and all sections may take, in seconds.
+const TIME_LIMIT: u64 = 900;
+/// Differing cases that a report shows.
+const SHOWN: usize = 40;
+
+/// Lines by section, the sections in their order.
+type Sections = Vec<(String, Vec<String>)>;
+
+fn sections(text: &str) -> Sections {
+    let mut sections = Sections::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("== ") {
+            sections.push((name.to_string(), Vec::new()));
+        } else if let Some((_, lines)) = sections.last_mut() {
+            lines.push(line.to_string());
+        }
+    }
+    sections
+}
+
+fn expected() -> Result<Sections> {
+    let path = guests::expected();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(sections(&text))
+}
+
+fn name(section: &str) -> String {
+    format!("guest/{section}")
+}
+
+/// Names of the tests: one for each section.
+///
+/// # Errors
+/// Where the expected answers cannot be read.
+pub fn names() -> Result<Vec<String>> {
+    Ok(expected()?.iter().map(|(section, _)| name(section)).collect())
+}
+
+/// Runs them, all in one boot.
+///
+/// # Errors
+/// Where the expected answers cannot be read.
+pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
+    let blesses = std::env::var_os("XENOLITH_BLESS").is_some() && selection.hypervisor() == Hypervisor::Xen;
+    if blesses && selection.wants("guest/") {
+        return bless();
+    }
+    let wanted: Sections = expected()?
+        .into_iter()
+        .filter(|(s, _)| selection.wants(&name(s)))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    if selection.hypervisor() == Hypervisor::None {
+        for (section, _) in &wanted {
+            let outcome = Outcome::Skipped("needs a hypervisor".to_string());
+            tally.add(&name(section), &outcome, Duration::ZERO);
+        }
+        return Ok(());
+    }
+    let start = Instant::now();
+    let names: Vec<&str> = wanted.iter().map(|(s, _)| s.as_str()).collect();
+    let (text, trouble) = match output(selection.hypervisor(), &names) {
+        Ok(both) => both,
+        Err(error) => (String::new(), format!("{error:#}")),
+    };
+    let got: BTreeMap<String, Vec<String>> = sections(&text).into_iter().collect();
+    for (section, lines) in &wanted {
+        let mut outcome = got
+            .get(section)
+            .map_or_else(|| Outcome::Failed("did not run".to_string()), |got| compare(got, lines));
+        if let Outcome::Failed(report) = &mut outcome {
+            report.push_str(&trouble);
+        }
+        tally.add(&name(section), &outcome, start.elapsed());
+    }
+    Ok(())
+}
+
+/// Takes what the guest says on Xen as what is expected.
+fn bless() -> Result<()> {
+    let (text, trouble) = output(Hypervisor::Xen, &[])?;
+    if !trouble.is_empty() {
+        bail!("not all of it ran on Xen: {trouble}");
+    }
+    fs::write(guests::expected(), text)?;
+    Ok(())
+}
+
+/// What the guest says in these sections (none: in all), and what went wrong with the machine.
+fn output(hypervisor: Hypervisor, sections: &[&str]) -> Result<(String, String)> {
+    let mut options = MachineOptions::try_parse_from(["machine"])?.run;
+    options.hypervisor = hypervisor;
+    options.timeout = TIME_LIMIT;
+    let folder = host::run_folder()?;
+    let files = folder.join("files");
+    let script = guests::stage(&files)?;
+    options.files = Some(files);
+    let script = script.replacen("#!/bin/sh\n", &format!("#!/bin/sh\nset -- {}\n", sections.join(" ")), 1);
+    let log = folder.join("serial.log");
+    eprintln!(
+        "boots {hypervisor:?} to run the test guest; serial log: {}",
+        log.display()
+    );
+    let prepared = run::prepare(&options)?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let verdict = run::scripted(
+        &options,
+        &prepared,
+        script.as_bytes(),
+        &folder,
+        &log,
+        &mut out,
+        &mut err,
+    )?;
+    let trouble = match verdict {
+        Verdict::Exited(0) => String::new(),
+        Verdict::Exited(status) => format!("exit status {status}\n{}", String::from_utf8_lossy(&err)),
+        Verdict::NoDom0(reason) => format!("{reason}\n{}", system::last_lines(&log)),
+        Verdict::TimeLimit { .. } => format!("time limit passed\n{}", system::last_lines(&log)),
+    };
+    fs::write(folder.join("output"), &out)?;
+    Ok((String::from_utf8_lossy(&out).into_owned(), trouble))
+}
+
+/// Answers by case: what comes before the first `: `.
+fn by_case(lines: &[String]) -> BTreeMap<&str, &str> {
+    lines.iter().map(|l| l.split_once(": ").unwrap_or((l, ""))).collect()
+}
+
+fn compare(got: &[String], expected: &[String]) -> Outcome {
+    let (got, expected) = (by_case(got), by_case(expected));
+    let mut report = Vec::new();
+    for (case, want) in &expected {
+        match got.get(case) {
+            Some(answer) if answer == want => {}
+            Some(answer) => report.push(format!("{case}: {answer}, on Xen {want}")),
+            None => report.push(format!("{case}: no answer, on Xen {want}")),
+        }
+    }
+    for (case, answer) in got.iter().filter(|(case, _)| !expected.contains_key(*case)) {
+        report.push(format!("{case}: {answer}, on Xen no answer"));
+    }
+    if report.is_empty() {
+        return Outcome::Passed;
+    }
+    let count = report.len();
+    report.truncate(SHOWN);
+    if count > SHOWN {
+        report.push(format!("and {} more", count - SHOWN));
+    }
+    Outcome::Failed(format!(
+        "{count} of {} cases differ:\n{}\n",
+        expected.len(),
+        report.join("\n")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn sections_are_split() {
+        let all = sections("noise\n== a\nx: 1\ny: 2\n== b\n");
+        assert_eq!(
+            all,
+            [("a".to_string(), lines("x: 1\ny: 2")), ("b".to_string(), Vec::new())]
+        );
+    }
+
+    #[test]
+    fn only_equal_answers_pass() {
+        assert_eq!(compare(&lines("b: 2\na: 1"), &lines("a: 1\nb: 2")), Outcome::Passed);
+        let Outcome::Failed(report) = compare(&lines("a: 0\nc: 3"), &lines("a: 1\nb: 2")) else {
+            panic!()
+        };
+        assert!(report.starts_with("3 of 2 cases differ"), "{report}");
+        assert!(report.contains("a: 0, on Xen 1") && report.contains("b: no answer, on Xen 2"));
+        assert!(report.contains("c: 3, on Xen no answer"), "{report}");
+    }
+}
