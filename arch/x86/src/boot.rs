@@ -15,7 +15,7 @@ use types::CpuId;
 
 static HYPERVISOR: Once<&'static Hypervisor<X86>> = Once::new();
 /// Frames of the first MiB.
-pub(crate) const LOW_FRAMES: u64 = 256;
+const LOW_FRAMES: u64 = 256;
 /// Dom0 is built: the other CPUs may look for work.
 static READY: AtomicBool = AtomicBool::new(false);
 
@@ -110,7 +110,7 @@ fn other_cpu(_cpu: CpuId) -> ! {
 }
 
 /// Frames that are no RAM belong to DOMID_IO, and so does the first MiB, where the control domain looks for tables of the
-/// firmware.
+/// firmware. The hypervisor has only the code there that starts other CPUs, which is over by then.
 fn mark_device_memory(memory: &Memory<X86>, boot: &BootInfo) {
     for mfn in 0..boot.max_page {
         if mfn < LOW_FRAMES || !hal::frames::is_ram(types::Mfn(mfn)) {

@@ -36,7 +36,9 @@ impl X86Domain {
         if creation.emulation_flags & XEN_X86_EMU_ALL != 0 {
             return Err(Errno::OPNOTSUPP);
         }
-        Ok(X86Domain { policy: RwLock::new(Box::new(policies().pv_default.clone())), tsc: Mutex::default() })
+        let all = policies();
+        let policy = if creation.privileged { &all.control_domain } else { &all.pv_default };
+        Ok(X86Domain { policy: RwLock::new(Box::new(policy.clone())), tsc: Mutex::default() })
     }
 }
 

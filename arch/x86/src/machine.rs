@@ -33,7 +33,7 @@ impl X86 {
             frames,
             guest: GuestSpace,
             loaded: [const { AtomicU32::new(NO_DOMAIN) }; MAX_CPUS],
-            forbidden_io: forbidden_io(),
+            forbidden_io: memory_map::forbidden_io(),
             frame_limit: 1 << (physical_address_bits() - types::PAGE_SHIFT),
         }
     }
@@ -60,14 +60,6 @@ impl X86 {
         }
         mask
     }
-}
-
-/// Device registers that are the hypervisor's, and its own pages in the first MiB, which otherwise counts as device memory.
-fn forbidden_io() -> alloc::vec::Vec<(u64, u64)> {
-    let mut ranges = memory_map::forbidden_io();
-    let private = hal::boot::private_ranges().into_iter();
-    ranges.extend(private.map(|(first, end)| (first.0, end.0)).filter(|range| range.0 < crate::boot::LOW_FRAMES));
-    ranges
 }
 
 /// Width of physical addresses (CPUID 0x80000008, APM vol. 3).

@@ -137,6 +137,10 @@ pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: &Args) -> 
 fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outcome {
     let [address, entry, flags, ..] = *args;
     let Some(root) = current.state.root() else { return Errno::INVAL.into() };
+    // A table that an earlier call let go of must not stand in the way of a writable mapping.
+    if let Progress::Again(_) = current.hypervisor.memory.settle(&current.domain.memory, current.machine()) {
+        return Outcome::Again(*args);
+    }
     let context =
         Context { caller: current.domain.id, tables: &current.domain.memory, frames, preempt: current.machine() };
     if let Err(denied) = current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {

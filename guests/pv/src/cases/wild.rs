@@ -3,6 +3,7 @@
 use crate::memory::Guest;
 use crate::report::{Outcome, sign};
 use crate::{call, say, trap};
+use core::fmt;
 use core::ops::RangeInclusive;
 use xen_abi::vcpu::{VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA};
 use xen_abi::xen::*;
@@ -125,13 +126,25 @@ fn one(call: &Call, command: Option<(usize, u64)>) {
         *answer = sign(call::call(u64::from(call.number), arguments));
         repair(call.number, command.map(|(_, command)| command));
     }
-    let number = command.map_or(-1, |(_, command)| command as i64);
+    let name = Name(call.name, command.map(|(_, command)| command));
     if answers.iter().all(|a| *a == answers[0]) {
-        say!("wild.{}.{number}: {}", call.name, answers[0]);
+        say!("wild.{name}: {}", answers[0]);
         return;
     }
     for ((pointer, _), answer) in POINTERS.iter().zip(&answers) {
-        say!("wild.{}.{number}.{pointer}: {answer}", call.name);
+        say!("wild.{name}.{pointer}: {answer}");
+    }
+}
+
+/// A hypercall's name, and the command if it has such.
+struct Name(&'static str, Option<u64>);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(command) => write!(f, "{}.{command}", self.0),
+            None => f.write_str(self.0),
+        }
     }
 }
 
