@@ -28,6 +28,7 @@ how() {
 
 # run NAME LIMIT: runs what is of that name, its lines go to /run/lines; sets end.
 run() {
+    : >/run/lines
     domain=pv-test-$1
     cat >$config <<END
 name = "$domain"
@@ -71,13 +72,13 @@ for section in $(sed -n 's/^group //p' /run/list) crash; do
     echo "== $section"
     if [ "$section" != crash ]; then
         run "$section" 60
-        cat /run/lines
-        echo "$section: $end"
+        grep -v '^done$' /run/lines
+        echo "$section.end: $end"
         continue
     fi
     for name in $(sed -n 's/^crash //p' /run/list); do
         run "crash.$name" 15
-        grep -v ': begins$' /run/lines
-        echo "crash.$name: $end"
+        grep -v -e ': begins$' -e '^done$' /run/lines | sed "s/^\(unexpected\|panic\):/crash.$name.\1:/"
+        echo "crash.$name.end: $end"
     done
 done

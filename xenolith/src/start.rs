@@ -2,10 +2,7 @@
 
 use hal::boot::Handoff;
 
-#[expect(unsafe_code, reason = "the entry code finds the main function by its name")]
-mod entry {
-    hal::entry!(super::main);
-}
+hal::entry!(main);
 
 /// What the console shows first.
 const BANNER: &str = concat!("Xenolith version 4.20.0-xenolith (", env!("CARGO_PKG_VERSION"), ", ", env!("XENOLITH_RUSTC"), ")");

@@ -121,7 +121,7 @@ impl PvPolicy for X86 {
     }
 
     fn is_io_read_only(&self, mfn: Mfn) -> bool {
-        crate::irq::is_read_only(mfn)
+        crate::irq::is_read_only(mfn) || memory_map::is_clock(mfn.0)
     }
 
     fn may_map_foreign(&self, mapper: DomId, _owner: DomId) -> bool {

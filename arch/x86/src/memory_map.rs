@@ -13,6 +13,8 @@ struct Map {
     entries: Vec<E820Entry>,
     /// First frame and behind the last.
     forbidden: Vec<(u64, u64)>,
+    /// Frame of the HPET.
+    clock: Option<u64>,
 }
 
 static MAP: Once<Map> = Once::new();
@@ -24,15 +26,22 @@ pub fn init(regions: &[MemoryRegion], machine: &hal_irq::Machine) {
         let mut forbidden: Vec<_> = machine.madt.io_apics.iter().map(|apic| page(apic.address)).collect();
         forbidden.push(page(machine.madt.lapic_address));
         forbidden.push((MESSAGES.0 / PAGE_SIZE as u64, MESSAGES.1 / PAGE_SIZE as u64));
-        forbidden.extend(machine.hpet.map(|hpet| page(hpet.address)));
+        let clock = machine.hpet.map(|hpet| page(hpet.address));
+        let reserved: Vec<_> = forbidden.iter().copied().chain(clock).collect();
         Map {
-            entries: with_reserved(regions, &forbidden),
+            entries: with_reserved(regions, &reserved),
             forbidden,
+            clock: clock.map(|(frame, _)| frame),
         }
     });
 }
 
-/// Frames of the interrupt controllers, of interrupt messages and of the hypervisor's clock: first and behind the last.
+/// Whether the frame holds the registers of the hypervisor's clock: dom0's AML reads them, nobody but us writes them.
+pub fn is_clock(frame: u64) -> bool {
+    MAP.get().is_some_and(|map| map.clock == Some(frame))
+}
+
+/// Frames of the interrupt controllers and of interrupt messages: first and behind the last.
 pub fn forbidden_io() -> Vec<(u64, u64)> {
     MAP.get().map_or_else(Vec::new, |map| map.forbidden.clone())
 }

@@ -73,7 +73,7 @@ pub struct DomainMemory {
     pub(crate) lists: Mutex<Lists>,
     /// Head of the queue of tables that wait for demotion, linked through [`FrameInfo::work`].
     pub(crate) demotions: Mutex<u32>,
-    /// Length of that queue; changed under its lock.
+    /// Tables that are in that queue or taken from it and not yet done with.
     pub(crate) queued: AtomicU32,
     pub(crate) total: AtomicU64,
     pub(crate) limit: AtomicU64,

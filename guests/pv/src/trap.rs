@@ -131,12 +131,8 @@ pub extern "C" fn trap_main(frame: &mut Frame) {
     }
     let resume = RESUME_RIP.swap(0, Relaxed);
     if resume == 0 {
-        say!(
-            "unexpected trap {} error {:#x} at {:#x}",
-            frame.vector,
-            frame.error,
-            frame.rip
-        );
+        let fault = Outcome::Fault(frame.vector as u32, frame.error as u32);
+        say!("unexpected: {fault}");
         call::shutdown(SHUTDOWN_CRASH);
     }
     VECTOR.store(frame.vector, Relaxed);

@@ -7,7 +7,7 @@ use crate::frame::{FrameInfo, FrameType, NONE, TypeWord};
 use crate::memory::Memory;
 use crate::policy::Host;
 use core::sync::atomic::Ordering;
-use platform::{Preempt, Table};
+use platform::{Preempt, Table, sync};
 use types::{Mfn, Progress};
 use x86_defs::pte::Pte;
 
@@ -114,7 +114,18 @@ impl<H: Host> Memory<H> {
         *head = mfn.0 as u32;
     }
 
-    /// Works off a domain's queue of demotions. `Again` if something else wants the CPU; nothing is lost then, as the next
+    /// Takes the head of a domain's queue; it counts as queued until its demotion is over.
+    fn next_demotion(&self, domain: &DomainMemory) -> Option<Mfn> {
+        let mut head = domain.demotions.lock();
+        let mfn = *head;
+        if mfn == NONE {
+            return None;
+        }
+        *head = self.table.at(mfn).work.load(Ordering::Relaxed);
+        Some(Mfn(mfn.into()))
+    }
+
+    /// Works off a domain's queue of demotions, and waits for what other CPUs have taken from it. `Again` if something else wants the CPU; nothing is lost then, as the next
     /// operation on the domain's tables goes on with it.
     pub fn settle(&self, domain: &DomainMemory, preempt: &dyn Preempt) -> Progress<()> {
         loop {
@@ -122,18 +133,20 @@ impl<H: Host> Memory<H> {
             if domain.queued.load(Ordering::Acquire) == 0 {
                 return Progress::Done(());
             }
-            let mfn = {
-                let mut head = domain.demotions.lock();
-                if *head == NONE {
-                    return Progress::Done(());
+            let Some(mfn) = self.next_demotion(domain) else {
+                // Other CPUs are at the last ones. The caller may need just those, so it must not go on before they are done.
+                sync::relax();
+                if preempt.should_yield() {
+                    return Progress::Again(0);
                 }
-                let mfn = *head;
-                domain.queued.fetch_sub(1, Ordering::AcqRel);
-                *head = self.table.at(mfn).work.load(Ordering::Relaxed);
-                Mfn(mfn.into())
+                continue;
             };
-            if let Progress::Again(_) = self.demote(mfn, preempt) {
+            let progress = self.demote(mfn, preempt);
+            if let Progress::Again(_) = progress {
                 self.queue_demotion(mfn, self.table.at(mfn.0 as u32));
+            }
+            domain.queued.fetch_sub(1, Ordering::AcqRel);
+            if let Progress::Again(_) = progress {
                 return Progress::Again(0);
             }
             if preempt.should_yield() {

@@ -118,8 +118,11 @@ fn with_grant(guest: &Guest, flags: u16, frame: u64, how: u32, case: fn(u32) -> 
 }
 
 fn restore(guest: &Guest) {
-    let result = update_va(page(TAKEN), guest.page_frame(TAKEN) << 12 | WRITABLE, UVMF_INVLPG);
-    assert!(result == 0, "cannot map the page again: {result}");
+    for index in [GIVEN, TAKEN] {
+        let entry = guest.page_frame(index) << 12 | WRITABLE;
+        let result = update_va(page(index), entry, UVMF_INVLPG);
+        assert!(result == 0, "cannot map the page again: {result}");
+    }
 }
 
 fn copy_end(u: u64, domid: u16, offset: u16) -> CopyPtr {

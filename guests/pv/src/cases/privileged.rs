@@ -238,7 +238,6 @@ const MORE: &[Case] = &[
         |_| attempt!("xsetbv"; in("rcx") 0u64, in("rax") !0u64, in("rdx") !0u64),
     ),
     ("rdfsbase", |_| with_rax!("rdfsbase rax", 0)),
-    ("wrfsbase-non-canonical", |_| with_rax!("wrfsbase rax", 1 << 63)),
     (
         "monitor",
         |_| attempt!("monitor"; in("rax") page(PLAY), in("rcx") 0u64, in("rdx") 0u64),
@@ -252,8 +251,6 @@ const MORE: &[Case] = &[
     ("stgi", |_| attempt!("stgi")),
     ("clgi", |_| attempt!("clgi")),
     ("skinit", |_| with_rax!("skinit eax", 0)),
-    ("vmxon", |_| with_page!("vmxon qword ptr [rdi]")),
-    ("vmptrld", |_| with_page!("vmptrld qword ptr [rdi]")),
     ("sysret", |_| with_page!("sysretq")),
     ("sysexit", |_| with_page!("sysexit")),
     ("rsm", |_| attempt!("rsm")),

@@ -86,7 +86,10 @@ fn pin_page(guest: &Guest, pin: u32, entry: u64) -> Outcome {
 fn writable_again(guest: &Guest) {
     let result = map(guest, TABLE, WRITABLE);
     assert!(result == 0, "cannot map writably again: {result}");
-    poke(TABLE, 0, 0);
+    // All of it: the hypervisor writes its own entries into a top-level table.
+    for word in 0..512 {
+        poke(TABLE, word, 0);
+    }
 }
 
 /// With the table page pinned as an empty level-1 table.
