@@ -77,7 +77,7 @@ for section in $(sed -n 's/^group //p' /run/list) crash; do
         continue
     fi
     for name in $(sed -n 's/^crash //p' /run/list); do
-        run "crash.$name" 15
+        run "crash.$name" 8
         grep -v -e ': begins$' -e '^done$' /run/lines | sed "s/^\(unexpected\|panic\):/crash.$name.\1:/"
         echo "crash.$name.end: $end"
     done

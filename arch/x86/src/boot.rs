@@ -76,6 +76,7 @@ fn on_own_stack(early: Early) -> ! {
     let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);
+    domain.toolstack_pauses.store(0, Release);
     hypervisor.unpause_domain(&domain);
     run::run(hypervisor)
 }
