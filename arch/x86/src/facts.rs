@@ -37,8 +37,15 @@ impl X86Domain {
             return Err(Errno::OPNOTSUPP);
         }
         let all = policies();
-        let policy = if creation.privileged { &all.control_domain } else { &all.pv_default };
-        Ok(X86Domain { policy: RwLock::new(Box::new(policy.clone())), tsc: Mutex::default() })
+        let policy = if creation.privileged {
+            &all.control_domain
+        } else {
+            &all.pv_default
+        };
+        Ok(X86Domain {
+            policy: RwLock::new(Box::new(policy.clone())),
+            tsc: Mutex::default(),
+        })
     }
 }
 
@@ -53,6 +60,16 @@ pub fn policies() -> &'static cpu_policy::Policies {
     })
 }
 
+/// Logical CPUs in a core, and cores in a package (CPUID 0xb, else 0x80000008; SDM vol. 2, APM vol. 3).
+fn topology() -> (u32, u32) {
+    let threads = hal_cpu::cpuid(0xb, 0).ebx & 0xffff;
+    let package = hal_cpu::cpuid(0xb, 1).ebx & 0xffff;
+    if threads != 0 && package >= threads {
+        return (threads, package / threads);
+    }
+    (1, (hal_cpu::cpuid(0x8000_0008, 0).ecx & 0xff) + 1)
+}
+
 /// What the toolstack asks about the host.
 pub fn host() -> HostFacts {
     let leaf1 = hal_cpu::cpuid(1, 0);
@@ -60,13 +77,21 @@ pub fn host() -> HostFacts {
     let leaf7 = hal_cpu::cpuid(7, 0);
     let power = hal_cpu::cpuid(0x8000_0007, 0);
     let xsave = hal_cpu::cpuid(0xd, 1);
+    let (threads_per_core, cores_per_socket) = topology();
     HostFacts {
         cpu_khz: (hal_irq::time::tsc_hz() / 1000) as u32,
-        threads_per_core: 1,
-        cores_per_socket: 1,
+        threads_per_core,
+        cores_per_socket,
         // The order of the feature set's words (arch-x86/cpufeatureset.h).
         hw_caps: [
-            leaf1.edx, leaf1.ecx, extended.edx, extended.ecx, xsave.eax, leaf7.ebx, leaf7.ecx, power.edx,
+            leaf1.edx,
+            leaf1.ecx,
+            extended.edx,
+            extended.ecx,
+            xsave.eax,
+            leaf7.ebx,
+            leaf7.ecx,
+            power.edx,
         ],
         hvm: false,
         address_bits: crate::machine::physical_address_bits() as u8,

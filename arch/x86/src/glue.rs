@@ -13,7 +13,6 @@ use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::memory::E820Entry;
 use zerocopy::{FromZeros, IntoBytes};
 
-
 impl Arch for X86 {
     type Domain = facts::X86Domain;
     type Shared = ();

@@ -59,15 +59,24 @@ fn idle(hypervisor: &Hypervisor<X86>, cpu: CpuId) {
         }
     }
     hal_irq::ipi::leave_idle();
-    state.idle_time.fetch_add(hypervisor.machine().system_time() - began, Relaxed);
+    state
+        .idle_time
+        .fetch_add(hypervisor.machine().system_time() - began, Relaxed);
 }
 
 /// Runs a vCPU until another is to run. The lock on its state is held all the while: whatever the scheduler says, no other CPU
 /// can run it.
 fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X86>>) -> Decision {
-    let Some(domain) = vcpu.domain.upgrade() else { return choose(hypervisor, cpu) };
+    let Some(domain) = vcpu.domain.upgrade() else {
+        return choose(hypervisor, cpu);
+    };
     let mut state = vcpu.state.lock();
-    let mut current = Current { hypervisor, domain: &domain, vcpu, state: &mut state };
+    let mut current = Current {
+        hypervisor,
+        domain: &domain,
+        vcpu,
+        state: &mut state,
+    };
     vcpu.set_running_on(Some(cpu));
     enter_runstate(&current, Runstate::Running);
     load(&mut current);
@@ -170,4 +179,3 @@ fn expire_timers(hypervisor: &Hypervisor<X86>) {
     let next = state.timers.lock().next_deadline().unwrap_or(u64::MAX).min(end);
     hypervisor.machine().set_deadline((next != u64::MAX).then_some(next));
 }
-

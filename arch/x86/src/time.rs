@@ -11,8 +11,12 @@ const TIME_OFFSET: usize = 32;
 
 /// Writes the record for the CPU this runs on. Its version is odd meanwhile, so that the guest reads it again.
 pub fn update_record(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, vcpu: VcpuId) {
-    let Some((mfn, offset)) = domain.evtchn.vcpu_info(vcpu) else { return };
-    let Some(table) = hypervisor.machine().table(mfn) else { return };
+    let Some((mfn, offset)) = domain.evtchn.vcpu_info(vcpu) else {
+        return;
+    };
+    let Some(table) = hypervisor.machine().table(mfn) else {
+        return;
+    };
     let record = hal_irq::time::time_record(hal_cpu::cpu_id());
     let words = &table[(offset + TIME_OFFSET) / 8..][..4];
     let version = words[0].load(SeqCst) as u32;

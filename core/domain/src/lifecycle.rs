@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 use evtchn::EventChannels;
 use gnttab::{GrantTable, Limits, MapTrack};
-use sched::{Affinity, Scheduler, Share, UnitId};
 use memory::{DomainMemory, Request};
+use sched::{Affinity, Scheduler, Share, UnitId};
 use types::{DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::xen::VIRQ_DOM_EXC;
 
@@ -33,7 +33,10 @@ impl<A: Arch> Hypervisor<A> {
 
     fn assemble(&self, id: DomId, creation: Creation, memory: &Arc<DomainMemory>) -> Result<Arc<Domain<A>>> {
         let arch = self.machine().new_domain(&creation)?;
-        let limits = Limits { frames: creation.max_grant_frames, version: creation.max_grant_version as u8 };
+        let limits = Limits {
+            frames: creation.max_grant_frames,
+            version: creation.max_grant_version as u8,
+        };
         let gnttab = GrantTable::new(id, limits);
         let maptrack = MapTrack::new(creation.max_maptrack_frames);
         let shared_info = self.allocate_shared(memory)?;
@@ -45,11 +48,21 @@ impl<A: Arch> Hypervisor<A> {
             pirqs: PIRQS,
         });
         let channels = channels.inspect_err(|_| self.free_shared(shared_info))?;
-        let domain = Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, (gnttab, maptrack), arch));
+        let domain = Arc::new(Domain::new(
+            id,
+            creation,
+            memory.clone(),
+            shared_info,
+            channels,
+            (gnttab, maptrack),
+            arch,
+        ));
         domain.pauses.store(1, SeqCst);
         domain.toolstack_pauses.store(1, SeqCst);
         self.mask_upcalls(&domain);
-        self.domains.insert(domain.clone()).inspect_err(|_| self.free_shared(shared_info))?;
+        self.domains
+            .insert(domain.clone())
+            .inspect_err(|_| self.free_shared(shared_info))?;
         Ok(domain)
     }
 
@@ -70,7 +83,9 @@ impl<A: Arch> Hypervisor<A> {
         }
         let now = self.machine().system_time();
         let mut vcpus = Vec::new();
-        vcpus.try_reserve_exact(domain.creation.max_vcpus as usize).map_err(|_| Errno::NOMEM)?;
+        vcpus
+            .try_reserve_exact(domain.creation.max_vcpus as usize)
+            .map_err(|_| Errno::NOMEM)?;
         for number in 0..domain.creation.max_vcpus {
             let state = self.machine().new_vcpu(domain)?;
             let unit = self.claim_unit()?;
@@ -96,7 +111,9 @@ impl<A: Arch> Hypervisor<A> {
             }
         };
         let unit = UnitId(index as u32);
-        self.scheduler.lock().insert(unit, Share::default(), Affinity::default())?;
+        self.scheduler
+            .lock()
+            .insert(unit, Share::default(), Affinity::default())?;
         Ok(unit)
     }
 
@@ -127,8 +144,11 @@ impl<A: Arch> Hypervisor<A> {
         domain.set_shutdown_code(Some(code));
         let port = domain.suspend_port.load(SeqCst);
         if code == ShutdownCode::SUSPEND && port != 0 {
-            if let Ok(evtchn::Delivery::Remote { domain: remote, port, from }) =
-                domain.evtchn.send_from_hypervisor(self.machine(), port)
+            if let Ok(evtchn::Delivery::Remote {
+                domain: remote,
+                port,
+                from,
+            }) = domain.evtchn.send_from_hypervisor(self.machine(), port)
             {
                 if let Some(remote) = self.domains.get(remote) {
                     self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));
@@ -224,7 +244,9 @@ impl<A: Arch> Hypervisor<A> {
     pub fn reap_dead(&self) {
         let mut from = DomId::DOM0;
         while self.dead.load(SeqCst) != 0 {
-            let Some(domain) = self.domains.first_from(from) else { return };
+            let Some(domain) = self.domains.first_from(from) else {
+                return;
+            };
             self.reap(&domain);
             from = DomId(domain.id.0 + 1);
         }

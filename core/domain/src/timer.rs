@@ -67,8 +67,9 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Does what an expired timer is for.
     pub fn timer_expired(&self, event: TimerEvent, now: u64) {
-        let (TimerEvent::Singleshot(domain, vcpu) | TimerEvent::Periodic(domain, vcpu) | TimerEvent::Poll(domain, vcpu)) =
-            event;
+        let (TimerEvent::Singleshot(domain, vcpu)
+        | TimerEvent::Periodic(domain, vcpu)
+        | TimerEvent::Poll(domain, vcpu)) = event;
         let Some(domain) = self.domains.get(domain) else { return };
         let Some(vcpu) = domain.vcpu(vcpu) else { return };
         match event {

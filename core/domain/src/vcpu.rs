@@ -60,13 +60,7 @@ pub struct Vcpu<A: Arch> {
 
 impl<A: Arch> Vcpu<A> {
     /// A vCPU that is down and has not been given registers.
-    pub fn new(
-        domain: &Arc<Domain<A>>,
-        id: VcpuId,
-        unit: sched::UnitId,
-        state: A::State,
-        now: u64,
-    ) -> Vcpu<A> {
+    pub fn new(domain: &Arc<Domain<A>>, id: VcpuId, unit: sched::UnitId, state: A::State, now: u64) -> Vcpu<A> {
         Vcpu {
             id,
             domain_id: domain.id,

@@ -91,7 +91,11 @@ impl<A: Arch> Caller<'_, A> {
     /// # Errors
     /// `EPERM`.
     pub fn require_privilege(&self) -> Result<Privileged> {
-        if self.domain.is_privileged() { Ok(Privileged(())) } else { Err(Errno::PERM) }
+        if self.domain.is_privileged() {
+            Ok(Privileged(()))
+        } else {
+            Err(Errno::PERM)
+        }
     }
 }
 

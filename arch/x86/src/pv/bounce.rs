@@ -24,7 +24,11 @@ pub struct Bounce {
 impl Bounce {
     /// Delivery without error code.
     pub fn plain(to: Callback) -> Bounce {
-        Bounce { to, error_code: None, with_segments: false }
+        Bounce {
+            to,
+            error_code: None,
+            with_segments: false,
+        }
     }
 }
 
@@ -33,9 +37,16 @@ impl Bounce {
 ///
 /// # Errors
 /// `EFAULT` where the guest has no stack there: the domain is to be crashed.
-pub fn deliver(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuState, bounce: Bounce, was_user: bool) -> Result<()> {
+pub fn deliver(
+    machine: &X86,
+    domain: &Domain<X86>,
+    vcpu: VcpuId,
+    state: &mut VcpuState,
+    bounce: Bounce,
+    was_user: bool,
+) -> Result<()> {
     let masked = domain.evtchn.upcall_state(machine, vcpu).1;
-    let segments = bounce.with_segments.then(|| hal_cpu::read_selectors());
+    let segments = bounce.with_segments.then(hal_cpu::read_selectors);
     let kernel_sp = state.kernel_sp;
     let regs = &mut state.context.regs;
 

@@ -3,11 +3,11 @@
 use super::{mode, traps};
 use crate::current::Current;
 use crate::machine::X86;
-use domain::{Domain, Vcpu};
 use core::sync::atomic::Ordering::SeqCst;
+use domain::{Domain, Vcpu};
 use platform::GuestMemory;
-use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 use x86_defs::control::Cr4;
+use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 /// Set in the entry time while the record is being written (XEN_RUNSTATE_UPDATE, vcpu.h).
 const UPDATING: u64 = 1 << 63;
@@ -20,7 +20,8 @@ pub fn load(current: &mut Current<'_>) {
     };
     hal_cpu::load_root(root);
     let state = &mut *current.state;
-    let tables = hal_cpu::set_guest_gdt(&state.gdt).and_then(|()| hal_cpu::set_guest_ldt(&state.ldt, state.ldt_entries));
+    let tables =
+        hal_cpu::set_guest_gdt(&state.gdt).and_then(|()| hal_cpu::set_guest_ldt(&state.ldt, state.ldt_entries));
     if let Err(errno) = tables {
         log::error!("{}: descriptor tables: {errno}", current.domain.id);
     }
@@ -67,7 +68,11 @@ pub fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
     let mut record = [0; 48];
     record[..4].copy_from_slice(&(runstate.state() as u32).to_le_bytes());
-    let since = if flagged { runstate.since() | UPDATING } else { runstate.since() };
+    let since = if flagged {
+        runstate.since() | UPDATING
+    } else {
+        runstate.since()
+    };
     record[8..16].copy_from_slice(&since.to_le_bytes());
     for (index, time) in runstate.times().iter().enumerate() {
         record[16 + index * 8..24 + index * 8].copy_from_slice(&time.to_le_bytes());

@@ -8,8 +8,8 @@ use hal_cpu::GuestRegs;
 use platform::GuestMemory;
 use types::{Errno, Result, VcpuId};
 use x86_defs::control::RFlags;
-use xen_abi::arch_x86::VGCF_IN_SYSCALL;
 use xen_abi::arch_x86::IretContext;
+use xen_abi::arch_x86::VGCF_IN_SYSCALL;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Carries it out. The frame lies at the guest's stack pointer.
@@ -41,7 +41,9 @@ pub fn iret(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuS
         // The kernel promises that rcx and r11 need not survive, so the way back may be SYSRET.
         regs.vector = GuestRegs::BY_SYSCALL;
     }
-    domain.evtchn.set_upcall_mask(machine, vcpu, frame.rflags & RFlags::IF.bits() == 0);
+    domain
+        .evtchn
+        .set_upcall_mask(machine, vcpu, frame.rflags & RFlags::IF.bits() == 0);
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use super::state::{Callback, TrapGate, VcpuState};
 use crate::current::Current;
-use alloc::boxed::Box;
 use hal_cpu::is_guest_address;
 use hypercall::{Args, Outcome};
 use types::{Errno, Result};
@@ -21,7 +20,7 @@ fn guest_code_selector(selector: u16) -> u16 {
 /// HYPERVISOR_set_trap_table: replaces handlers, up to an entry with address 0; a null table clears all.
 pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Outcome {
     if args[0] == 0 {
-        current.state.traps = Box::new([TrapGate::default(); 256]);
+        current.state.traps.fill(TrapGate::default());
         return Outcome::Done(0);
     }
     let table = GuestHandle::<TrapInfo>::new(args[0]);
@@ -46,7 +45,10 @@ pub fn trap_gate(entry: &TrapInfo) -> TrapGate {
     TrapGate {
         cs: guest_code_selector(entry.cs),
         dpl: entry.flags & 3,
-        handler: Callback { rip: entry.address, masks_events: entry.flags & 4 != 0 },
+        handler: Callback {
+            rip: entry.address,
+            masks_events: entry.flags & 4 != 0,
+        },
     }
 }
 
@@ -153,7 +155,10 @@ fn register_callback(current: &mut Current<'_>, handle: GuestHandle<Register>) -
     if !is_guest_address(call.address) {
         return Err(Errno::INVAL);
     }
-    let callback = Callback { rip: call.address, masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0 };
+    let callback = Callback {
+        rip: call.address,
+        masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0,
+    };
     let state = &mut current.state;
     match call.r#type {
         CALLBACKTYPE_EVENT => state.event = callback,
@@ -189,7 +194,10 @@ pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Outcome {
     use xen_abi::nmi::{XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK};
     match args[0] as u32 {
         XENNMI_REGISTER_CALLBACK => {
-            let call = match current.caller().read(GuestHandle::<xen_abi::nmi::Callback>::new(args[1])) {
+            let call = match current
+                .caller()
+                .read(GuestHandle::<xen_abi::nmi::Callback>::new(args[1]))
+            {
                 Ok(call) => call,
                 Err(errno) => return errno.into(),
             };

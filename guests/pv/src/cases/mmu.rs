@@ -51,7 +51,7 @@ pub fn run(guest: &Guest) {
         let (_, below) = guest.table(page(PLAY), 3);
         let outcome = Outcome::Code(mmu_update((frame << 12) + 8 * slot, below << 12 | WRITABLE));
         say!("mmu.set-top-slot-{slot}: {outcome}");
-        if slot >= 272 || slot < 256 {
+        if !(256..272).contains(&slot) {
             mmu_update((frame << 12) + 8 * slot, 0);
         }
     }
