@@ -17,11 +17,7 @@ fn main() {
 /// Name and version of the compiler, such as `rustc 1.85.0`.
 fn compiler() -> String {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let printed = Command::new(rustc)
-        .arg("--version")
-        .output()
-        .map(|output| output.stdout)
-        .unwrap_or_default();
+    let printed = Command::new(rustc).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
     let printed = String::from_utf8_lossy(&printed).into_owned();
     printed.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }

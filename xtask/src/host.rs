@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&manifest)
-        .parent()
-        .expect("xtask is a folder of the workspace")
-        .to_path_buf()
+    Path::new(&manifest).parent().expect("xtask is a folder of the workspace").to_path_buf()
 }
 
 /// The folder for build results of this clone.
@@ -49,10 +46,7 @@ pub fn run_folder() -> Result<PathBuf> {
     old.sort_by_key(|p| fs::metadata(p).and_then(|m| m.modified()).ok());
     let stale = Duration::from_secs(3600);
     for path in old.iter().take(old.len().saturating_sub(20)) {
-        let age = fs::metadata(path)
-            .and_then(|m| m.modified())
-            .ok()
-            .and_then(|t| t.elapsed().ok());
+        let age = fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
         if age.is_some_and(|a| a > stale) {
             fs::remove_dir_all(path).ok();
         }
@@ -98,10 +92,7 @@ pub fn lock(path: &Path, what: &str) -> Result<File> {
 /// Where it cannot be started or fails: the last lines of its output are in the error.
 pub fn run_with_progress(mut command: Command, label: &str, log: &Path) -> Result<()> {
     let mut log_file = File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log_file.try_clone()?);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file.try_clone()?);
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().with_context(|| format!("cannot run {name}"))?;
     let progress = Progress::new(label);
@@ -116,10 +107,7 @@ pub fn run_with_progress(mut command: Command, label: &str, log: &Path) -> Resul
         let text = fs::read_to_string(log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n  ");
-        bail!(
-            "{name} failed ({status}); all of its output is in {}, the end is:\n  {tail}",
-            log.display()
-        );
+        bail!("{name} failed ({status}); all of its output is in {}, the end is:\n  {tail}", log.display());
     }
     progress.done();
     Ok(())
@@ -149,12 +137,7 @@ impl Progress {
         if bar.is_none() {
             eprintln!("{label} ...");
         }
-        Self {
-            label: label.to_string(),
-            bar,
-            start: now,
-            last_line: std::cell::Cell::new(now),
-        }
+        Self { label: label.to_string(), bar, start: now, last_line: std::cell::Cell::new(now) }
     }
 
     /// Shows what the step is doing now.

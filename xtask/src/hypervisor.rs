@@ -41,10 +41,7 @@ pub fn build(profile: &str) -> Result<Image> {
     let built = build_bare("xenolith", profile)?;
     let elf64 = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let elf32 = image::convert(&elf64).with_context(|| format!("cannot convert {}", built.display()))?;
-    let image = Image {
-        elf32: built.with_extension("elf32"),
-        gz: built.with_extension("gz"),
-    };
+    let image = Image { elf32: built.with_extension("elf32"), gz: built.with_extension("gz") };
     if fs::read(&image.elf32).is_ok_and(|old| old == elf32) && image.gz.exists() {
         return Ok(image);
     }
@@ -62,10 +59,7 @@ pub fn build(profile: &str) -> Result<Image> {
 pub fn build_bare(package: &str, profile: &str) -> Result<PathBuf> {
     let folder = host::target().join("hypervisor");
     compile(&toolchain::find()?, package, profile, &folder)?;
-    Ok(folder
-        .join(TARGET)
-        .join(if profile == "dev" { "debug" } else { profile })
-        .join(package))
+    Ok(folder.join(TARGET).join(if profile == "dev" { "debug" } else { profile }).join(package))
 }
 
 /// Writes a file at once, so that a running QEMU or another build never sees half of it.
@@ -93,16 +87,11 @@ fn compile(toolchain: &Toolchain, package: &str, profile: &str, folder: &Path) -
         .args(["build", "--package", package, "--target", TARGET, "--profile", profile]);
     if toolchain.builds_core {
         command.env("RUSTC_BOOTSTRAP", "1");
-        command.args([
-            "-Zbuild-std=core,alloc,compiler_builtins",
-            "-Zbuild-std-features=compiler-builtins-mem",
-        ]);
+        command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
     }
     let progress = Progress::new(&format!("building {package}"));
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot run {}", toolchain.cargo.display()))?;
+    let status =
+        command.stdin(Stdio::null()).status().with_context(|| format!("cannot run {}", toolchain.cargo.display()))?;
     if !status.success() {
         bail!("{package} does not build: see the errors above");
     }

@@ -41,8 +41,9 @@ pub fn hypervisor_arguments(options: &RunOptions) -> String {
         }
     };
     if options.hypervisor == Hypervisor::Xen {
-        // TCG's MWAIT faults on what Debian's Xen does with it.
-        line.push_str(" cpuidle=0");
+        // TCG's MWAIT faults on what Debian's Xen does with it; with FPU state switched lazily, dom0's programs lose
+        // register contents when a guest runs beside it.
+        line.push_str(" cpuidle=0 spec-ctrl=eager-fpu");
     }
     if let Some(more) = &options.xen_args {
         write!(line, " {more}").expect("a string takes everything");
@@ -52,11 +53,7 @@ pub fn hypervisor_arguments(options: &RunOptions) -> String {
 
 /// dom0's command line.
 pub fn dom0_arguments(options: &RunOptions, dom0: &Dom0) -> String {
-    let console = if options.hypervisor == Hypervisor::None {
-        "ttyS0"
-    } else {
-        "hvc0"
-    };
+    let console = if options.hypervisor == Hypervisor::None { "ttyS0" } else { "hvc0" };
     let mut line = format!("console={console} xenolith.store={}", options.store.name());
     if dom0.disk.is_some() {
         line.push_str(" root=/dev/vda ro");
@@ -77,27 +74,14 @@ pub fn command(
 ) -> Command {
     // setpriv ends QEMU with this process, however that ends.
     let mut command = Command::new("setpriv");
-    command.args([
-        "--pdeathsig",
-        "KILL",
-        QEMU,
-        "-nodefaults",
-        "-M",
-        "q35",
-        "-display",
-        "none",
-    ]);
+    command.args(["--pdeathsig", "KILL", QEMU, "-nodefaults", "-M", "q35", "-display", "none"]);
     command.arg("-cpu").arg(options.cpu.as_deref().unwrap_or(CPU));
     match options.accel {
         Accel::Tcg if options.icount => command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]),
         Accel::Tcg => command.args(["-accel", "tcg,thread=multi"]),
         Accel::Kvm => command.args(["-accel", "kvm"]),
     };
-    command
-        .arg("-smp")
-        .arg(options.smp.to_string())
-        .arg("-m")
-        .arg(options.mem.to_string());
+    command.arg("-smp").arg(options.smp.to_string()).arg("-m").arg(options.mem.to_string());
     match console {
         Console::Terminal { log } => {
             let chardev = format!("stdio,id=console,mux=on,signal=off,logfile={}", escape(log));
@@ -113,13 +97,7 @@ pub fn command(
             ]);
         }
         Console::File(log) => {
-            command.args([
-                "-no-reboot",
-                "-monitor",
-                "none",
-                "-serial",
-                &format!("file:{}", log.display()),
-            ]);
+            command.args(["-no-reboot", "-monitor", "none", "-serial", &format!("file:{}", log.display())]);
         }
     }
     boot(&mut command, options, image, dom0);
@@ -135,25 +113,14 @@ pub fn command(
 fn boot(command: &mut Command, options: &RunOptions, image: Option<&Path>, dom0: &Dom0) {
     let arguments = dom0_arguments(options, dom0);
     let Some(image) = image else {
-        command
-            .arg("-kernel")
-            .arg(&dom0.kernel)
-            .arg("-initrd")
-            .arg(&dom0.initrd)
-            .args(["-append", &arguments]);
+        command.arg("-kernel").arg(&dom0.kernel).arg("-initrd").arg(&dom0.initrd).args(["-append", &arguments]);
         return;
     };
-    command
-        .arg("-kernel")
-        .arg(image)
-        .arg("-append")
-        .arg(hypervisor_arguments(options));
+    command.arg("-kernel").arg(image).arg("-append").arg(hypervisor_arguments(options));
     if !options.no_modules {
         // A module is `path arguments`; a comma begins the next one.
         let kernel = format!("{} {}", dom0.kernel.display(), arguments);
-        command
-            .arg("-initrd")
-            .arg(format!("{},{}", kernel.replace(',', ",,"), escape(&dom0.initrd)));
+        command.arg("-initrd").arg(format!("{},{}", kernel.replace(',', ",,"), escape(&dom0.initrd)));
     }
 }
 
@@ -161,12 +128,8 @@ fn devices(command: &mut Command, dom0: &Dom0, channels: Option<&Channels>) {
     command.args(["-nic", "user,model=virtio-net-pci"]);
     let mut drive = |path: &Path, device: &str, mode: &str| {
         let id = device.rsplit('-').next().unwrap_or("disk").to_string();
-        command
-            .arg("-drive")
-            .arg(format!("file={},format=raw,if=none,id={id},{mode}", escape(path)));
-        command
-            .arg("-device")
-            .arg(format!("virtio-blk-pci,drive={id},serial={device}"));
+        command.arg("-drive").arg(format!("file={},format=raw,if=none,id={id},{mode}", escape(path)));
+        command.arg("-device").arg(format!("virtio-blk-pci,drive={id},serial={device}"));
     };
     if let Some(disk) = &dom0.disk {
         drive(disk, "dom0-root", "snapshot=on");
@@ -179,12 +142,8 @@ fn devices(command: &mut Command, dom0: &Dom0, channels: Option<&Channels>) {
     }
     command.args(["-device", "virtio-serial-pci,max_ports=4"]);
     for name in ["out", "err", "status"] {
-        command
-            .arg("-chardev")
-            .arg(format!("file,id={name},path={}", escape(&channels.folder.join(name))));
-        command
-            .arg("-device")
-            .arg(format!("virtserialport,chardev={name},name=xenolith.{name}"));
+        command.arg("-chardev").arg(format!("file,id={name},path={}", escape(&channels.folder.join(name))));
+        command.arg("-device").arg(format!("virtserialport,chardev={name},name=xenolith.{name}"));
     }
 }
 

@@ -69,29 +69,13 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
         return interactive(options, &prepared, &folder, &log);
     };
     eprintln!("serial log: {}", log.display());
-    let verdict = scripted(
-        options,
-        &prepared,
-        &script,
-        &folder,
-        &log,
-        &mut io::stdout(),
-        &mut io::stderr(),
-    )?;
+    let verdict = scripted(options, &prepared, &script, &folder, &log, &mut io::stdout(), &mut io::stderr())?;
     match &verdict {
         Verdict::Exited(_) => {}
         Verdict::NoDom0(reason) => eprintln!("x: {reason}; see {}", log.display()),
         Verdict::TimeLimit { up } => {
-            let state = if *up {
-                "while the script ran"
-            } else {
-                "before dom0 came up"
-            };
-            eprintln!(
-                "x: the time limit of {} s passed {state}; see {}",
-                options.timeout,
-                log.display()
-            );
+            let state = if *up { "while the script ran" } else { "before dom0 came up" };
+            eprintln!("x: the time limit of {} s passed {state}; see {}", options.timeout, log.display());
         }
     }
     Ok(ExitCode::from(match verdict {
@@ -104,17 +88,8 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
 /// The console on the terminal.
 fn interactive(options: &RunOptions, prepared: &Prepared, folder: &Path, log: &Path) -> Result<ExitCode> {
     let dom0 = with_job(&prepared.dom0, job(options, None)?, folder)?.0;
-    eprintln!(
-        "serial log: {}; Ctrl-\\ then x leaves, three times Ctrl-a switches the console",
-        log.display()
-    );
-    let mut command = machine::command(
-        options,
-        prepared.image.as_deref(),
-        &dom0,
-        &Console::Terminal { log },
-        None,
-    );
+    eprintln!("serial log: {}; Ctrl-\\ then x leaves, three times Ctrl-a switches the console", log.display());
+    let mut command = machine::command(options, prepared.image.as_deref(), &dom0, &Console::Terminal { log }, None);
     let status = command.status().context("cannot run QEMU")?;
     if !status.success() {
         bail!("QEMU ended with {status}");
@@ -136,17 +111,8 @@ pub fn scripted(
     err: &mut dyn Write,
 ) -> Result<Verdict> {
     let (dom0, disk) = with_job(&prepared.dom0, job(options, Some(script))?, folder)?;
-    let channels = Channels {
-        folder,
-        disk: disk.as_deref(),
-    };
-    let command = machine::command(
-        options,
-        prepared.image.as_deref(),
-        &dom0,
-        &Console::File(log),
-        Some(&channels),
-    );
+    let channels = Channels { folder, disk: disk.as_deref() };
+    let command = machine::command(options, prepared.image.as_deref(), &dom0, &Console::File(log), Some(&channels));
     script::watch(command, folder, log, Duration::from_secs(options.timeout), out, err)
 }
 
@@ -157,11 +123,7 @@ fn job(options: &RunOptions, script: Option<&[u8]>) -> Result<Option<Archive>> {
         archive.file(
             "root/job/script",
             0o755,
-            if script.starts_with(b"#!") {
-                script.to_vec()
-            } else {
-                [b"#!/bin/sh\n", script].concat()
-            },
+            if script.starts_with(b"#!") { script.to_vec() } else { [b"#!/bin/sh\n", script].concat() },
         );
     }
     if let Some(files) = &options.files {
@@ -172,11 +134,7 @@ fn job(options: &RunOptions, script: Option<&[u8]>) -> Result<Option<Archive>> {
 
 /// dom0 with the job in it: behind its initial RAM file system where that is all it has, else on a disk.
 fn with_job(dom0: &Dom0, job: Option<Archive>, folder: &Path) -> Result<(Dom0, Option<PathBuf>)> {
-    let mut dom0 = Dom0 {
-        kernel: dom0.kernel.clone(),
-        initrd: dom0.initrd.clone(),
-        disk: dom0.disk.clone(),
-    };
+    let mut dom0 = Dom0 { kernel: dom0.kernel.clone(), initrd: dom0.initrd.clone(), disk: dom0.disk.clone() };
     let Some(job) = job else {
         return Ok((dom0, None));
     };

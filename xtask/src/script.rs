@@ -23,12 +23,8 @@ pub enum Verdict {
 }
 
 /// Console lines after which nothing more will come.
-const FATAL: &[&str] = &[
-    "Panic on CPU",
-    "Kernel panic - not syncing",
-    "the Xen daemons did not start",
-    "Manual reset required",
-];
+const FATAL: &[&str] =
+    &["Panic on CPU", "Kernel panic - not syncing", "the Xen daemons did not start", "Manual reset required"];
 /// How long the console may go on after such a line, for its explanation.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 /// How long a machine may take to power off after its script.
@@ -53,8 +49,7 @@ impl Tail {
         }
         let mut data = Vec::new();
         if let Some(file) = &mut self.file {
-            file.read_to_end(&mut data)
-                .with_context(|| format!("cannot read {}", self.path.display()))?;
+            file.read_to_end(&mut data).with_context(|| format!("cannot read {}", self.path.display()))?;
         }
         Ok(data)
     }
@@ -77,12 +72,10 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn poll(&mut self) -> Result<()> {
-        self.status_text
-            .push_str(&String::from_utf8_lossy(&self.status.more()?));
+        self.status_text.push_str(&String::from_utf8_lossy(&self.status.more()?));
         copy(&mut self.out, self.to_out)?;
         copy(&mut self.err, self.to_err)?;
-        self.console_text
-            .push_str(&String::from_utf8_lossy(&self.console.more()?));
+        self.console_text.push_str(&String::from_utf8_lossy(&self.console.more()?));
         while let Some(length) = self.console_text[self.seen..].find('\n') {
             let line = self.console_text[self.seen..self.seen + length].trim_end().to_string();
             self.seen += length + 1;
@@ -159,10 +152,7 @@ pub fn watch(
     to_err: &mut dyn Write,
 ) -> Result<Verdict> {
     let complaints = folder.join("qemu.log");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(&complaints)?);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&complaints)?);
     let mut child = command.spawn().context("cannot run QEMU")?;
     let mut watch = Watch {
         out: Tail::new(folder.join("out")),
@@ -197,32 +187,17 @@ fn until_end(child: &mut Child, watch: &mut Watch, limit: Duration, complaints: 
                 return Ok(Verdict::Exited(status));
             }
             if since > POWER_OFF {
-                eprintln!(
-                    "x: the machine did not power off within {} s after its script",
-                    POWER_OFF.as_secs()
-                );
+                eprintln!("x: the machine did not power off within {} s after its script", POWER_OFF.as_secs());
                 return Ok(Verdict::Exited(status));
             }
         } else if let Some(status) = gone {
             let said = fs::read_to_string(complaints).unwrap_or_default();
-            let how = if watch.up() {
-                "dom0 was lost before its script ended"
-            } else {
-                "dom0 never came up"
-            };
-            let said = if said.trim().is_empty() {
-                String::new()
-            } else {
-                format!(": {}", said.trim())
-            };
+            let how = if watch.up() { "dom0 was lost before its script ended" } else { "dom0 never came up" };
+            let said = if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) };
             return Ok(Verdict::NoDom0(format!("{how}: QEMU ended ({status}){said}")));
         } else if let Some((line, when)) = &watch.fatal {
             if when.elapsed() > LAST_WORDS {
-                let how = if watch.up() {
-                    "dom0 was lost before its script ended"
-                } else {
-                    "dom0 never came up"
-                };
+                let how = if watch.up() { "dom0 was lost before its script ended" } else { "dom0 never came up" };
                 return Ok(Verdict::NoDom0(format!("{how}: {line}")));
             }
         } else if start.elapsed() > limit {
@@ -244,73 +219,43 @@ mod tests {
         let mut command = Command::new("sh");
         command.current_dir(&folder).arg("-c").arg(shell);
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let verdict = watch(
-            command,
-            &folder,
-            &folder.join("log"),
-            Duration::from_millis(limit),
-            &mut out,
-            &mut err,
-        )
-        .unwrap();
+        let verdict =
+            watch(command, &folder, &folder.join("log"), Duration::from_millis(limit), &mut out, &mut err).unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        (
-            verdict,
-            String::from_utf8(out).unwrap() + &String::from_utf8(err).unwrap(),
-        )
+        (verdict, String::from_utf8(out).unwrap() + &String::from_utf8(err).unwrap())
     }
 
     #[test]
     fn status_and_output_come_through() {
-        let (verdict, text) = scripted(
-            "echo up >status; printf 'a\\nb' >out; printf c >err; echo exit 3 >>status",
-            5000,
-        );
+        let (verdict, text) =
+            scripted("echo up >status; printf 'a\\nb' >out; printf c >err; echo exit 3 >>status", 5000);
         assert_eq!((verdict, text.as_str()), (Verdict::Exited(3), "a\nbc"));
     }
 
     #[test]
     fn console_channel_comes_through_between_other_lines() {
-        let (verdict, text) = scripted(
-            "printf '@@xenolith:up\\n(XEN) x\\n@@xenolith:out:aGVsbG8K\\n@@xenolith:exit:4\\n' >log",
-            5000,
-        );
+        let (verdict, text) =
+            scripted("printf '@@xenolith:up\\n(XEN) x\\n@@xenolith:out:aGVsbG8K\\n@@xenolith:exit:4\\n' >log", 5000);
         assert_eq!((verdict, text.as_str()), (Verdict::Exited(4), "hello\n"));
     }
 
     #[test]
     fn end_without_status_is_no_dom0() {
         let (verdict, _) = scripted("echo complaint >&2", 5000);
-        let Verdict::NoDom0(reason) = verdict else {
-            panic!("{verdict:?}")
-        };
-        assert!(
-            reason.contains("never came up") && reason.contains("complaint"),
-            "{reason}"
-        );
+        let Verdict::NoDom0(reason) = verdict else { panic!("{verdict:?}") };
+        assert!(reason.contains("never came up") && reason.contains("complaint"), "{reason}");
     }
 
     #[test]
     fn panic_on_the_console_ends_the_run() {
-        let (verdict, _) = scripted(
-            "echo up >status; echo '(XEN) Panic on CPU 0:' >log; exec sleep 60",
-            50_000,
-        );
-        let Verdict::NoDom0(reason) = verdict else {
-            panic!("{verdict:?}")
-        };
-        assert!(
-            reason.contains("was lost") && reason.contains("Panic on CPU 0"),
-            "{reason}"
-        );
+        let (verdict, _) = scripted("echo up >status; echo '(XEN) Panic on CPU 0:' >log; exec sleep 60", 50_000);
+        let Verdict::NoDom0(reason) = verdict else { panic!("{verdict:?}") };
+        assert!(reason.contains("was lost") && reason.contains("Panic on CPU 0"), "{reason}");
     }
 
     #[test]
     fn time_limit_kills() {
-        assert_eq!(
-            scripted("echo up >status; exec sleep 60", 200).0,
-            Verdict::TimeLimit { up: true }
-        );
+        assert_eq!(scripted("echo up >status; exec sleep 60", 200).0, Verdict::TimeLimit { up: true });
         assert_eq!(scripted("exec sleep 60", 200).0, Verdict::TimeLimit { up: false });
     }
 }

@@ -55,27 +55,16 @@ pub fn cargo() -> Command {
 /// # Errors
 /// Where cargo fails or a crate is outside of the known folders.
 pub fn crates() -> Result<Vec<Crate>> {
-    let output = cargo()
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .output()
-        .context("cannot run cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
     parse(&String::from_utf8(output.stdout)?)
 }
 
 fn parse(metadata: &str) -> Result<Vec<Crate>> {
     let metadata: Value = serde_json::from_str(metadata)?;
     let root = PathBuf::from(metadata["workspace_root"].as_str().context("no workspace_root")?);
-    metadata["packages"]
-        .as_array()
-        .context("no packages")?
-        .iter()
-        .map(|package| one(package, &root))
-        .collect()
+    metadata["packages"].as_array().context("no packages")?.iter().map(|package| one(package, &root)).collect()
 }
 
 fn one(package: &Value, root: &Path) -> Result<Crate> {
@@ -90,23 +79,12 @@ fn one(package: &Value, root: &Path) -> Result<Crate> {
         .collect();
     let targets = package["targets"].as_array().into_iter().flatten();
     let roots = targets
-        .filter(|t| {
-            t["kind"]
-                .as_array()
-                .is_some_and(|k| k.iter().any(|k| k == "lib" || k == "bin"))
-        })
+        .filter(|t| t["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "lib" || k == "bin")))
         .filter_map(|t| Some(PathBuf::from(t["src_path"].as_str()?)))
         .collect();
     let declared = package["metadata"]["xenolith"]["host-tests"].as_bool();
     let by_layer = matches!(layer, Layer::Abi | Layer::Core | Layer::Vdev | Layer::Tools);
-    Ok(Crate {
-        name,
-        folder,
-        layer,
-        dependencies,
-        roots,
-        host_tests: declared.unwrap_or(by_layer),
-    })
+    Ok(Crate { name, folder, layer, dependencies, roots, host_tests: declared.unwrap_or(by_layer) })
 }
 
 fn layer(folder: &Path) -> Option<Layer> {

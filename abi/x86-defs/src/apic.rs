@@ -193,29 +193,17 @@ impl RedirectionEntry {
 
     /// When the pin counts as signalled.
     pub const fn trigger(self) -> Trigger {
-        if self.0 & 1 << 15 != 0 {
-            Trigger::Level
-        } else {
-            Trigger::Edge
-        }
+        if self.0 & 1 << 15 != 0 { Trigger::Level } else { Trigger::Edge }
     }
 
     /// Which level of the pin is asserted.
     pub const fn polarity(self) -> Polarity {
-        if self.0 & 1 << 13 != 0 {
-            Polarity::ActiveLow
-        } else {
-            Polarity::ActiveHigh
-        }
+        if self.0 & 1 << 13 != 0 { Polarity::ActiveLow } else { Polarity::ActiveHigh }
     }
 
     /// The entry with its mask bit as given.
     pub const fn with_mask(self, masked: bool) -> RedirectionEntry {
-        RedirectionEntry(if masked {
-            self.0 | Self::MASKED
-        } else {
-            self.0 & !Self::MASKED
-        })
+        RedirectionEntry(if masked { self.0 | Self::MASKED } else { self.0 & !Self::MASKED })
     }
 }
 
@@ -253,10 +241,7 @@ pub struct MsiMessage {
 impl MsiMessage {
     /// Fixed delivery of `vector`, by edge, to the CPU with this APIC id (physical destination).
     pub const fn fixed(vector: u8, apic_id: u8) -> MsiMessage {
-        MsiMessage {
-            address: MSI_ADDRESS_BASE | (apic_id as u64) << 12,
-            data: vector as u32,
-        }
+        MsiMessage { address: MSI_ADDRESS_BASE | (apic_id as u64) << 12, data: vector as u32 }
     }
 
     /// Destination APIC id.
@@ -278,14 +263,8 @@ mod tests {
     fn redirection_entry_fields() {
         let entry = RedirectionEntry::new(0x41, 3, Trigger::Level, Polarity::ActiveLow, true);
         assert_eq!(entry.0, 0x0300_0000_0001_a041);
-        assert_eq!(
-            (entry.vector(), entry.destination(), entry.is_masked()),
-            (0x41, 3, true)
-        );
-        assert_eq!(
-            (entry.trigger(), entry.polarity()),
-            (Trigger::Level, Polarity::ActiveLow)
-        );
+        assert_eq!((entry.vector(), entry.destination(), entry.is_masked()), (0x41, 3, true));
+        assert_eq!((entry.trigger(), entry.polarity()), (Trigger::Level, Polarity::ActiveLow));
         assert!(!entry.with_mask(false).is_masked());
     }
 
@@ -294,12 +273,6 @@ mod tests {
         assert_eq!(LapicRegister::EOI.msr(), 0x80b);
         assert_eq!(LapicRegister::COMMAND.msr(), 0x830);
         assert_eq!(LapicRegister::REQUEST.word(7).0, 0x270);
-        assert_eq!(
-            MsiMessage::fixed(0x55, 7),
-            MsiMessage {
-                address: 0xfee0_7000,
-                data: 0x55
-            }
-        );
+        assert_eq!(MsiMessage::fixed(0x55, 7), MsiMessage { address: 0xfee0_7000, data: 0x55 });
     }
 }

@@ -292,11 +292,7 @@ impl Vector {
             "15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP", "22", "23", "24", "25", "26", "27", "#HV", "#VC", "#SX",
             "31",
         ];
-        if (vector as usize) < NAMES.len() {
-            NAMES[vector as usize]
-        } else {
-            "interrupt"
-        }
+        if (vector as usize) < NAMES.len() { NAMES[vector as usize] } else { "interrupt" }
     }
 }
 
@@ -316,14 +312,8 @@ mod tests {
 
     #[test]
     fn error_codes_go_with_names() {
-        let with: Vec<&str> = (0..=255)
-            .filter(|v| Vector::has_error_code(*v))
-            .map(Vector::name)
-            .collect();
-        assert_eq!(
-            with,
-            ["#DF", "#TS", "#NP", "#SS", "#GP", "#PF", "#AC", "#CP", "#VC", "#SX"]
-        );
+        let with: Vec<&str> = (0..=255).filter(|v| Vector::has_error_code(*v)).map(Vector::name).collect();
+        assert_eq!(with, ["#DF", "#TS", "#NP", "#SS", "#GP", "#PF", "#AC", "#CP", "#VC", "#SX"]);
         assert_eq!(Vector::name(200), "interrupt");
     }
 }

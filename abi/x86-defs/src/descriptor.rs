@@ -41,10 +41,7 @@ pub mod selector {
         is_null(selector)
             || selector & TABLE_LDT != 0
             || selector >> 3 < FIRST_RESERVED_ENTRY
-            || matches!(
-                selector | 3,
-                FLAT_RING3_CS32 | FLAT_RING3_DS32 | FLAT_RING3_CS64 | PER_CPU
-            )
+            || matches!(selector | 3, FLAT_RING3_CS32 | FLAT_RING3_DS32 | FLAT_RING3_CS64 | PER_CPU)
     }
 }
 
@@ -103,11 +100,7 @@ impl Descriptor {
     /// Limit in bytes, granularity applied.
     pub const fn limit(self) -> u32 {
         let raw = ((self.0 & 0xffff) | (self.0 >> 32 & 0xf_0000)) as u32;
-        if self.has(Self::GRANULAR) {
-            raw << 12 | 0xfff
-        } else {
-            raw
-        }
+        if self.has(Self::GRANULAR) { raw << 12 | 0xfff } else { raw }
     }
 
     /// Read-only data in ring 3 of which only the limit matters: LSL gives `value`, at most 20 bits.

@@ -249,13 +249,7 @@ mod tests {
 
     #[test]
     fn trap_flags_split() {
-        let trap = TrapInfo {
-            vector: 3,
-            flags: 7,
-            cs: 0,
-            _gap0: [0; 4],
-            address: 0,
-        };
+        let trap = TrapInfo { vector: 3, flags: 7, cs: 0, _gap0: [0; 4], address: 0 };
         assert_eq!((trap.dpl(), trap.masks_events()), (3, true));
         let trap = TrapInfo { flags: 1, ..trap };
         assert_eq!((trap.dpl(), trap.masks_events()), (1, false));

@@ -42,99 +42,25 @@ pub const FEATURESET_NR_ENTRIES: usize = WORDS.len();
 
 /// The sources of the featureset words, in order.
 pub const WORDS: [Source; 19] = [
-    Source::Cpuid {
-        leaf: 0x1,
-        subleaf: 0,
-        register: Register::Edx,
-    },
-    Source::Cpuid {
-        leaf: 0x1,
-        subleaf: 0,
-        register: Register::Ecx,
-    },
-    Source::Cpuid {
-        leaf: 0x8000_0001,
-        subleaf: 0,
-        register: Register::Edx,
-    },
-    Source::Cpuid {
-        leaf: 0x8000_0001,
-        subleaf: 0,
-        register: Register::Ecx,
-    },
-    Source::Cpuid {
-        leaf: 0xd,
-        subleaf: 1,
-        register: Register::Eax,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 0,
-        register: Register::Ebx,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 0,
-        register: Register::Ecx,
-    },
-    Source::Cpuid {
-        leaf: 0x8000_0007,
-        subleaf: 0,
-        register: Register::Edx,
-    },
-    Source::Cpuid {
-        leaf: 0x8000_0008,
-        subleaf: 0,
-        register: Register::Ebx,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 0,
-        register: Register::Edx,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 1,
-        register: Register::Eax,
-    },
-    Source::Cpuid {
-        leaf: 0x8000_0021,
-        subleaf: 0,
-        register: Register::Eax,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 1,
-        register: Register::Ebx,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 2,
-        register: Register::Edx,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 1,
-        register: Register::Ecx,
-    },
-    Source::Cpuid {
-        leaf: 0x7,
-        subleaf: 1,
-        register: Register::Edx,
-    },
-    Source::Msr {
-        index: 0x10a,
-        register: Register::Eax,
-    },
-    Source::Msr {
-        index: 0x10a,
-        register: Register::Edx,
-    },
-    Source::Cpuid {
-        leaf: 0x8000_0021,
-        subleaf: 0,
-        register: Register::Ecx,
-    },
+    Source::Cpuid { leaf: 0x1, subleaf: 0, register: Register::Edx },
+    Source::Cpuid { leaf: 0x1, subleaf: 0, register: Register::Ecx },
+    Source::Cpuid { leaf: 0x8000_0001, subleaf: 0, register: Register::Edx },
+    Source::Cpuid { leaf: 0x8000_0001, subleaf: 0, register: Register::Ecx },
+    Source::Cpuid { leaf: 0xd, subleaf: 1, register: Register::Eax },
+    Source::Cpuid { leaf: 0x7, subleaf: 0, register: Register::Ebx },
+    Source::Cpuid { leaf: 0x7, subleaf: 0, register: Register::Ecx },
+    Source::Cpuid { leaf: 0x8000_0007, subleaf: 0, register: Register::Edx },
+    Source::Cpuid { leaf: 0x8000_0008, subleaf: 0, register: Register::Ebx },
+    Source::Cpuid { leaf: 0x7, subleaf: 0, register: Register::Edx },
+    Source::Cpuid { leaf: 0x7, subleaf: 1, register: Register::Eax },
+    Source::Cpuid { leaf: 0x8000_0021, subleaf: 0, register: Register::Eax },
+    Source::Cpuid { leaf: 0x7, subleaf: 1, register: Register::Ebx },
+    Source::Cpuid { leaf: 0x7, subleaf: 2, register: Register::Edx },
+    Source::Cpuid { leaf: 0x7, subleaf: 1, register: Register::Ecx },
+    Source::Cpuid { leaf: 0x7, subleaf: 1, register: Register::Edx },
+    Source::Msr { index: 0x10a, register: Register::Eax },
+    Source::Msr { index: 0x10a, register: Register::Edx },
+    Source::Cpuid { leaf: 0x8000_0021, subleaf: 0, register: Register::Ecx },
 ];
 
 /// A feature and the guests it is for.

@@ -19,10 +19,7 @@ pub struct GuestHandle<T> {
 impl<T> GuestHandle<T> {
     /// A handle for `address`.
     pub const fn new(address: u64) -> Self {
-        Self {
-            address,
-            target: PhantomData,
-        }
+        Self { address, target: PhantomData }
     }
 
     /// The null handle, which several operations take as "no buffer, only tell the size".
@@ -43,10 +40,7 @@ impl<T> GuestHandle<T> {
     /// The handle of the element `index` elements further on; wraps around at the end of the address space like C
     /// pointer arithmetic on 64-bit x86, so check the range before trusting it.
     pub const fn offset(self, index: u64) -> Self {
-        Self::new(
-            self.address
-                .wrapping_add(index.wrapping_mul(core::mem::size_of::<T>() as u64)),
-        )
+        Self::new(self.address.wrapping_add(index.wrapping_mul(core::mem::size_of::<T>() as u64)))
     }
 
     /// The same address as a handle of another type.

@@ -90,9 +90,7 @@ abi_structs! {
 impl GetPhysId {
     /// The identity of a CPU with the given APIC and ACPI numbers.
     pub const fn new(apic_id: u32, acpi_id: u32) -> Self {
-        Self {
-            phys_id: apic_id as u64 | (acpi_id as u64) << 32,
-        }
+        Self { phys_id: apic_id as u64 | (acpi_id as u64) << 32 }
     }
 }
 

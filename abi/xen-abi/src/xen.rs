@@ -402,24 +402,13 @@ mod tests {
 
     #[test]
     fn mmu_update_splits_pointer_and_command() {
-        let update = MmuUpdate {
-            ptr: 0x1000 | u64::from(MMU_PT_UPDATE_PRESERVE_AD),
-            val: 0,
-        };
-        assert_eq!(
-            (update.command(), update.address()),
-            (MMU_PT_UPDATE_PRESERVE_AD, 0x1000)
-        );
+        let update = MmuUpdate { ptr: 0x1000 | u64::from(MMU_PT_UPDATE_PRESERVE_AD), val: 0 };
+        assert_eq!((update.command(), update.address()), (MMU_PT_UPDATE_PRESERVE_AD, 0x1000));
     }
 
     #[test]
     fn ldt_entries_ignore_the_upper_half() {
-        let op = MmuextOp {
-            cmd: MMUEXT_SET_LDT,
-            _gap0: [0; 4],
-            arg1: 0,
-            arg2: 0xdead_0000_0010,
-        };
+        let op = MmuextOp { cmd: MMUEXT_SET_LDT, _gap0: [0; 4], arg1: 0, arg2: 0xdead_0000_0010 };
         assert_eq!(op.nr_ents(), 0x10);
     }
 }

@@ -8,17 +8,13 @@ use std::fmt::Write;
 use xen_abi::layout::{self, Constant, StructLayout};
 
 fn structures() -> impl Iterator<Item = (&'static str, &'static StructLayout)> {
-    layout::STRUCTS.iter().flat_map(|(module, parts)| {
-        parts
-            .iter()
-            .flat_map(move |part| part.iter().map(move |s| (*module, s)))
-    })
+    layout::STRUCTS
+        .iter()
+        .flat_map(|(module, parts)| parts.iter().flat_map(move |part| part.iter().map(move |s| (*module, s))))
 }
 
 fn numbers() -> impl Iterator<Item = (&'static str, &'static Constant)> {
-    layout::CONSTANTS
-        .iter()
-        .flat_map(|(module, part)| part.iter().map(move |c| (*module, c)))
+    layout::CONSTANTS.iter().flat_map(|(module, part)| part.iter().map(move |c| (*module, c)))
 }
 
 /// The members that C has too, under their C names.
@@ -39,12 +35,7 @@ fn compare(expected: &[String], actual: &[String]) {
         .filter(|(ours, theirs)| ours != theirs)
         .map(|(ours, theirs)| format!("ours:   {ours}\nxen's:  {theirs}"))
         .collect();
-    assert!(
-        differences.is_empty(),
-        "{} differences:\n{}",
-        differences.len(),
-        differences.join("\n")
-    );
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
 }
 
 #[test]
@@ -57,27 +48,16 @@ fn structures_match_the_headers() {
     let mut expected = Vec::new();
     for (module, s) in structures() {
         let (c, label) = (s.c_name, format!("{module}::{}", s.rust_name));
-        writeln!(
-            body,
-            "    printf(\"{label} size %zu align %zu\\n\", sizeof({c}), _Alignof({c}));"
-        )
-        .unwrap();
+        writeln!(body, "    printf(\"{label} size %zu align %zu\\n\", sizeof({c}), _Alignof({c}));").unwrap();
         expected.push(format!("{label} size {} align {}", s.size, s.align));
         for (name, offset, size) in members(s) {
             let c_size = format!("sizeof((({c} *)0)->{name})");
-            writeln!(
-                body,
-                "    printf(\"{label}.{name} at %zu size %zu\\n\", offsetof({c}, {name}), {c_size});"
-            )
-            .unwrap();
+            writeln!(body, "    printf(\"{label}.{name} at %zu size %zu\\n\", offsetof({c}, {name}), {c_size});")
+                .unwrap();
             expected.push(format!("{label}.{name} at {offset} size {size}"));
         }
     }
-    assert!(
-        expected.len() > 1000,
-        "the tables lost most of the interface: {} lines",
-        expected.len()
-    );
+    assert!(expected.len() > 1000, "the tables lost most of the interface: {} lines", expected.len());
     compare(&expected, &headers::run(&directory, "structures", &body));
 }
 
@@ -98,11 +78,7 @@ fn numbers_match_the_headers() {
         .unwrap();
         expected.push(format!("{module} {c} = {}", number.value));
     }
-    assert!(
-        expected.len() > 1000,
-        "the tables lost most of the interface: {} lines",
-        expected.len()
-    );
+    assert!(expected.len() > 1000, "the tables lost most of the interface: {} lines", expected.len());
     compare(&expected, &headers::run(&directory, "numbers", &body));
 }
 
@@ -156,16 +132,10 @@ fn no_operation_is_missing() {
         println!("SKIPPED: {}=none", headers::VARIABLE);
         return;
     };
-    let known: HashSet<&str> = numbers()
-        .map(|(_, number)| number.c_name)
-        .chain(ABSENT.iter().copied())
-        .collect();
+    let known: HashSet<&str> = numbers().map(|(_, number)| number.c_name).chain(ABSENT.iter().copied()).collect();
     let missing: Vec<String> = headers::macros(&directory)
         .into_iter()
         .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !known.contains(name.as_str()))
         .collect();
-    assert!(
-        missing.is_empty(),
-        "the headers have numbers that the crate lacks: {missing:?}"
-    );
+    assert!(missing.is_empty(), "the headers have numbers that the crate lacks: {missing:?}");
 }

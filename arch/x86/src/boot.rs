@@ -44,26 +44,14 @@ pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
     let unpacked = dom0::unpack(&kernel).unwrap_or_else(|text| hal::fatal!("Dom0 kernel: {text}"));
     let frames = hal::boot::take_slice::<FrameInfo>(boot.max_page as usize);
     let finished = hal::boot::finish();
-    let early = Early {
-        boot,
-        kernel: (kernel, unpacked),
-        initrd,
-        frames,
-        finished,
-        compile_info,
-    };
+    let early = Early { boot, kernel: (kernel, unpacked), initrd, frames, finished, compile_info };
     hal_cpu::start_bsp(early, on_own_stack)
 }
 
 fn on_own_stack(early: Early) -> ! {
     set_hooks();
     let boot = early.boot;
-    let started = hal_irq::init(
-        boot.rsdp.as_deref(),
-        hal_irq::Options {
-            x2apic: boot.parsed.options.x2apic,
-        },
-    );
+    let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options { x2apic: boot.parsed.options.x2apic });
     let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
     memory_map::init(&boot.regions, &machine);
     let memory = Memory::new(X86::new(early.finished.frames), FrameTable::new(early.frames));
@@ -74,12 +62,7 @@ fn on_own_stack(early: Early) -> ! {
 
     let cpus = usable_cpus(&boot, &machine);
     let command_line = boot.command_line.to_string();
-    let hypervisor = Box::leak(Box::new(Hypervisor::new(
-        memory,
-        cpus as u32,
-        command_line,
-        early.compile_info,
-    )));
+    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus as u32, command_line, early.compile_info)));
     let hypervisor: &'static Hypervisor<X86> = HYPERVISOR.call_once(|| hypervisor);
     irq::init(hypervisor, &machine);
     wallclock::init();
@@ -92,10 +75,7 @@ fn on_own_stack(early: Early) -> ! {
         }
     }
 
-    let options = dom0::Options {
-        memory: dom0_memory(&boot),
-        vcpus: dom0_vcpus(&boot, running as u32),
-    };
+    let options = dom0::Options { memory: dom0_memory(&boot), vcpus: dom0_vcpus(&boot, running as u32) };
     let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);
@@ -118,11 +98,7 @@ fn set_hooks() {
 
 fn usable_cpus(boot: &BootInfo, machine: &hal_irq::Machine) -> usize {
     let options = &boot.parsed.options;
-    let limit = if options.nosmp {
-        1
-    } else {
-        options.maxcpus.unwrap_or(u32::MAX).max(1) as usize
-    };
+    let limit = if options.nosmp { 1 } else { options.maxcpus.unwrap_or(u32::MAX).max(1) as usize };
     let found = machine.madt.cpus.iter().filter(|cpu| cpu.enabled).count();
     found.clamp(1, hal_irq::MAX_CPUS).min(limit)
 }
@@ -155,11 +131,7 @@ fn take_modules(boot: &mut BootInfo) -> (Module, Option<Module>) {
     };
     let initrd = modules.next();
     for module in modules {
-        warn!(
-            "Module at {:#x} ({} bytes) is not used",
-            module.address(),
-            module.bytes().len()
-        );
+        warn!("Module at {:#x} ({} bytes) is not used", module.address(), module.bytes().len());
         module.release();
     }
     (kernel, initrd)
@@ -168,10 +140,7 @@ fn take_modules(boot: &mut BootInfo) -> (Module, Option<Module>) {
 /// The value of `dom0_mem`, of which `core/dom0` knows the details.
 fn dom0_memory(boot: &BootInfo) -> Option<String> {
     let words = boot.command_line.split_whitespace();
-    words
-        .filter_map(|word| word.strip_prefix("dom0_mem="))
-        .next_back()
-        .map(|value| value.to_string())
+    words.filter_map(|word| word.strip_prefix("dom0_mem=")).next_back().map(|value| value.to_string())
 }
 
 fn dom0_vcpus(boot: &BootInfo, cpus: u32) -> u32 {
@@ -193,10 +162,6 @@ fn describe(boot: &BootInfo) {
     }
     info!("System RAM: {}MB ({}kB)", boot.ram >> 20, boot.ram >> 10);
     for (index, module) in boot.modules.iter().enumerate() {
-        info!(
-            "Module {index}: {:#x}, {} bytes",
-            module.address(),
-            module.bytes().len()
-        );
+        info!("Module {index}: {:#x}, {} bytes", module.address(), module.bytes().len());
     }
 }

@@ -42,13 +42,7 @@ struct Input {
 
 impl Input {
     const fn new() -> Input {
-        Input {
-            bytes: [0; WAITING],
-            first: 0,
-            count: 0,
-            to_hypervisor: false,
-            switches: 0,
-        }
+        Input { bytes: [0; WAITING], first: 0, count: 0, to_hypervisor: false, switches: 0 }
     }
 
     fn push(&mut self, byte: u8) {
@@ -109,9 +103,7 @@ pub fn init(_hypervisor: &Hypervisor<X86>, options: &Options<'_>) {
 
 fn announce(to_hypervisor: bool) {
     let who = if to_hypervisor { "Xen" } else { "DOM0" };
-    hal::console::print(format_args!(
-        "*** Serial input to {who} (type 'CTRL-a' three times to switch input)\n"
-    ));
+    hal::console::print(format_args!("*** Serial input to {who} (type 'CTRL-a' three times to switch input)\n"));
 }
 
 /// Takes all that has arrived on the line.

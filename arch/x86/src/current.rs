@@ -26,11 +26,7 @@ impl<'a> Current<'a> {
 
     /// The same, for the calls that every architecture has.
     pub fn caller(&self) -> Caller<'a, X86> {
-        Caller {
-            hypervisor: self.hypervisor,
-            domain: self.domain,
-            vcpu: self.vcpu,
-        }
+        Caller { hypervisor: self.hypervisor, domain: self.domain, vcpu: self.vcpu }
     }
 
     /// Crashes the guest, with a line that says why, and its registers.

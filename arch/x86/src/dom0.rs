@@ -41,17 +41,10 @@ pub fn unpack(kernel: &Module) -> Result<Option<Scratch>, String> {
     if payload.plain().is_some() {
         return Ok(None);
     }
-    log::info!(
-        "Dom0 kernel: {:?}, {} KiB unpacked",
-        payload.format(),
-        payload.unpacked_size() >> 10
-    );
+    log::info!("Dom0 kernel: {:?}, {} KiB unpacked", payload.format(), payload.unpacked_size() >> 10);
     let size = payload.unpacked_size();
     let mut scratch = hal::boot::scratch(size).ok_or_else(|| {
-        format!(
-            "No {} MiB of contiguous memory to unpack the dom0 kernel in: give the machine more memory",
-            size >> 20
-        )
+        format!("No {} MiB of contiguous memory to unpack the dom0 kernel in: give the machine more memory", size >> 20)
     })?;
     payload.unpack(scratch.bytes_mut()).map_err(|error| error.to_string())?;
     Ok(Some(scratch))
@@ -75,12 +68,7 @@ pub fn build(
     let plan = Plan::new(&parsed, &Config { pages, initrd_length }).map_err(|error| error.to_string())?;
 
     let domain = create(hypervisor, options.vcpus, pages)?;
-    let builder = Builder {
-        hypervisor,
-        domain: &domain,
-        plan: &plan,
-        p2m: Vec::new(),
-    };
+    let builder = Builder { hypervisor, domain: &domain, plan: &plan, p2m: Vec::new() };
     builder.run(&parsed, initrd, &command_line)?;
     give_back(hypervisor, unpacked.and_then(Scratch::release));
     release(hypervisor, kernel);
@@ -175,20 +163,13 @@ impl Builder<'_> {
     }
 
     fn short_of_memory(&self) -> String {
-        format!(
-            "Not enough memory to build dom0 with {} MiB; lower dom0_mem=",
-            self.plan.pages >> 8
-        )
+        format!("Not enough memory to build dom0 with {} MiB; lower dom0_mem=", self.plan.pages >> 8)
     }
 
     /// Allocates the P2M list's own frames first, so that all others can be written into it.
     fn allocate_p2m(&mut self) -> Result<(), String> {
         for pfn in self.plan.p2m.clone() {
-            let request = Request {
-                order: 0,
-                bits: 64,
-                zero: false,
-            };
+            let request = Request { order: 0, bits: 64, zero: false };
             let mfn = self.hypervisor.memory.allocate(&self.domain.memory, request);
             let mfn = mfn.map_err(|_| self.short_of_memory())?;
             hal::m2p::set(mfn, pfn);
@@ -208,9 +189,7 @@ impl Builder<'_> {
 
     /// Notes which frame is behind a page.
     fn note(&self, pfn: u64, mfn: Mfn) -> Result<(), String> {
-        let slot = self
-            .p2m_word(pfn)
-            .and_then(|(page, index)| Some(&self.hypervisor.machine().table(page)?[index]));
+        let slot = self.p2m_word(pfn).and_then(|(page, index)| Some(&self.hypervisor.machine().table(page)?[index]));
         slot.ok_or("The P2M list of dom0 is too short")?.store(mfn.0, Relaxed);
         hal::m2p::set(mfn, pfn);
         Ok(())
@@ -218,9 +197,7 @@ impl Builder<'_> {
 
     /// The frame behind a page.
     fn mfn(&self, pfn: u64) -> Result<Mfn, String> {
-        let word = self
-            .p2m_word(pfn)
-            .and_then(|(page, index)| Some(&self.hypervisor.machine().table(page)?[index]));
+        let word = self.p2m_word(pfn).and_then(|(page, index)| Some(&self.hypervisor.machine().table(page)?[index]));
         Ok(Mfn(word.ok_or("The P2M list of dom0 is too short")?.load(Relaxed)))
     }
 
@@ -297,11 +274,7 @@ impl Builder<'_> {
         for entry in self.plan.page_table_entries() {
             let table = self.mfn(entry.table)?;
             let target = self.mfn(entry.target)?;
-            let words = self
-                .hypervisor
-                .machine()
-                .table(table)
-                .ok_or("A page table of dom0 is no RAM")?;
+            let words = self.hypervisor.machine().table(table).ok_or("A page table of dom0 is no RAM")?;
             words[entry.index].store(Pte::new(target.0, entry.flags).0, Relaxed);
         }
         Ok(())
@@ -317,11 +290,7 @@ impl Builder<'_> {
         let mut page = Box::new([0; PAGE_SIZE]);
         let pfn = self.plan.write_start_page(&parameters, &mut page);
         let mfn = self.mfn(pfn)?;
-        let table = self
-            .hypervisor
-            .machine()
-            .table(mfn)
-            .ok_or("The start page of dom0 is no RAM")?;
+        let table = self.hypervisor.machine().table(mfn).ok_or("The start page of dom0 is no RAM")?;
         write_bytes(table, 0, &page[..]);
         Ok(())
     }
@@ -358,11 +327,7 @@ impl Builder<'_> {
     fn describe(&self) {
         let layout = &self.plan.layout;
         log::info!("PHYSICAL MEMORY ARRANGEMENT:");
-        log::info!(
-            " Dom0 memory:   {} pages ({} MiB)",
-            self.plan.pages,
-            self.plan.pages >> 8
-        );
+        log::info!(" Dom0 memory:   {} pages ({} MiB)", self.plan.pages, self.plan.pages >> 8);
         log::info!("VIRTUAL MEMORY ARRANGEMENT:");
         let line =
             |name: &str, range: &core::ops::Range<u64>| log::info!(" {name} {:016x}->{:016x}", range.start, range.end);

@@ -37,15 +37,8 @@ impl X86Domain {
             return Err(Errno::OPNOTSUPP);
         }
         let all = policies();
-        let policy = if creation.privileged {
-            &all.control_domain
-        } else {
-            &all.pv_default
-        };
-        Ok(X86Domain {
-            policy: RwLock::new(Box::new(policy.clone())),
-            tsc: Mutex::default(),
-        })
+        let policy = if creation.privileged { &all.control_domain } else { &all.pv_default };
+        Ok(X86Domain { policy: RwLock::new(Box::new(policy.clone())), tsc: Mutex::default() })
     }
 }
 
@@ -83,16 +76,7 @@ pub fn host() -> HostFacts {
         threads_per_core,
         cores_per_socket,
         // The order of the feature set's words (arch-x86/cpufeatureset.h).
-        hw_caps: [
-            leaf1.edx,
-            leaf1.ecx,
-            extended.edx,
-            extended.ecx,
-            xsave.eax,
-            leaf7.ebx,
-            leaf7.ecx,
-            power.edx,
-        ],
+        hw_caps: [leaf1.edx, leaf1.ecx, extended.edx, extended.ecx, xsave.eax, leaf7.ebx, leaf7.ecx, power.edx],
         hvm: false,
         address_bits: crate::machine::physical_address_bits() as u8,
     }

@@ -117,10 +117,7 @@ impl PvPolicy for X86 {
         // Only the control domain has device memory so far.
         domain == DomId::DOM0
             && mfn.0 < self.frame_limit
-            && !self
-                .forbidden_io
-                .iter()
-                .any(|&(first, end)| (first..end).contains(&mfn.0))
+            && !self.forbidden_io.iter().any(|&(first, end)| (first..end).contains(&mfn.0))
     }
 
     fn is_io_read_only(&self, mfn: Mfn) -> bool {

@@ -28,11 +28,7 @@ pub fn init(regions: &[MemoryRegion], machine: &hal_irq::Machine) {
         forbidden.push((MESSAGES.0 / PAGE_SIZE as u64, MESSAGES.1 / PAGE_SIZE as u64));
         let clock = machine.hpet.map(|hpet| page(hpet.address));
         let reserved: Vec<_> = forbidden.iter().copied().chain(clock).collect();
-        Map {
-            entries: with_reserved(regions, &reserved),
-            forbidden,
-            clock: clock.map(|(frame, _)| frame),
-        }
+        Map { entries: with_reserved(regions, &reserved), forbidden, clock: clock.map(|(frame, _)| frame) }
     });
 }
 
@@ -61,22 +57,14 @@ fn with_reserved(regions: &[MemoryRegion], forbidden: &[(u64, u64)]) -> Vec<E820
     for &(first, end) in forbidden {
         let mut holes = alloc::vec![(first * PAGE_SIZE as u64, end * PAGE_SIZE as u64)];
         for part in parts.iter().filter(|part| part.2 != E820_RAM) {
-            holes = holes
-                .into_iter()
-                .flat_map(|hole| without(hole, (part.0, part.1)))
-                .flatten()
-                .collect();
+            holes = holes.into_iter().flat_map(|hole| without(hole, (part.0, part.1))).flatten().collect();
         }
         let mut cut = Vec::new();
         for (start, end, kind) in parts {
             let mut rest = alloc::vec![(start, end)];
             if kind == E820_RAM {
                 for hole in &holes {
-                    rest = rest
-                        .into_iter()
-                        .flat_map(|part| without(part, *hole))
-                        .flatten()
-                        .collect();
+                    rest = rest.into_iter().flat_map(|part| without(part, *hole)).flatten().collect();
                 }
             }
             cut.extend(rest.into_iter().map(|(start, end)| (start, end, kind)));
@@ -86,14 +74,7 @@ fn with_reserved(regions: &[MemoryRegion], forbidden: &[(u64, u64)]) -> Vec<E820
     }
     parts.retain(|part| part.0 < part.1);
     parts.sort_unstable();
-    parts
-        .iter()
-        .map(|&(start, end, kind)| E820Entry {
-            addr: start,
-            size: end - start,
-            kind,
-        })
-        .collect()
+    parts.iter().map(|&(start, end, kind)| E820Entry { addr: start, size: end - start, kind }).collect()
 }
 
 /// What is left of a range without another: the parts below and above.
@@ -113,18 +94,12 @@ mod tests {
     }
 
     fn plain(entries: &[E820Entry]) -> Vec<(u64, u64, u32)> {
-        entries
-            .iter()
-            .map(|entry| (entry.addr, entry.size, entry.kind))
-            .collect()
+        entries.iter().map(|entry| (entry.addr, entry.size, entry.kind)).collect()
     }
 
     #[test]
     fn devices_in_holes_are_reserved() {
-        let regions = [
-            region(0x10_0000, 0x800_0000, MemoryKind::USABLE),
-            region(0, 0x9_f000, MemoryKind::USABLE),
-        ];
+        let regions = [region(0x10_0000, 0x800_0000, MemoryKind::USABLE), region(0, 0x9_f000, MemoryKind::USABLE)];
         let map = with_reserved(&regions, &[(0xfec00, 0xfec01), (0xfee00, 0xfef00)]);
         assert_eq!(
             plain(&map),
@@ -148,13 +123,6 @@ mod tests {
     #[test]
     fn ram_where_a_device_answers_is_cut() {
         let map = with_reserved(&[region(0, 0x5000, MemoryKind::USABLE)], &[(2, 3)]);
-        assert_eq!(
-            plain(&map),
-            [
-                (0, 0x2000, E820_RAM),
-                (0x2000, 0x1000, E820_RESERVED),
-                (0x3000, 0x2000, E820_RAM)
-            ]
-        );
+        assert_eq!(plain(&map), [(0, 0x2000, E820_RAM), (0x2000, 0x1000, E820_RESERVED), (0x3000, 0x2000, E820_RAM)]);
     }
 }

@@ -156,16 +156,8 @@ fn irq_vector(current: &Current<'_>, command: u32, handle: GuestHandle<Irq>) -> 
 fn setup_gsi(current: &Current<'_>, handle: GuestHandle<SetupGsi>) -> Result<()> {
     let call: SetupGsi = read_privileged(current, handle.address())?;
     let gsi = u32::try_from(call.gsi).map_err(|_| Errno::INVAL)?;
-    let trigger = if call.triggering != 0 {
-        Trigger::Level
-    } else {
-        Trigger::Edge
-    };
-    let polarity = if call.polarity != 0 {
-        Polarity::ActiveLow
-    } else {
-        Polarity::ActiveHigh
-    };
+    let trigger = if call.triggering != 0 { Trigger::Level } else { Trigger::Edge };
+    let polarity = if call.polarity != 0 { Polarity::ActiveLow } else { Polarity::ActiveHigh };
     irq::set_up(gsi, trigger, polarity)
 }
 
@@ -197,11 +189,7 @@ fn map_messages(call: &MapPirq, target: &Arc<Domain<X86>>) -> Result<u32> {
     if call.pirq >= 0 {
         return Err(Errno::INVAL);
     }
-    let segment = if call.r#type == MAP_PIRQ_TYPE_MSI {
-        0
-    } else {
-        (call.bus >> 16) as u16
-    };
+    let segment = if call.r#type == MAP_PIRQ_TYPE_MSI { 0 } else { (call.bus >> 16) as u16 };
     let function = Sbdf::from_devfn(segment, call.bus as u8, call.devfn as u8);
     let is_multiple = call.r#type == MAP_PIRQ_TYPE_MULTI_MSI;
     if is_multiple && !(1..=MAX_MESSAGES).contains(&call.entry_nr) {
@@ -237,12 +225,8 @@ fn pci_mmcfg_reserved(call: &PciMmcfgReserved) -> Result<()> {
             result => result,
         };
     }
-    let entry = McfgEntry {
-        address: call.address,
-        segment: call.segment,
-        first_bus: call.start_bus,
-        last_bus: call.end_bus,
-    };
+    let entry =
+        McfgEntry { address: call.address, segment: call.segment, first_bus: call.start_bus, last_bus: call.end_bus };
     match pci::config().announce(entry) {
         Err(Errno::EXIST) => Ok(()),
         result => result,

@@ -74,11 +74,7 @@ fn carry_out(caller: &Caller<'_, X86>, op: &mut PlatformOp) -> Result<bool> {
         XENPF_GET_CPU_VERSION => return answer(op, cpu_version),
         XENPF_CPU_ONLINE => {
             let cpu = CpuId(op.u.read::<CpuOl>().cpuid);
-            return if hal_irq::cpus::is_online(cpu) {
-                Ok(false)
-            } else {
-                Err(Errno::INVAL)
-            };
+            return if hal_irq::cpus::is_online(cpu) { Ok(false) } else { Err(Errno::INVAL) };
         }
         XENPF_CORE_PARKING => return answer(op, core_parking),
         XENPF_GET_SYMBOL => return answer(op, |call| symbol(caller, call)),
@@ -124,9 +120,7 @@ fn firmware_info(call: &mut FirmwareInfo) -> Result<()> {
             if call.index != 0 {
                 return Err(Errno::SRCH);
             }
-            let flags = hal::read_firmware(KEYBOARD_FLAGS, 1)
-                .ok()
-                .and_then(|bytes| bytes.first().copied());
+            let flags = hal::read_firmware(KEYBOARD_FLAGS, 1).ok().and_then(|bytes| bytes.first().copied());
             call.u.write(&flags.unwrap_or(0));
             Ok(())
         }
@@ -181,11 +175,7 @@ fn set_processor_info(caller: &Caller<'_, X86>, call: &SetProcessorPmInfo) -> Re
         XEN_PM_CX | XEN_PM_PX | XEN_PM_TX => Ok(()),
         XEN_PM_PDC => {
             let buffer: [u32; 2] = caller.read(GuestHandle::new(call.u.read::<u64>()))?;
-            if buffer[0] != PDC_REVISION || buffer[1] == 0 {
-                Err(Errno::INVAL)
-            } else {
-                Ok(())
-            }
+            if buffer[0] != PDC_REVISION || buffer[1] == 0 { Err(Errno::INVAL) } else { Ok(()) }
         }
         _ => Err(Errno::INVAL),
     }
@@ -202,11 +192,7 @@ fn cpu_info(call: &mut PcpuInfo) -> Result<()> {
         Some(apic_id) => {
             call.apic_id = apic_id;
             call.acpi_id = irq::acpi_id(apic_id).unwrap_or(u32::MAX);
-            call.flags = if hal_irq::cpus::is_online(cpu) {
-                XEN_PCPU_FLAGS_ONLINE
-            } else {
-                0
-            };
+            call.flags = if hal_irq::cpus::is_online(cpu) { XEN_PCPU_FLAGS_ONLINE } else { 0 };
         }
         None => call.flags = XEN_PCPU_FLAGS_INVALID,
     }
@@ -231,11 +217,7 @@ fn cpu_version(call: &mut PcpuVersion) -> Result<()> {
 fn signature(eax: u32) -> (u32, u32, u32) {
     let (base, extended) = (eax >> 8 & 15, eax >> 20 & 0xff);
     let family = if base == 15 { base + extended } else { base };
-    let model = if family >= 6 {
-        eax >> 12 & 0xf0 | eax >> 4 & 15
-    } else {
-        eax >> 4 & 15
-    };
+    let model = if family >= 6 { eax >> 12 & 0xf0 | eax >> 4 & 15 } else { eax >> 4 & 15 };
     (family, model, eax & 15)
 }
 
@@ -259,9 +241,7 @@ fn symbol(caller: &Caller<'_, X86>, call: &mut Symdata) -> Result<()> {
     let room = (call.namelen as usize).saturating_sub(1);
     let length = name.len().min(room);
     if call.namelen != 0 {
-        caller
-            .machine()
-            .copy_out(call.name.address(), &name.as_bytes()[..length])?;
+        caller.machine().copy_out(call.name.address(), &name.as_bytes()[..length])?;
         caller.write(call.name.offset(length as u64), &0u8)?;
     }
     if found.is_some() {
@@ -283,11 +263,7 @@ fn microcode_revision(call: &mut UcodeRevision) -> Result<()> {
     let is_intel = hal_cpu::cpuid(0, 0).ebx == u32::from_le_bytes(*b"Genu");
     let revision = hal_cpu::read_msr(REVISION).map_err(|_| Errno::OPNOTSUPP)?;
     call.signature = hal_cpu::cpuid(1, 0).eax;
-    call.revision = if is_intel {
-        (revision >> 32) as u32
-    } else {
-        revision as u32
-    };
+    call.revision = if is_intel { (revision >> 32) as u32 } else { revision as u32 };
     let platform = hal_cpu::read_msr(PLATFORM_ID).unwrap_or(0);
     call.pf = if is_intel { 1 << (platform >> 50 & 7) } else { 0 };
     Ok(())

@@ -59,9 +59,7 @@ fn idle(hypervisor: &Hypervisor<X86>, cpu: CpuId) {
         }
     }
     hal_irq::ipi::leave_idle();
-    state
-        .idle_time
-        .fetch_add(hypervisor.machine().system_time() - began, Relaxed);
+    state.idle_time.fetch_add(hypervisor.machine().system_time() - began, Relaxed);
 }
 
 /// Runs a vCPU until another is to run. The lock on its state is held all the while: whatever the scheduler says, no other CPU
@@ -71,12 +69,7 @@ fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X8
         return choose(hypervisor, cpu);
     };
     let mut state = vcpu.state.lock();
-    let mut current = Current {
-        hypervisor,
-        domain: &domain,
-        vcpu,
-        state: &mut state,
-    };
+    let mut current = Current { hypervisor, domain: &domain, vcpu, state: &mut state };
     vcpu.set_running_on(Some(cpu));
     enter_runstate(&current, Runstate::Running);
     load(&mut current);

@@ -85,31 +85,21 @@ struct ProgramHeader {
 
 fn program_headers(elf: &[u8]) -> Result<Vec<ProgramHeader>, Error> {
     const SIZE: usize = 56;
-    let cut = Error::Truncated {
-        wanted: 64,
-        present: elf.len() as u64,
-    };
+    let cut = Error::Truncated { wanted: 64, present: elf.len() as u64 };
     let ident = elf.first_chunk::<64>().ok_or(cut)?;
     let u16_at = |at: usize| u16::from_le_bytes([ident[at], ident[at + 1]]);
     if ident[..4] != [0x7f, b'E', b'L', b'F'] {
-        return Err(Error::UnknownImage {
-            start: [ident[0], ident[1], ident[2], ident[3]],
-        });
+        return Err(Error::UnknownImage { start: [ident[0], ident[1], ident[2], ident[3]] });
     }
     if ident[4] != 2 || ident[5] != 1 || u16_at(18) != MACHINE_X86_64 {
-        return Err(Error::NotX86_64 {
-            class: ident[4],
-            machine: u16_at(18),
-        });
+        return Err(Error::NotX86_64 { class: ident[4], machine: u16_at(18) });
     }
     let table = u64::from_le_bytes(word(ident, 32).unwrap_or_default());
     let count = usize::from(u16_at(56));
     if usize::from(u16_at(54)) != SIZE {
         return Err(Error::BadElf("its program headers have an unknown size"));
     }
-    let table = usize::try_from(table)
-        .ok()
-        .and_then(|start| elf.get(start..start.checked_add(count * SIZE)?));
+    let table = usize::try_from(table).ok().and_then(|start| elf.get(start..start.checked_add(count * SIZE)?));
     let table = table.ok_or(Error::BadElf("its program headers lie outside of it"))?;
     let read = |entry: &[u8]| {
         let u64_at = |at: usize| u64::from_le_bytes(word(entry, at).unwrap_or_default());
@@ -128,10 +118,7 @@ fn file_range<'a>(elf: &'a [u8], header: &ProgramHeader) -> Result<&'a [u8], Err
     let end = header.offset.checked_add(header.file_size);
     let wanted = end.ok_or(Error::BadElf("a segment's size is impossible"))?;
     let range = elf.get(header.offset as usize..wanted as usize);
-    range.ok_or(Error::Truncated {
-        wanted,
-        present: elf.len() as u64,
-    })
+    range.ok_or(Error::Truncated { wanted, present: elf.len() as u64 })
 }
 
 impl<'a> Kernel<'a> {
@@ -147,31 +134,18 @@ impl<'a> Kernel<'a> {
             return Err(Error::NoXenNote);
         }
         check_notes(&notes)?;
-        let virt_base = notes.virt_base.ok_or(Error::BadNote {
-            note: "VIRT_BASE",
-            what: "is missing",
-        })?;
-        let entry = notes.entry.ok_or(Error::BadNote {
-            note: "ENTRY",
-            what: "is missing",
-        })?;
+        let virt_base = notes.virt_base.ok_or(Error::BadNote { note: "VIRT_BASE", what: "is missing" })?;
+        let entry = notes.entry.ok_or(Error::BadNote { note: "ENTRY", what: "is missing" })?;
         let paddr_offset = notes.paddr_offset.unwrap_or(0);
         let mut segments = Vec::new();
         let (mut first, mut last) = (u64::MAX, 0);
-        for header in headers
-            .iter()
-            .filter(|header| header.kind == PT_LOAD && header.memory_size > 0)
-        {
+        for header in headers.iter().filter(|header| header.kind == PT_LOAD && header.memory_size > 0) {
             let data = file_range(elf, header)?;
             let zeros = header.memory_size.checked_sub(header.file_size);
             let zeros = zeros.ok_or(Error::BadElf("a segment is larger in the file than in memory"))?;
-            let offset = header
-                .paddr
-                .checked_sub(paddr_offset)
-                .ok_or(Error::BadElf("a segment is below PADDR_OFFSET"))?;
-            let end = offset
-                .checked_add(header.memory_size)
-                .filter(|&end| end.checked_add(virt_base).is_some());
+            let offset =
+                header.paddr.checked_sub(paddr_offset).ok_or(Error::BadElf("a segment is below PADDR_OFFSET"))?;
+            let end = offset.checked_add(header.memory_size).filter(|&end| end.checked_add(virt_base).is_some());
             last = last.max(end.ok_or(Error::BadElf("a segment ends beyond the address space"))?);
             first = first.min(offset);
             segments.push(Segment { offset, data, zeros });
@@ -181,19 +155,9 @@ impl<'a> Kernel<'a> {
         }
         let (start, end) = (virt_base + first, virt_base + last);
         if !(start..end).contains(&entry) {
-            return Err(Error::BadNote {
-                note: "ENTRY",
-                what: "points outside of the kernel",
-            });
+            return Err(Error::BadNote { note: "ENTRY", what: "points outside of the kernel" });
         }
-        Ok(Kernel {
-            segments,
-            notes,
-            entry,
-            virt_base,
-            start,
-            end,
-        })
+        Ok(Kernel { segments, notes, entry, virt_base, start, end })
     }
 
     /// What to copy into the domain.
@@ -231,10 +195,7 @@ fn read_notes(mut data: &[u8], notes: &mut Notes) -> Result<bool, Error> {
 /// A number note of 1, 2, 4 or 8 bytes.
 fn number(value: &[u8], note: &'static str) -> Result<u64, Error> {
     if !matches!(value.len(), 1 | 2 | 4 | 8) {
-        return Err(Error::BadNote {
-            note,
-            what: "is no number of 1, 2, 4 or 8 bytes",
-        });
+        return Err(Error::BadNote { note, what: "is no number of 1, 2, 4 or 8 bytes" });
     }
     let mut bytes = [0; 8];
     bytes[..value.len()].copy_from_slice(value);
@@ -259,18 +220,12 @@ fn read_note(kind: u32, value: &[u8], notes: &mut Notes) -> Result<(), Error> {
         XEN_ELFNOTE_PAE_MODE => notes.pae = text(value) != b"no",
         XEN_ELFNOTE_XEN_VERSION => {
             if text(value) != b"xen-3.0" {
-                return Err(Error::BadNote {
-                    note: "XEN_VERSION",
-                    what: "is not \"xen-3.0\"",
-                });
+                return Err(Error::BadNote { note: "XEN_VERSION", what: "is not \"xen-3.0\"" });
             }
             notes.xen_version = true;
         }
         XEN_ELFNOTE_LOADER if text(value) != b"generic" => {
-            return Err(Error::BadNote {
-                note: "LOADER",
-                what: "is not \"generic\"",
-            });
+            return Err(Error::BadNote { note: "LOADER", what: "is not \"generic\"" });
         }
         XEN_ELFNOTE_FEATURES => check_features(text(value))?,
         _ => {}
@@ -280,10 +235,7 @@ fn read_note(kind: u32, value: &[u8], notes: &mut Notes) -> Result<(), Error> {
 
 /// Refuses a demand (a name after `!`) that is unknown or cannot be met.
 fn check_features(list: &[u8]) -> Result<(), Error> {
-    for name in list
-        .split(|&byte| byte == b'|')
-        .filter_map(|name| name.strip_prefix(b"!"))
-    {
+    for name in list.split(|&byte| byte == b'|').filter_map(|name| name.strip_prefix(b"!")) {
         if !FEATURES.iter().any(|&(known, met)| met && known == name) {
             return Err(Error::unmet(name));
         }
@@ -293,10 +245,7 @@ fn check_features(list: &[u8]) -> Result<(), Error> {
 
 fn check_notes(notes: &Notes) -> Result<(), Error> {
     if !notes.xen_version {
-        return Err(Error::BadNote {
-            note: "XEN_VERSION",
-            what: "is missing",
-        });
+        return Err(Error::BadNote { note: "XEN_VERSION", what: "is missing" });
     }
     if let Some(features) = notes.supported_features {
         if features & 1 << XENFEAT_DOM0 == 0 {

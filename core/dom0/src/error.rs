@@ -160,10 +160,7 @@ impl fmt::Display for Error {
             Error::UnmetFeature { name } => {
                 let length = name.iter().position(|&b| b == 0).unwrap_or(name.len());
                 let text = core::str::from_utf8(&name[..length]).unwrap_or("(not text)");
-                write!(
-                    f,
-                    "kernel demands the feature {text}, which is not there; use another kernel"
-                )
+                write!(f, "kernel demands the feature {text}, which is not there; use another kernel")
             }
             Error::NotDom0Capable => {
                 f.write_str("kernel cannot be the control domain; use one that is built with CONFIG_XEN_DOM0")

@@ -50,20 +50,12 @@ impl Amount {
             Some(share) => share.strip_suffix('%')?.parse().ok().filter(|&percent| percent < 100)?,
             None => 0,
         };
-        Some(Amount {
-            bytes,
-            percent,
-            all_but,
-        })
+        Some(Amount { bytes, percent, all_but })
     }
 
     fn pages(&self, available: u64) -> u64 {
         let pages = (self.bytes >> types::PAGE_SHIFT).saturating_add(available / 100 * self.percent);
-        if self.all_but {
-            available.saturating_sub(pages)
-        } else {
-            pages
-        }
+        if self.all_but { available.saturating_sub(pages) } else { pages }
     }
 }
 
@@ -121,10 +113,7 @@ impl MemoryOption {
         };
         let min = self.min.map_or(0, |min| min.pages(available));
         let max = self.max.map_or(u64::MAX, |max| max.pages(available));
-        MemorySize {
-            pages: pages.max(min).min(max).min(available),
-            max_pages: max.min(u64::from(u32::MAX)),
-        }
+        MemorySize { pages: pages.max(min).min(max).min(available), max_pages: max.min(u64::from(u32::MAX)) }
     }
 }
 
@@ -158,13 +147,7 @@ mod tests {
     #[test]
     fn default_leaves_a_sixteenth_but_128_mib_at_most() {
         let size = MemoryOption::default().size(16_000);
-        assert_eq!(
-            size,
-            MemorySize {
-                pages: 15_000,
-                max_pages: u64::from(u32::MAX)
-            }
-        );
+        assert_eq!(size, MemorySize { pages: 15_000, max_pages: u64::from(u32::MAX) });
         assert_eq!(MemoryOption::default().size(1 << 24).pages, (1 << 24) - 32_768);
         assert_eq!(pages("max:1G", 1 << 24), 1 << 18);
         assert_eq!(MemoryOption::parse("max:1G").unwrap().size(1 << 24).max_pages, 1 << 18);
@@ -172,19 +155,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in [
-            "",
-            "x",
-            "1Q",
-            "1024MB",
-            "min:",
-            "1G,",
-            "100%",
-            "1G+",
-            "--1G",
-            "99999999999999999999",
-            "20000000000T",
-        ] {
+        for text in
+            ["", "x", "1Q", "1024MB", "min:", "1G,", "100%", "1G+", "--1G", "99999999999999999999", "20000000000T"]
+        {
             assert_eq!(MemoryOption::parse(text), Err(Error::BadOption), "{text}");
         }
     }

@@ -88,11 +88,7 @@ impl Layout {
         let after = |start: u64, length: u64| start.checked_add(length).and_then(page_up).ok_or(IMPOSSIBLE);
         let kernel_end = page_up(kernel.end).ok_or(IMPOSSIBLE)?;
         let unmapped = kernel.notes().mod_start_pfn || config.initrd_length == 0;
-        let initrd_end = if unmapped {
-            kernel_end
-        } else {
-            after(kernel_end, config.initrd_length)?
-        };
+        let initrd_end = if unmapped { kernel_end } else { after(kernel_end, config.initrd_length)? };
         let list = config.pages.checked_mul(8).ok_or(IMPOSSIBLE)?;
         let (p2m, start_info) = match kernel.notes().init_p2m {
             Some(start) => (start..after(start, list)?, initrd_end),
@@ -132,10 +128,7 @@ impl Plan {
         if kernel.virt_base % PAGE != 0 || kernel.notes().init_p2m.is_some_and(|address| address % PAGE != 0) {
             return Err(Error::Overlap("VIRT_BASE or INIT_P2M is no page's start"));
         }
-        let needed = |pages: u64| Error::MemoryTooSmall {
-            given: config.pages,
-            needed: pages,
-        };
+        let needed = |pages: u64| Error::MemoryTooSmall { given: config.pages, needed: pages };
         // Without this much no list would have an entry, so nothing could be placed.
         if config.pages == 0 {
             return Err(needed(1));
@@ -171,10 +164,7 @@ impl Plan {
                 Some((address - base) >> PAGE_SHIFT)
             }
             Some(_) => {
-                return Err(Error::BadNote {
-                    note: "HYPERCALL_PAGE",
-                    what: "is no page of the kernel",
-                });
+                return Err(Error::BadNote { note: "HYPERCALL_PAGE", what: "is no page of the kernel" });
             }
         };
         Ok(Plan {

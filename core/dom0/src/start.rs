@@ -53,11 +53,7 @@ impl Plan {
 
     fn start_info(&self, parameters: &StartParameters<'_>) -> StartInfo {
         let mut info = StartInfo::new_zeroed();
-        let magic: &[u8] = if self.pae {
-            b"xen-3.0-x86_64p"
-        } else {
-            b"xen-3.0-x86_64"
-        };
+        let magic: &[u8] = if self.pae { b"xen-3.0-x86_64p" } else { b"xen-3.0-x86_64" };
         info.magic[..magic.len()].copy_from_slice(magic);
         info.nr_pages = self.pages;
         info.shared_info = parameters.shared_info;

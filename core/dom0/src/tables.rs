@@ -41,12 +41,7 @@ impl Mapping {
     pub fn new(start: u64, end: u64, frame: u64, tables: u64) -> Mapping {
         // Bits above 48 only repeat bit 47.
         let page = |address: u64| (address & 0xffff_ffff_ffff) >> types::PAGE_SHIFT;
-        Mapping {
-            first: page(start),
-            last: page(end.wrapping_sub(1)),
-            frame,
-            tables,
-        }
+        Mapping { first: page(start), last: page(end.wrapping_sub(1)), frame, tables }
     }
 
     /// Number of tables at `level`, 1 to 3.
@@ -89,18 +84,8 @@ impl Mapping {
                     flags.remove(PteFlags::DIRTY);
                     flags.set(PteFlags::WRITABLE, !read_only.contains(&target));
                 }
-                let table = if level == 4 {
-                    first_table
-                } else {
-                    first_table + ((slot >> 9) - (first >> 9))
-                };
-                TableEntry {
-                    table,
-                    index: (slot & 511) as usize,
-                    level,
-                    target,
-                    flags,
-                }
+                let table = if level == 4 { first_table } else { first_table + ((slot >> 9) - (first >> 9)) };
+                TableEntry { table, index: (slot & 511) as usize, level, target, flags }
             })
         })
     }

@@ -10,10 +10,7 @@ use x86_defs::pte::PteFlags;
 use xen_abi::xen::{Dom0VgaConsoleInfo, StartInfo};
 use zerocopy::{FromBytes, FromZeros};
 
-const CONFIG: Config = Config {
-    pages: 1 << 18,
-    initrd_length: 5_000_001,
-};
+const CONFIG: Config = Config { pages: 1 << 18, initrd_length: 5_000_001 };
 
 fn plan(notes: &[Note], config: &Config) -> Result<Plan, Error> {
     Plan::new(&Kernel::parse(&elf(notes))?, config)
@@ -25,19 +22,14 @@ fn walk_all(plan: &Plan) -> HashMap<u64, (u64, PteFlags)> {
     let mut seen = std::collections::HashSet::new();
     for entry in plan.page_table_entries() {
         assert!(seen.insert((entry.table, entry.index)));
-        tables
-            .entry(entry.table)
-            .or_default()
-            .push((entry.index, entry.target, entry.flags));
+        tables.entry(entry.table).or_default().push((entry.index, entry.target, entry.flags));
     }
     let mut level = vec![(0u64, plan.page_tables.start)];
     for shift in [39, 30, 21] {
         level = level
             .iter()
             .flat_map(|&(base, table)| {
-                tables[&table]
-                    .iter()
-                    .map(move |&(index, target, _)| (base | (index as u64) << shift, target))
+                tables[&table].iter().map(move |&(index, target, _)| (base | (index as u64) << shift, target))
             })
             .collect();
     }
@@ -73,10 +65,7 @@ fn check(plan: &Plan) {
     let mut mapped = plan.initial.end;
     if !plan.p2m_tables.is_empty() {
         for page in 0..plan.p2m.end - plan.p2m.start {
-            assert_eq!(
-                pages[&low(plan.layout.p2m.start + (page << 12))].0,
-                plan.p2m.start + page
-            );
+            assert_eq!(pages[&low(plan.layout.p2m.start + (page << 12))].0, plan.p2m.start + page);
         }
         mapped += plan.p2m.end - plan.p2m.start;
     }
@@ -107,10 +96,7 @@ fn linux_layout() {
     assert_eq!(plan.rest, plan.p2m_tables.end..1 << 18);
     assert_eq!(plan.p2m_slot(513), (plan.p2m.start + 1, 1));
     let entry = plan.entry_state();
-    assert_eq!(
-        (entry.rip, entry.rsp, entry.rsi),
-        (ENTRY, layout.stack.end, layout.start_info.start)
-    );
+    assert_eq!((entry.rip, entry.rsp, entry.rsi), (ENTRY, layout.stack.end, layout.start_info.start));
     assert_eq!((entry.rflags, entry.cs, entry.ss), (0x200, 0xe033, 0xe02b));
 }
 
@@ -136,10 +122,7 @@ fn start_page_of_linux() {
     assert_eq!((info.mod_start, info.mod_len), (0x1c00, 5_000_001));
     assert_eq!((info.first_p2m_pfn, info.nr_p2m_frames), (plan.p2m.start, 515));
     assert_eq!((info.cmd_line[1022], info.cmd_line[1023]), (b'x', 0));
-    assert_eq!(
-        info.console.read::<[u32; 2]>(),
-        [1168, 24.max(size_of::<Dom0VgaConsoleInfo>() as u32)]
-    );
+    assert_eq!(info.console.read::<[u32; 2]>(), [1168, 24.max(size_of::<Dom0VgaConsoleInfo>() as u32)]);
     assert_eq!(rest[0], 3);
     plan.write_start_page(&StartParameters::default(), &mut page);
     let (info, rest) = StartInfo::read_from_prefix(&page).unwrap();
@@ -149,10 +132,7 @@ fn start_page_of_linux() {
 
 #[test]
 fn kernels_without_init_p2m_and_mod_start_pfn_get_a_row() {
-    let notes: Vec<Note> = linux_notes()
-        .into_iter()
-        .filter(|note| !matches!(note.kind, 15 | 0x10))
-        .collect();
+    let notes: Vec<Note> = linux_notes().into_iter().filter(|note| !matches!(note.kind, 15 | 0x10)).collect();
     let plan = plan(&notes, &CONFIG).unwrap();
     check(&plan);
     assert_eq!(plan.initrd, 0x1a00..0x1a00 + 1221);
@@ -181,25 +161,10 @@ fn too_little_memory_is_said_in_figures() {
     let error = plan(&linux_notes(), &Config { pages: 8000, ..CONFIG }).unwrap_err();
     let needed = 0x1c00 + 1221 + 16 + 3;
     assert_eq!(error, Error::MemoryTooSmall { given: 8000, needed });
-    assert!(
-        error.to_string().contains("dom0 has 31 MiB and needs 33 MiB at least"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("dom0 has 31 MiB and needs 33 MiB at least"), "{error}");
     assert!(error.to_string().contains("dom0_mem"));
-    assert!(
-        plan(
-            &linux_notes(),
-            &Config {
-                pages: 0,
-                initrd_length: 0
-            }
-        )
-        .is_err()
-    );
-    let exact = Config {
-        pages: needed + 1,
-        ..CONFIG
-    };
+    assert!(plan(&linux_notes(), &Config { pages: 0, initrd_length: 0 }).is_err());
+    let exact = Config { pages: needed + 1, ..CONFIG };
     check(&plan(&linux_notes(), &exact).unwrap());
 }
 
@@ -215,67 +180,25 @@ fn kernels_that_cannot_be_dom0_are_refused() {
     let refused = |kind: u32, value: Option<&[u8]>| plan(&changed(kind, value), &CONFIG).unwrap_err();
     assert_eq!(refused(17, Some(&1u32.to_le_bytes())), Error::NotDom0Capable);
     let error = refused(10, Some(b"pae_pgdir_above_4gb|!supervisor_mode_kernel\0"));
-    assert!(
-        error.to_string().contains("the feature supervisor_mode_kernel,"),
-        "{error}"
-    );
-    assert!(matches!(
-        refused(10, Some(b"!flying_pages")),
-        Error::UnmetFeature { .. }
-    ));
-    assert!(matches!(
-        refused(5, None),
-        Error::BadNote {
-            note: "XEN_VERSION",
-            ..
-        }
-    ));
-    assert!(matches!(
-        refused(5, Some(b"xen-4.0\0")),
-        Error::BadNote {
-            note: "XEN_VERSION",
-            ..
-        }
-    ));
-    assert!(matches!(
-        refused(8, Some(b"special\0")),
-        Error::BadNote { note: "LOADER", .. }
-    ));
+    assert!(error.to_string().contains("the feature supervisor_mode_kernel,"), "{error}");
+    assert!(matches!(refused(10, Some(b"!flying_pages")), Error::UnmetFeature { .. }));
+    assert!(matches!(refused(5, None), Error::BadNote { note: "XEN_VERSION", .. }));
+    assert!(matches!(refused(5, Some(b"xen-4.0\0")), Error::BadNote { note: "XEN_VERSION", .. }));
+    assert!(matches!(refused(8, Some(b"special\0")), Error::BadNote { note: "LOADER", .. }));
     assert!(matches!(refused(3, None), Error::BadNote { note: "VIRT_BASE", .. }));
     assert!(matches!(refused(1, None), Error::BadNote { note: "ENTRY", .. }));
-    assert!(matches!(
-        refused(1, Some(&[1, 2, 3])),
-        Error::BadNote { note: "ENTRY", .. }
-    ));
-    assert!(matches!(
-        refused(1, Some(&VIRT_BASE.to_le_bytes())),
-        Error::BadNote { note: "ENTRY", .. }
-    ));
-    assert!(matches!(
-        refused(2, Some(&VIRT_BASE.to_le_bytes())),
-        Error::BadNote {
-            note: "HYPERCALL_PAGE",
-            ..
-        }
-    ));
-    assert!(matches!(
-        refused(15, Some(&0xffff_8000_0000_0000u64.to_le_bytes())),
-        Error::Overlap(_)
-    ));
+    assert!(matches!(refused(1, Some(&[1, 2, 3])), Error::BadNote { note: "ENTRY", .. }));
+    assert!(matches!(refused(1, Some(&VIRT_BASE.to_le_bytes())), Error::BadNote { note: "ENTRY", .. }));
+    assert!(matches!(refused(2, Some(&VIRT_BASE.to_le_bytes())), Error::BadNote { note: "HYPERCALL_PAGE", .. }));
+    assert!(matches!(refused(15, Some(&0xffff_8000_0000_0000u64.to_le_bytes())), Error::Overlap(_)));
     assert!(matches!(refused(15, Some(&VIRT_BASE.to_le_bytes())), Error::Overlap(_)));
-    assert!(matches!(
-        refused(4, Some(&0x200_0000u32.to_le_bytes())),
-        Error::BadElf(_)
-    ));
+    assert!(matches!(refused(4, Some(&0x200_0000u32.to_le_bytes())), Error::BadElf(_)));
     assert_eq!(Kernel::parse(&elf(&linux_notes()[..1])).unwrap_err(), Error::NoXenNote);
     let with_page = plan(&changed(2, Some(&(VIRT_BASE + 0x100_2000).to_le_bytes())), &CONFIG).unwrap();
     assert_eq!(with_page.hypercall_page, Some(0x1002));
     let mut image = elf(&linux_notes());
     image[18] = 183;
-    assert_eq!(
-        Kernel::parse(&image).unwrap_err(),
-        Error::NotX86_64 { class: 2, machine: 183 }
-    );
+    assert_eq!(Kernel::parse(&image).unwrap_err(), Error::NotX86_64 { class: 2, machine: 183 });
 }
 
 proptest! {

@@ -18,14 +18,7 @@ fn stock_kernel_is_planned() {
     assert_eq!(notes.hypercall_page, None);
     assert!(notes.mod_start_pfn && notes.pae && notes.xen_version);
     assert_eq!(kernel.start, 0xffff_ffff_8100_0000);
-    let plan = Plan::new(
-        &kernel,
-        &Config {
-            pages: 1 << 18,
-            initrd_length: 37_344_502,
-        },
-    )
-    .unwrap();
+    let plan = Plan::new(&kernel, &Config { pages: 1 << 18, initrd_length: 37_344_502 }).unwrap();
     let layout = &plan.layout;
     assert_eq!(layout.start_info.start, kernel.end.next_multiple_of(4096));
     assert_eq!(layout.page_tables.start, layout.start_info.start + 4096);

@@ -19,12 +19,8 @@ fn unpack(module: &[u8]) -> Result<Vec<u8>, Error> {
 
 type Packer = fn(&[u8]) -> Vec<u8>;
 
-const PACKERS: [(Format, Packer); 4] = [
-    (Format::Zstd, zstd),
-    (Format::Gzip, gzip),
-    (Format::Lz4, lz4),
-    (Format::Xz, xz),
-];
+const PACKERS: [(Format, Packer); 4] =
+    [(Format::Zstd, zstd), (Format::Gzip, gzip), (Format::Lz4, lz4), (Format::Xz, xz)];
 
 #[test]
 fn every_format_gives_the_kernel_back() {
@@ -54,20 +50,9 @@ fn what_is_no_kernel_is_refused() {
     let old = &mut bzimage(&[0; 64]);
     old[0x206] = 7;
     assert_eq!(unpack(old).unwrap_err(), Error::OldProtocol { version: 0x207 });
-    assert!(matches!(
-        unpack(b"GIF89a....."),
-        Err(Error::UnknownImage {
-            start: [b'G', b'I', b'F', b'8']
-        })
-    ));
-    assert!(matches!(
-        unpack(&bzimage(b"BZh91AY&SY....")),
-        Err(Error::UnsupportedCompression { name: "bzip2" })
-    ));
-    assert!(matches!(
-        unpack(&bzimage(b"\x89LZO.........")),
-        Err(Error::UnsupportedCompression { name: "lzo" })
-    ));
+    assert!(matches!(unpack(b"GIF89a....."), Err(Error::UnknownImage { start: [b'G', b'I', b'F', b'8'] })));
+    assert!(matches!(unpack(&bzimage(b"BZh91AY&SY....")), Err(Error::UnsupportedCompression { name: "bzip2" })));
+    assert!(matches!(unpack(&bzimage(b"\x89LZO.........")), Err(Error::UnsupportedCompression { name: "lzo" })));
     assert!(matches!(unpack(&bzimage(b"")), Err(Error::Truncated { .. })));
 }
 
@@ -80,22 +65,13 @@ fn wrong_sizes_are_found() {
             let at = payload.len() - 4;
             payload.splice(at.., ((data.len() as i32 + change) as u32).to_le_bytes());
             let error = unpack(&bzimage(&payload)).unwrap_err();
-            assert!(
-                matches!(error, Error::WrongSize { .. } | Error::Corrupt { .. }),
-                "{format} {change}: {error}"
-            );
+            assert!(matches!(error, Error::WrongSize { .. } | Error::Corrupt { .. }), "{format} {change}: {error}");
         }
     }
     let mut out = [0; 16];
     let module = bzimage(&zstd(&data));
     let error = Payload::find(&module).unwrap().unpack(&mut out).unwrap_err();
-    assert_eq!(
-        error,
-        Error::BufferTooSmall {
-            wanted: data.len() as u64,
-            present: 16
-        }
-    );
+    assert_eq!(error, Error::BufferTooSmall { wanted: data.len() as u64, present: 16 });
 }
 
 /// Data that exercise all of the decoder: long runs, short repeats at each distance, noise, far matches.

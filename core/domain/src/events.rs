@@ -38,11 +38,7 @@ impl<A: Arch> Hypervisor<A> {
             self.notify(vcpu);
         }
         if raised.pollers {
-            for vcpu in domain
-                .evtchn
-                .take_pollers(raised.port)
-                .filter_map(|vcpu| domain.vcpu(vcpu))
-            {
+            for vcpu in domain.evtchn.take_pollers(raised.port).filter_map(|vcpu| domain.vcpu(vcpu)) {
                 self.end_wait(vcpu);
             }
         }
@@ -56,10 +52,7 @@ impl<A: Arch> Hypervisor<A> {
     /// Raises a global virtual interrupt at the domain that handles it.
     pub fn raise_global_virq(&self, virq: u32) {
         // A handler that is gone leaves its interrupts to dom0.
-        let handler = self
-            .domains
-            .get(self.virqs.handler(virq))
-            .or_else(|| self.domains.get(DomId::DOM0));
+        let handler = self.domains.get(self.virqs.handler(virq)).or_else(|| self.domains.get(DomId::DOM0));
         if let Some(domain) = handler {
             self.raise_vcpu_virq(&domain, VcpuId(0), virq);
         }
@@ -72,11 +65,7 @@ impl<A: Arch> Hypervisor<A> {
     pub fn send(&self, domain: &Domain<A>, port: Port) -> Result<()> {
         match domain.evtchn.send(self.machine(), port)? {
             Delivery::Local(raised) => self.follow(domain, raised),
-            Delivery::Remote {
-                domain: remote,
-                port,
-                from,
-            } => {
+            Delivery::Remote { domain: remote, port, from } => {
                 if let Some(remote) = self.domains.get(remote) {
                     self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));
                 }

@@ -54,10 +54,7 @@ impl FakeArch {
     /// A hypervisor on such a machine, with all frames but frame 0 free.
     pub fn hypervisor(frames: usize, cpus: u32) -> Hypervisor<FakeArch> {
         let infos: Vec<FrameInfo> = (0..frames).map(|_| FrameInfo::new()).collect();
-        let memory = Memory::new(
-            FakeArch::new(frames),
-            FrameTable::new(Box::leak(infos.into_boxed_slice())),
-        );
+        let memory = Memory::new(FakeArch::new(frames), FrameTable::new(Box::leak(infos.into_boxed_slice())));
         memory.add_free(Mfn(1), frames as u64 - 1, true);
         let hypervisor = Hypervisor::new(memory, cpus, String::from("dom0_mem=1G"), ["cc", "me", "here", "today"]);
         for cpu in 0..cpus {
@@ -170,12 +167,7 @@ impl Arch for FakeArch {
     }
 
     fn host(&self) -> HostFacts {
-        HostFacts {
-            cpu_khz: 1_000_000,
-            threads_per_core: 1,
-            cores_per_socket: 2,
-            ..HostFacts::default()
-        }
+        HostFacts { cpu_khz: 1_000_000, threads_per_core: 1, cores_per_socket: 2, ..HostFacts::default() }
     }
 
     fn this_cpu(&self) -> CpuId {
@@ -197,11 +189,7 @@ impl Arch for FakeArch {
         vcpu: &Arc<Vcpu<Self>>,
         _context: u64,
     ) -> Result<()> {
-        if vcpu.initialised.swap(true, SeqCst) {
-            Err(Errno::EXIST)
-        } else {
-            Ok(())
-        }
+        if vcpu.initialised.swap(true, SeqCst) { Err(Errno::EXIST) } else { Ok(()) }
     }
 
     fn update_runstate(&self, _hypervisor: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) {}
@@ -235,16 +223,8 @@ impl Arch for FakeArch {
 
     fn machine_memory_map(&self, visit: &mut dyn FnMut(E820Entry)) {
         let frames = self.m2p.lock().len() as u64;
-        visit(E820Entry {
-            addr: 0,
-            size: frames << 12,
-            kind: E820_RAM,
-        });
-        visit(E820Entry {
-            addr: 0xfee0_0000,
-            size: 0x1000,
-            kind: E820_RESERVED,
-        });
+        visit(E820Entry { addr: 0, size: frames << 12, kind: E820_RAM });
+        visit(E820Entry { addr: 0xfee0_0000, size: 0x1000, kind: E820_RESERVED });
     }
 
     fn console_write(&self, guest: Option<DomId>, bytes: &[u8]) {

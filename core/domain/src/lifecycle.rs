@@ -33,10 +33,7 @@ impl<A: Arch> Hypervisor<A> {
 
     fn assemble(&self, id: DomId, creation: Creation, memory: &Arc<DomainMemory>) -> Result<Arc<Domain<A>>> {
         let arch = self.machine().new_domain(&creation)?;
-        let limits = Limits {
-            frames: creation.max_grant_frames,
-            version: creation.max_grant_version as u8,
-        };
+        let limits = Limits { frames: creation.max_grant_frames, version: creation.max_grant_version as u8 };
         let gnttab = GrantTable::new(id, limits);
         let maptrack = MapTrack::new(creation.max_maptrack_frames);
         let shared_info = self.allocate_shared(memory)?;
@@ -48,21 +45,12 @@ impl<A: Arch> Hypervisor<A> {
             pirqs: PIRQS,
         });
         let channels = channels.inspect_err(|_| self.free_shared(shared_info))?;
-        let domain = Arc::new(Domain::new(
-            id,
-            creation,
-            memory.clone(),
-            shared_info,
-            channels,
-            (gnttab, maptrack),
-            arch,
-        ));
+        let domain =
+            Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, (gnttab, maptrack), arch));
         domain.pauses.store(1, SeqCst);
         domain.toolstack_pauses.store(1, SeqCst);
         self.mask_upcalls(&domain);
-        self.domains
-            .insert(domain.clone())
-            .inspect_err(|_| self.free_shared(shared_info))?;
+        self.domains.insert(domain.clone()).inspect_err(|_| self.free_shared(shared_info))?;
         Ok(domain)
     }
 
@@ -83,9 +71,7 @@ impl<A: Arch> Hypervisor<A> {
         }
         let now = self.machine().system_time();
         let mut vcpus = Vec::new();
-        vcpus
-            .try_reserve_exact(domain.creation.max_vcpus as usize)
-            .map_err(|_| Errno::NOMEM)?;
+        vcpus.try_reserve_exact(domain.creation.max_vcpus as usize).map_err(|_| Errno::NOMEM)?;
         for number in 0..domain.creation.max_vcpus {
             let state = self.machine().new_vcpu(domain)?;
             let unit = self.claim_unit()?;
@@ -111,9 +97,7 @@ impl<A: Arch> Hypervisor<A> {
             }
         };
         let unit = UnitId(index as u32);
-        self.scheduler
-            .lock()
-            .insert(unit, Share::default(), Affinity::default())?;
+        self.scheduler.lock().insert(unit, Share::default(), Affinity::default())?;
         Ok(unit)
     }
 
@@ -144,11 +128,8 @@ impl<A: Arch> Hypervisor<A> {
         domain.set_shutdown_code(Some(code));
         let port = domain.suspend_port.load(SeqCst);
         if code == ShutdownCode::SUSPEND && port != 0 {
-            if let Ok(evtchn::Delivery::Remote {
-                domain: remote,
-                port,
-                from,
-            }) = domain.evtchn.send_from_hypervisor(self.machine(), port)
+            if let Ok(evtchn::Delivery::Remote { domain: remote, port, from }) =
+                domain.evtchn.send_from_hypervisor(self.machine(), port)
             {
                 if let Some(remote) = self.domains.get(remote) {
                     self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));

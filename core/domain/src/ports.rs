@@ -18,9 +18,7 @@ impl<A: Arch> Environment for Surroundings<'_, A> {
     }
 
     fn detach_pirq(&self, pirq: u32) {
-        self.hypervisor
-            .machine()
-            .pirq_unbound(self.hypervisor, self.domain, pirq);
+        self.hypervisor.machine().pirq_unbound(self.hypervisor, self.domain, pirq);
     }
 }
 
@@ -30,14 +28,7 @@ impl<A: Arch> Hypervisor<A> {
     /// # Errors
     /// As EVTCHNOP_close.
     pub fn close_port(&self, domain: &Domain<A>, port: Port) -> Result<()> {
-        domain.evtchn.close(
-            self.machine(),
-            &Surroundings {
-                hypervisor: self,
-                domain,
-            },
-            port,
-        )
+        domain.evtchn.close(self.machine(), &Surroundings { hypervisor: self, domain }, port)
     }
 
     /// Closes all ports of a domain (EVTCHNOP_reset), from `cursor` on.
@@ -45,14 +36,9 @@ impl<A: Arch> Hypervisor<A> {
     /// # Errors
     /// `EAGAIN` where ports were bound meanwhile.
     pub fn reset_ports(&self, domain: &Domain<A>, cursor: Port) -> Result<Progress<(), Port>> {
-        let environment = Surroundings {
-            hypervisor: self,
-            domain,
-        };
+        let environment = Surroundings { hypervisor: self, domain };
         let release = &mut |mfn| self.memory.put_writable(mfn);
-        domain
-            .evtchn
-            .reset(self.machine(), &environment, self.machine(), cursor, release)
+        domain.evtchn.reset(self.machine(), &environment, self.machine(), cursor, release)
     }
 
     /// Closes all ports of a dying domain and takes back what it registered for events.
@@ -60,15 +46,9 @@ impl<A: Arch> Hypervisor<A> {
     /// # Errors
     /// `EAGAIN` where it was cut off.
     pub(crate) fn close_ports(&self, domain: &Domain<A>) -> Result<()> {
-        let environment = Surroundings {
-            hypervisor: self,
-            domain,
-        };
+        let environment = Surroundings { hypervisor: self, domain };
         let release = &mut |mfn: Mfn| self.memory.put_writable(mfn);
-        if let Progress::Again(_) = domain
-            .evtchn
-            .destroy(self.machine(), &environment, self.machine(), 1, release)
-        {
+        if let Progress::Again(_) = domain.evtchn.destroy(self.machine(), &environment, self.machine(), 1, release) {
             return Err(Errno::AGAIN);
         }
         for vcpu in 0..domain.creation.max_vcpus {

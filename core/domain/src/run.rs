@@ -39,11 +39,7 @@ impl<A: Arch> Hypervisor<A> {
         }
         let running = scheduler.sleep(vcpu.unit, now);
         if running.is_none() {
-            let kind = if vcpu.is_up() && vcpu.is_blocked() {
-                Runstate::Blocked
-            } else {
-                Runstate::Offline
-            };
+            let kind = if vcpu.is_up() && vcpu.is_blocked() { Runstate::Blocked } else { Runstate::Offline };
             vcpu.runstate.lock().change(kind, now);
         }
         drop(scheduler);

@@ -21,9 +21,7 @@ pub struct DomainTable<A: Arch> {
 
 impl<A: Arch> Default for DomainTable<A> {
     fn default() -> Self {
-        DomainTable {
-            chunks: core::array::from_fn(|_| Once::new()),
-        }
+        DomainTable { chunks: core::array::from_fn(|_| Once::new()) }
     }
 }
 
@@ -66,12 +64,8 @@ impl<A: Arch> DomainTable<A> {
         if !id.is_real() {
             return Err(Errno::INVAL);
         }
-        self.chunks[usize::from(id.0) / CHUNK].call_once(|| {
-            (0..CHUNK)
-                .map(|_| RwLock::new(None))
-                .collect::<Vec<_>>()
-                .into_boxed_slice()
-        });
+        self.chunks[usize::from(id.0) / CHUNK]
+            .call_once(|| (0..CHUNK).map(|_| RwLock::new(None)).collect::<Vec<_>>().into_boxed_slice());
         let mut slot = self.slot(id).ok_or(Errno::INVAL)?.write();
         if slot.is_some() {
             return Err(Errno::EXIST);

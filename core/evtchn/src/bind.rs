@@ -69,10 +69,7 @@ impl EventChannels {
         // States change only under the event lock, which is held, so what is seen here stays.
         let awaited = State::Unbound { remote: self.domain };
         let bindable = remote.ports.lock(remote_port).is_some_and(|slot| slot.state == awaited);
-        let local_state = State::Interdomain {
-            remote: remote.domain,
-            port: remote_port,
-        };
+        let local_state = State::Interdomain { remote: remote.domain, port: remote_port };
         let (port, slot) = self.allocate(frames, &mut event, local_state, 0)?;
         drop(slot);
         if !bindable {
@@ -80,10 +77,7 @@ impl EventChannels {
             self.free(frames, &mut event, port, &mut slot);
             return Err(Errno::INVAL);
         }
-        remote.ports.get(remote_port)?.state = State::Interdomain {
-            remote: self.domain,
-            port,
-        };
+        remote.ports.get(remote_port)?.state = State::Interdomain { remote: self.domain, port };
         Ok((port, self.set_pending(frames, port)))
     }
 

@@ -133,10 +133,7 @@ impl EventChannels {
     /// `EINVAL` for a port that never existed.
     pub fn status(&self, port: Port) -> Result<Status> {
         let slot = self.ports.get(port)?;
-        Ok(Status {
-            state: slot.state,
-            vcpu: VcpuId(u32::from(slot.vcpu)),
-        })
+        Ok(Status { state: slot.state, vcpu: VcpuId(u32::from(slot.vcpu)) })
     }
 
     /// Number of ports that exist, used or free; they are 0 to this number less one. For dumps.
@@ -146,20 +143,12 @@ impl EventChannels {
 
     /// The FIFO state, if the guest has switched to it.
     pub(crate) fn fifo(&self) -> Option<&Fifo> {
-        if self.fifo_active.load(Ordering::Acquire) {
-            self.fifo.get()
-        } else {
-            None
-        }
+        if self.fifo_active.load(Ordering::Acquire) { self.fifo.get() } else { None }
     }
 
     /// The index of a vCPU; `ENOENT` if the domain has no such vCPU.
     pub(crate) fn vcpu(&self, vcpu: u32) -> Result<u16> {
-        if (vcpu as usize) < self.vcpus.len() {
-            Ok(vcpu as u16)
-        } else {
-            Err(Errno::NOENT)
-        }
+        if (vcpu as usize) < self.vcpus.len() { Ok(vcpu as u16) } else { Err(Errno::NOENT) }
     }
 
     /// Takes the lowest free port into use. The caller holds the event lock.

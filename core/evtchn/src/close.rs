@@ -87,20 +87,14 @@ impl EventChannels {
             return Err(Errno::INVAL);
         }
         match slot.state {
-            State::Interdomain {
-                remote,
-                port: remote_port,
-            } => {
+            State::Interdomain { remote, port: remote_port } => {
                 // Closed and bound anew while the locks were taken: the port was free in between, so say that.
                 if remote != peer.domain {
                     return Err(Errno::INVAL);
                 }
                 self.free(frames, &mut event, port, &mut slot);
                 drop(slot);
-                let ours = State::Interdomain {
-                    remote: self.domain,
-                    port,
-                };
+                let ours = State::Interdomain { remote: self.domain, port };
                 if let Some(mut other) = peer.ports.lock(remote_port) {
                     if other.state == ours {
                         other.state = State::Unbound { remote: self.domain };
@@ -180,11 +174,7 @@ impl EventChannels {
             return Ok(Progress::Again(port));
         }
         let _event = self.event.lock();
-        let used = |port| {
-            self.ports
-                .lock(port)
-                .is_some_and(|slot| slot.state.is_usable() && slot.consumer.is_none())
-        };
+        let used = |port| self.ports.lock(port).is_some_and(|slot| slot.state.is_usable() && slot.consumer.is_none());
         if (0..self.ports.valid()).any(used) {
             return Err(Errno::AGAIN);
         }

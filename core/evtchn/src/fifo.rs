@@ -77,10 +77,7 @@ impl<'a> Control<'a> {
 impl Fifo {
     /// Empty state for that many vCPUs.
     pub(crate) fn new(vcpus: usize) -> Result<Fifo> {
-        let queues = |_| Queues {
-            control: AtomicU64::new(NONE),
-            tails: [const { Mutex::new(0) }; QUEUES],
-        };
+        let queues = |_| Queues { control: AtomicU64::new(NONE), tails: [const { Mutex::new(0) }; QUEUES] };
         Ok(Fifo {
             pages: try_boxed((MAX_PORTS / WORDS) as usize, |_| AtomicU64::new(NONE))?,
             count: AtomicU32::new(0),
@@ -111,17 +108,13 @@ impl Fifo {
 
     /// Whether the vCPU has its control block.
     pub(crate) fn has_control(&self, vcpu: usize) -> bool {
-        self.vcpus
-            .get(vcpu)
-            .is_some_and(|queues| queues.control.load(Ordering::Acquire) != NONE)
+        self.vcpus.get(vcpu).is_some_and(|queues| queues.control.load(Ordering::Acquire) != NONE)
     }
 
     /// Sets the control block of a vCPU. The caller holds the event lock.
     pub(crate) fn set_control(&self, vcpu: usize, mfn: Mfn, offset: u32) {
         if let Some(queues) = self.vcpus.get(vcpu) {
-            queues
-                .control
-                .store(mfn.address() | u64::from(offset), Ordering::Release);
+            queues.control.store(mfn.address() | u64::from(offset), Ordering::Release);
         }
     }
 
@@ -132,11 +125,7 @@ impl Fifo {
 
     /// Whether another page can be added.
     pub(crate) fn has_room(&self) -> Result<()> {
-        if self.words() < MAX_PORTS {
-            Ok(())
-        } else {
-            Err(Errno::NOSPC)
-        }
+        if self.words() < MAX_PORTS { Ok(()) } else { Err(Errno::NOSPC) }
     }
 
     /// Adds a page to the array. The caller holds the event lock and has asked [`Fifo::has_room`].
@@ -162,10 +151,7 @@ impl Fifo {
             return None;
         }
         let table = frames.table(Mfn::containing(address))?;
-        Some(Control {
-            table,
-            offset: (address % PAGE_SIZE as u64) as usize,
-        })
+        Some(Control { table, offset: (address % PAGE_SIZE as u64) as usize })
     }
 
     fn tail(&self, queue: (u16, u8)) -> Option<&Mutex<Port>> {
@@ -198,11 +184,7 @@ impl Fifo {
             return Outcome::default();
         };
         word.test_and_clear(MASKED);
-        if word.test(PENDING) {
-            self.set_pending(frames, port, slot)
-        } else {
-            Outcome::default()
-        }
+        if word.test(PENDING) { self.set_pending(frames, port, slot) } else { Outcome::default() }
     }
 
     /// Raises an event: sets PENDING and, unless the event is masked or linked already, appends it to the queue of its vCPU
@@ -253,10 +235,7 @@ impl Fifo {
         }
         *tail = port;
         drop(tail);
-        Outcome {
-            newly,
-            upcall: !appended && !control.mark_ready(queue.1),
-        }
+        Outcome { newly, upcall: !appended && !control.mark_ready(queue.1) }
     }
 }
 

@@ -22,10 +22,7 @@ pub(crate) struct Pollers {
 
 impl Pollers {
     pub(crate) fn new(vcpus: usize) -> Result<Pollers> {
-        Ok(Pollers {
-            count: AtomicU32::new(0),
-            waits: try_boxed(vcpus, |_| AtomicU32::new(IDLE))?,
-        })
+        Ok(Pollers { count: AtomicU32::new(0), waits: try_boxed(vcpus, |_| AtomicU32::new(IDLE))? })
     }
 
     /// Whether a sender has to look for pollers. It has set its pending bit with a locked operation before.
@@ -37,10 +34,7 @@ impl Pollers {
     fn end(&self, wait: &AtomicU32, port: Option<Port>) -> bool {
         let seen = wait.load(Ordering::SeqCst);
         let fits = seen != IDLE && port.is_none_or(|port| seen == ANY || seen == port);
-        let ended = fits
-            && wait
-                .compare_exchange(seen, IDLE, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok();
+        let ended = fits && wait.compare_exchange(seen, IDLE, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if ended {
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
@@ -79,18 +73,13 @@ impl EventChannels {
 
     /// The vCPU polls no more: its time is over, or it was woken by something else. True if it was still registered.
     pub fn end_poll(&self, vcpu: VcpuId) -> bool {
-        self.pollers
-            .waits
-            .get(vcpu.index())
-            .is_some_and(|wait| self.pollers.end(wait, None))
+        self.pollers.waits.get(vcpu.index()).is_some_and(|wait| self.pollers.end(wait, None))
     }
 
     /// The vCPUs that polled for `port` and are to be unblocked; each is given out once. Call it where
     /// [`crate::Raised::pollers`] is set.
     pub fn take_pollers(&self, port: Port) -> impl Iterator<Item = VcpuId> + '_ {
         let waits = self.pollers.waits.iter().enumerate();
-        waits
-            .filter(move |(_, wait)| self.pollers.end(wait, Some(port)))
-            .map(|(index, _)| VcpuId(index as u32))
+        waits.filter(move |(_, wait)| self.pollers.end(wait, Some(port))).map(|(index, _)| VcpuId(index as u32))
     }
 }

@@ -111,10 +111,7 @@ impl Slot {
 
     /// Makes it free. The queue is kept: the port may still be linked there.
     pub(crate) fn vacate(&mut self) {
-        *self = Slot {
-            last_queue: self.last_queue,
-            ..Slot::FREE
-        };
+        *self = Slot { last_queue: self.last_queue, ..Slot::FREE };
     }
 }
 
@@ -140,10 +137,7 @@ impl Ports {
     /// A table that can grow to `limit` ports (at least 1).
     pub(crate) fn new(limit: u32) -> Result<Ports> {
         let count = (limit.clamp(1, MAX_PORTS) as usize).div_ceil(CHUNK);
-        Ok(Ports {
-            chunks: try_boxed(count, |_| Once::new())?,
-            valid: AtomicU32::new(0),
-        })
+        Ok(Ports { chunks: try_boxed(count, |_| Once::new())?, valid: AtomicU32::new(0) })
     }
 
     /// Number of ports that exist, bound or free.

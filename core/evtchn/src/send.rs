@@ -76,11 +76,7 @@ impl EventChannels {
                 if remote == self.domain {
                     return Ok(Delivery::Local(self.deliver(frames, to, from)));
                 }
-                Ok(Delivery::Remote {
-                    domain: remote,
-                    port: to,
-                    from,
-                })
+                Ok(Delivery::Remote { domain: remote, port: to, from })
             }
             State::Ipi => Ok(Delivery::Local(self.raise(frames, port, &mut slot))),
             State::Unbound { .. } => Ok(Delivery::Dropped),
@@ -93,12 +89,7 @@ impl EventChannels {
         let Some(mut slot) = self.ports.lock(port) else {
             return Raised::default();
         };
-        if slot.state
-            != (State::Interdomain {
-                remote: from.0,
-                port: from.1,
-            })
-        {
+        if slot.state != (State::Interdomain { remote: from.0, port: from.1 }) {
             return Raised::default();
         }
         self.raise(frames, port, &mut slot)
@@ -157,31 +148,15 @@ impl EventChannels {
         }
         let vcpu = VcpuId(u32::from(slot.vcpu));
         if let Some(consumer) = slot.consumer {
-            return Raised {
-                port,
-                consumer: Some((consumer, vcpu)),
-                ..Raised::default()
-            };
+            return Raised { port, consumer: Some((consumer, vcpu)), ..Raised::default() };
         }
         let (newly, upcall) = if let Some(fifo) = self.fifo() {
             let outcome = fifo.set_pending(frames, port, slot);
-            (
-                outcome.newly,
-                if outcome.upcall {
-                    self.mark_upcall(frames, vcpu)
-                } else {
-                    None
-                },
-            )
+            (outcome.newly, if outcome.upcall { self.mark_upcall(frames, vcpu) } else { None })
         } else {
             self.raise_two_level(frames, port, vcpu)
         };
-        Raised {
-            port,
-            upcall,
-            pollers: newly && self.pollers.any(),
-            consumer: None,
-        }
+        Raised { port, upcall, pollers: newly && self.pollers.any(), consumer: None }
     }
 
     /// Sets the pending bit, then the selector bit unless the port is masked, then asks for an upcall: in this order, since
@@ -209,27 +184,15 @@ impl EventChannels {
         let vcpu = VcpuId(u32::from(slot.vcpu));
         if let Some(fifo) = self.fifo() {
             let outcome = fifo.unmask(frames, port, &mut slot);
-            let upcall = if outcome.upcall {
-                self.mark_upcall(frames, vcpu)
-            } else {
-                None
-            };
-            return Ok(Raised {
-                port,
-                upcall,
-                ..Raised::default()
-            });
+            let upcall = if outcome.upcall { self.mark_upcall(frames, vcpu) } else { None };
+            return Ok(Raised { port, upcall, ..Raised::default() });
         }
         let Some(table) = self.bitmaps(frames, port) else {
             return Ok(Raised::default());
         };
         let wanted = words::test_and_clear(table, self.mask_bit(port)) && words::test(table, self.pending_bit(port));
         let upcall = if wanted { self.select(frames, vcpu, port) } else { None };
-        Ok(Raised {
-            port,
-            upcall,
-            ..Raised::default()
-        })
+        Ok(Raised { port, upcall, ..Raised::default() })
     }
 
     /// Whether an event is pending on a port in use.
@@ -246,9 +209,7 @@ impl EventChannels {
         }
         match self.fifo() {
             Some(fifo) => fifo.is_masked(frames, port),
-            None => self
-                .bitmaps(frames, port)
-                .is_none_or(|table| words::test(table, self.mask_bit(port))),
+            None => self.bitmaps(frames, port).is_none_or(|table| words::test(table, self.mask_bit(port))),
         }
     }
 
@@ -260,8 +221,7 @@ impl EventChannels {
     }
 
     pub(crate) fn is_pending_two_level<M: Frames + ?Sized>(&self, frames: &M, port: Port) -> bool {
-        self.bitmaps(frames, port)
-            .is_some_and(|table| words::test(table, self.pending_bit(port)))
+        self.bitmaps(frames, port).is_some_and(|table| words::test(table, self.pending_bit(port)))
     }
 
     /// Clears a port's pending bit. The caller holds the port's lock.
@@ -276,16 +236,8 @@ impl EventChannels {
     /// `shared_info`, for a port that has bits there. The hypervisor's own ports can have higher numbers, from a time before
     /// the guest left the FIFO ABI.
     fn bitmaps<'a, M: Frames + ?Sized>(&self, frames: &'a M, port: Port) -> Option<&'a Table> {
-        let ports = if self.narrow.load(Ordering::Relaxed) {
-            NARROW_PENDING_SIZE
-        } else {
-            PENDING_SIZE
-        } * 8;
-        if (port as usize) < ports {
-            frames.table(self.shared_info)
-        } else {
-            None
-        }
+        let ports = if self.narrow.load(Ordering::Relaxed) { NARROW_PENDING_SIZE } else { PENDING_SIZE } * 8;
+        if (port as usize) < ports { frames.table(self.shared_info) } else { None }
     }
 
     fn pending_bit(&self, port: Port) -> usize {
@@ -293,11 +245,7 @@ impl EventChannels {
     }
 
     fn mask_bit(&self, port: Port) -> usize {
-        let size = if self.narrow.load(Ordering::Relaxed) {
-            NARROW_PENDING_SIZE
-        } else {
-            PENDING_SIZE
-        };
+        let size = if self.narrow.load(Ordering::Relaxed) { NARROW_PENDING_SIZE } else { PENDING_SIZE };
         (PENDING_AT + size) * 8 + port as usize
     }
 }

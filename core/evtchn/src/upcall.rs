@@ -16,11 +16,7 @@ const NONE: u64 = u64::MAX;
 
 /// Where a vCPU's `vcpu_info` is at first.
 pub(crate) fn initial_info(shared_info: Mfn, vcpu: usize) -> u64 {
-    if vcpu < LEGACY_VCPUS {
-        shared_info.address() + (vcpu * SIZE) as u64
-    } else {
-        NONE
-    }
+    if vcpu < LEGACY_VCPUS { shared_info.address() + (vcpu * SIZE) as u64 } else { NONE }
 }
 
 impl EventChannels {
@@ -101,11 +97,7 @@ impl EventChannels {
 
     /// Byte of `evtchn_pending_sel` in `vcpu_info`, and its size.
     pub(crate) fn selector(&self) -> (usize, usize) {
-        if self.narrow.load(Ordering::Relaxed) {
-            (4, 4)
-        } else {
-            (8, 8)
-        }
+        if self.narrow.load(Ordering::Relaxed) { (4, 4) } else { (8, 8) }
     }
 
     /// Sets the bit of a selector word for a port's word, and asks for an upcall if it was clear.

@@ -37,10 +37,7 @@ pub(crate) struct Half<'a> {
 impl<'a> Half<'a> {
     /// The field at byte `offset`, a multiple of 4.
     pub(crate) fn new(table: &'a Table, offset: usize) -> Half<'a> {
-        Half {
-            word: &table[(offset / 8) % table.len()],
-            shift: if offset % 8 == 0 { 0 } else { 32 },
-        }
+        Half { word: &table[(offset / 8) % table.len()], shift: if offset % 8 == 0 { 0 } else { 32 } }
     }
 
     fn part(self, word: u64) -> u32 {
@@ -82,10 +79,7 @@ impl<'a> Half<'a> {
             return Err(self.part(seen));
         }
         let wanted = seen ^ u64::from(old ^ new) << self.shift;
-        match self
-            .word
-            .compare_exchange(seen, wanted, Ordering::SeqCst, Ordering::SeqCst)
-        {
+        match self.word.compare_exchange(seen, wanted, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => Ok(()),
             Err(found) => Err(self.part(found)),
         }

@@ -25,9 +25,7 @@ fn set_up(machine: &FakeMachine) -> EventChannels {
         table.bind_ipi(machine, 0).unwrap();
     }
     for vcpu in 0..VCPUS {
-        table
-            .init_control(machine, vcpu, control(vcpu).1 as u32, || Ok(control(vcpu).0))
-            .unwrap();
+        table.init_control(machine, vcpu, control(vcpu).1 as u32, || Ok(control(vcpu).0)).unwrap();
     }
     table.expand_array(machine, || Ok(Mfn(SPARE + 1)), &mut |_| {}).unwrap();
     table
@@ -61,18 +59,11 @@ fn events_before_the_array_are_kept() {
     set_bit(m.table(Mfn(1)).unwrap(), MASK, 2, true);
     let _ = t.set_pending(&m, 2);
     t.init_control(&m, 0, 0, || Ok(Mfn(SPARE))).unwrap();
-    assert_eq!(
-        t.set_pending(&m, 3),
-        Raised {
-            port: 3,
-            ..Raised::default()
-        }
-    );
+    assert_eq!(t.set_pending(&m, 3), Raised { port: 3, ..Raised::default() });
     assert!(!t.is_pending(&m, 3) && t.is_masked(&m, 3));
     assert!(!bit(m.table(Mfn(1)).unwrap(), PENDING, 3));
     let mut upcalls = Vec::new();
-    t.expand_array(&m, || Ok(Mfn(SPARE + 1)), &mut |raised| upcalls.extend(raised.upcall))
-        .unwrap();
+    t.expand_array(&m, || Ok(Mfn(SPARE + 1)), &mut |raised| upcalls.extend(raised.upcall)).unwrap();
     assert_eq!(upcalls, [VcpuId(0)]);
     assert_eq!(guest(&m, 0).consume(), [(7, 2), (7, 3)]);
 }
@@ -104,12 +95,7 @@ fn a_guest_that_scribbles_hurts_only_itself() {
         let _ = t.unmask(&m, 1 + round as u32 / 3 % PORTS);
         t.bind_ipi(&m, 0).unwrap_or(0);
     }
-    assert!(
-        m.table(Mfn(SPARE + 2))
-            .unwrap()
-            .iter()
-            .all(|word| word.load(Ordering::Relaxed) == 0)
-    );
+    assert!(m.table(Mfn(SPARE + 2)).unwrap().iter().all(|word| word.load(Ordering::Relaxed) == 0));
 }
 
 #[derive(Clone, Debug)]
@@ -248,8 +234,7 @@ fn no_event_is_lost_under_load() {
         assert_eq!(t.alloc_unbound(&m, types::DomId(1)), Ok(port));
     }
     for vcpu in 0..VCPUS {
-        t.init_control(&m, vcpu, control(vcpu).1 as u32, || Ok(control(vcpu).0))
-            .unwrap();
+        t.init_control(&m, vcpu, control(vcpu).1 as u32, || Ok(control(vcpu).0)).unwrap();
     }
     t.expand_array(&m, || Ok(Mfn(SPARE + 1)), &mut |_| {}).unwrap();
     let counters = || (0..=PORTS).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
@@ -305,19 +290,11 @@ fn no_event_is_lost_under_load() {
         senders.into_iter().for_each(|thread| thread.join().unwrap());
         done.store(true, Ordering::SeqCst);
         meddler.join().unwrap();
-        consumers
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect::<Vec<_>>()
+        consumers.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    for (vcpu, guest) in guests.iter_mut().enumerate() {
-        take(guest, vcpu as u32);
-    }
+    guests.iter_mut().enumerate().for_each(|(vcpu, guest)| take(guest, vcpu as u32));
     for port in 1..=PORTS {
-        assert!(
-            !guests[0].is_linked(port) && !guests[0].is_pending(port),
-            "port {port} was left behind"
-        );
+        assert!(!guests[0].is_linked(port) && !guests[0].is_pending(port), "port {port} was left behind");
         let (sent, seen) = (&sent[port as usize], &seen[port as usize]);
         assert_eq!(seen.load(Ordering::SeqCst), sent.load(Ordering::SeqCst), "port {port}");
     }
@@ -357,9 +334,6 @@ fn linking_a_tail_that_is_being_taken_loses_nothing() {
     take(&mut guest);
     for port in 1..=2 {
         assert!(!guest.is_linked(port), "port {port} was left behind");
-        assert_eq!(
-            seen[port as usize].load(Ordering::SeqCst),
-            sent[port as usize].load(Ordering::SeqCst)
-        );
+        assert_eq!(seen[port as usize].load(Ordering::SeqCst), sent[port as usize].load(Ordering::SeqCst));
     }
 }

@@ -82,13 +82,7 @@ fn registering_vcpu_info_moves_it_and_loses_nothing() {
 
     // vCPU 0 brings what it had, vCPU 39 had none: events for it were kept in the bitmap only.
     let late = t.bind_ipi(&m, 39).unwrap();
-    assert_eq!(
-        t.set_pending(&m, late),
-        Raised {
-            port: late,
-            ..Raised::default()
-        }
-    );
+    assert_eq!(t.set_pending(&m, late), Raised { port: late, ..Raised::default() });
     platform::write_bytes(m.table(Mfn(1)).unwrap(), 16, &[7; 48]);
     assert_eq!(check(0, 64), Ok(()));
     assert_eq!(check(39, 128), Ok(()));
@@ -161,10 +155,8 @@ fn take(shared: &Table, vcpu: usize) -> Vec<u32> {
     let selector = shared[vcpu * 8 + 1].swap(0, std::sync::atomic::Ordering::SeqCst);
     let words = (0..64).filter(|word| selector >> word & 1 != 0);
     let ports: Vec<u32> = words.flat_map(|word| word * 64..word * 64 + 64).collect();
-    let found: Vec<u32> = ports
-        .into_iter()
-        .filter(|&port| bit(shared, PENDING, port) && !bit(shared, MASK, port))
-        .collect();
+    let found: Vec<u32> =
+        ports.into_iter().filter(|&port| bit(shared, PENDING, port) && !bit(shared, MASK, port)).collect();
     found.iter().for_each(|&port| set_bit(shared, PENDING, port, false));
     found
 }

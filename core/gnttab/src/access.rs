@@ -51,11 +51,7 @@ impl Active {
     /// # Errors
     /// `GeneralError`: another domain uses it, or a count would overflow.
     pub(crate) fn check_room(&self, peer: DomId, pins: Pins) -> Result<(), Status> {
-        let overflow = self
-            .pins
-            .iter()
-            .zip(pins)
-            .any(|(have, more)| have.checked_add(more).is_none());
+        let overflow = self.pins.iter().zip(pins).any(|(have, more)| have.checked_add(more).is_none());
         if self.is_pinned() && (self.peer != peer || overflow) {
             return Err(Status::GeneralError);
         }
@@ -63,10 +59,7 @@ impl Active {
     }
 
     pub(crate) fn add(&mut self, pins: Pins) {
-        self.pins
-            .iter_mut()
-            .zip(pins)
-            .for_each(|(have, more)| *have = have.saturating_add(more));
+        self.pins.iter_mut().zip(pins).for_each(|(have, more)| *have = have.saturating_add(more));
     }
 
     /// Marks the shared entry unless it is marked enough, and takes over what it grants if it was not in use.
@@ -162,18 +155,10 @@ impl GrantTable {
         if pinned && active.backing != Backing::Full {
             return Err(Status::GeneralError);
         }
-        let wanted = Wanted {
-            peer: mapper,
-            readonly: access.readonly,
-            mapping: true,
-            pinned,
-        };
+        let wanted = Wanted { peer: mapper, readonly: access.readonly, mapping: true, pinned };
         active.mark(entry, wanted, resolve)?;
         active.add(pins);
-        Ok(Granted {
-            mfn: active.mfn,
-            cache: entry.read().flags & CACHE_MASK,
-        })
+        Ok(Granted { mfn: active.mfn, cache: entry.read().flags & CACHE_MASK })
     }
 
     /// Takes back what [`GrantTable::map`] pinned, or a part of it: host or device. The order of GNTTABOP_unmap_grant_ref:
@@ -197,10 +182,7 @@ impl GrantTable {
         let entry = inner.entry(frames, reference)?;
         active.remove(access.pins())?;
         active.clear_marks(entry, access.readonly);
-        Ok(Released {
-            mfn: active.mfn,
-            last: !active.is_pinned(),
-        })
+        Ok(Released { mfn: active.mfn, last: !active.is_pinned() })
     }
 
     /// The frame behind an entry in use.
@@ -210,11 +192,7 @@ impl GrantTable {
     pub fn pinned_frame(&self, reference: Reference) -> Result<Mfn, Status> {
         let inner = self.inner.read();
         let active = inner.active(reference)?;
-        if active.is_pinned() {
-            Ok(active.mfn)
-        } else {
-            Err(Status::BadReference)
-        }
+        if active.is_pinned() { Ok(active.mfn) } else { Err(Status::BadReference) }
     }
 
     /// Uses of an entry: device read, device write, host read, host write.

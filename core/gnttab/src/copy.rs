@@ -46,11 +46,7 @@ type Resolve<'a> = &'a dyn Fn(DomId, Gfn, bool) -> Result<Mfn, Status>;
 
 /// The pins of a copy.
 fn access(readonly: bool) -> Access {
-    Access {
-        host: true,
-        device: false,
-        readonly,
-    }
+    Access { host: true, device: false, readonly }
 }
 
 impl GrantTable {
@@ -89,11 +85,7 @@ impl GrantTable {
         });
         let inner = inner?;
         match self.pin_transitive(frames, reference, peer, readonly, (domain, through)) {
-            Ok(()) => Ok(CopyGrant {
-                reference,
-                via: Some((domain, through)),
-                ..inner
-            }),
+            Ok(()) => Ok(CopyGrant { reference, via: Some((domain, through)), ..inner }),
             Err(status) => {
                 others.with_table(domain, &mut |table| table.release_one(frames, through, readonly));
                 Err(status)
@@ -105,9 +97,7 @@ impl GrantTable {
     pub fn release_copy<M: Frames + ?Sized>(&self, frames: &M, grant: CopyGrant, others: &dyn Tables) {
         self.release_one(frames, grant.reference, grant.readonly);
         if let Some((domain, reference)) = grant.via {
-            others.with_table(domain, &mut |table| {
-                table.release_one(frames, reference, grant.readonly)
-            });
+            others.with_table(domain, &mut |table| table.release_one(frames, reference, grant.readonly));
         }
     }
 
@@ -138,25 +128,12 @@ impl GrantTable {
         if pinned && active.backing == Backing::Transitive {
             return Err(Status::GeneralError);
         }
-        let wanted = Wanted {
-            peer,
-            readonly,
-            mapping: false,
-            pinned,
-        };
+        let wanted = Wanted { peer, readonly, mapping: false, pinned };
         active.mark(entry, wanted, |gfn, readonly| resolve(self.domain, gfn, readonly))?;
         active.add(pins);
         let (start, length) = active.range;
         let (mfn, owner) = (active.mfn, self.domain);
-        Ok(Acquired::Grant(CopyGrant {
-            mfn,
-            owner,
-            start,
-            length,
-            reference,
-            readonly,
-            via: None,
-        }))
+        Ok(Acquired::Grant(CopyGrant { mfn, owner, start, length, reference, readonly, via: None }))
     }
 
     /// Pins a transitive entry whose target has been pinned, if it still refers to that.
@@ -177,24 +154,13 @@ impl GrantTable {
         if inner.version != 2 || pinned && active.backing != Backing::Transitive {
             return Err(Status::Again);
         }
-        let seen = entry.mark(Wanted {
-            peer,
-            readonly,
-            mapping: false,
-            pinned,
-        })?;
+        let seen = entry.mark(Wanted { peer, readonly, mapping: false, pinned })?;
         if seen.kind() != TRANSITIVE || seen.target != target {
             active.clear_marks(entry, readonly);
             return Err(Status::Again);
         }
         if !pinned {
-            *active = Active {
-                pins: [0; 4],
-                mfn: Mfn::INVALID,
-                peer,
-                range: (0, 0),
-                backing: Backing::Transitive,
-            };
+            *active = Active { pins: [0; 4], mfn: Mfn::INVALID, peer, range: (0, 0), backing: Backing::Transitive };
         }
         active.add(pins);
         Ok(())

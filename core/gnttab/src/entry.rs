@@ -30,12 +30,7 @@ pub(crate) enum Entry<'a> {
     V1(&'a AtomicU64),
     /// flags 16, domain 16, and what the kind of entry needs; then the frame. `status` is the word with the 16 bits of
     /// status from bit `shift` on.
-    V2 {
-        head: &'a AtomicU64,
-        frame: &'a AtomicU64,
-        status: &'a AtomicU64,
-        shift: u32,
-    },
+    V2 { head: &'a AtomicU64, frame: &'a AtomicU64, status: &'a AtomicU64, shift: u32 },
 }
 
 /// An entry as it was read.
@@ -71,11 +66,7 @@ impl Snapshot {
             flags,
             domain: DomId((head >> 16) as u16),
             part: sub_page,
-            range: if sub_page {
-                ((head >> 32) as u16, (head >> 48) as u16)
-            } else {
-                (0, 4096)
-            },
+            range: if sub_page { ((head >> 32) as u16, (head >> 48) as u16) } else { (0, 4096) },
             gfn: Gfn(if v2 { frame } else { head >> 32 }),
             target: (DomId((head >> 32) as u16), frame as u32),
         }
@@ -215,32 +206,15 @@ impl Entry<'_> {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted = Wanted {
-        peer: DomId(7),
-        readonly: false,
-        mapping: true,
-        pinned: false,
-    };
+    const WANTED: Wanted = Wanted { peer: DomId(7), readonly: false, mapping: true, pinned: false };
     const GRANT: u64 = PERMIT_ACCESS as u64 | 7 << 16;
 
     #[test]
     fn a_grant_taken_back_before_the_mark_is_refused() {
         let words = [const { AtomicU64::new(0) }; 3];
-        let (v1, v2) = (
-            Entry::V1(&words[0]),
-            Entry::V2 {
-                head: &words[0],
-                frame: &words[1],
-                status: &words[2],
-                shift: 16,
-            },
-        );
-        for (entry, taken_back) in [
-            (v1, 0),
-            (v2, 0),
-            (v1, GRANT | u64::from(READONLY)),
-            (v2, GRANT + (1 << 16)),
-        ] {
+        let (v1, v2) =
+            (Entry::V1(&words[0]), Entry::V2 { head: &words[0], frame: &words[1], status: &words[2], shift: 16 });
+        for (entry, taken_back) in [(v1, 0), (v2, 0), (v1, GRANT | u64::from(READONLY)), (v2, GRANT + (1 << 16))] {
             words[0].store(GRANT, Ordering::SeqCst);
             let result = entry.mark_after(WANTED, || words[0].store(taken_back, Ordering::SeqCst));
             assert_eq!(result, Err(Status::GeneralError));
@@ -252,19 +226,9 @@ mod tests {
     #[test]
     fn a_failed_mark_leaves_the_marks_of_others() {
         let words = [const { AtomicU64::new(0) }; 3];
-        let entry = Entry::V2 {
-            head: &words[0],
-            frame: &words[1],
-            status: &words[2],
-            shift: 16,
-        };
+        let entry = Entry::V2 { head: &words[0], frame: &words[1], status: &words[2], shift: 16 };
         words[0].store(GRANT, Ordering::SeqCst);
-        entry
-            .mark(Wanted {
-                readonly: true,
-                ..WANTED
-            })
-            .unwrap();
+        entry.mark(Wanted { readonly: true, ..WANTED }).unwrap();
         let pinned = Wanted { pinned: true, ..WANTED };
         let readonly = || words[0].store(GRANT | u64::from(READONLY), Ordering::SeqCst);
         assert_eq!(entry.mark_after(pinned, readonly), Err(Status::GeneralError));

@@ -71,36 +71,14 @@ pub struct MapTrack {
 
 impl Inner {
     fn slot(&mut self, handle: Handle) -> Option<&mut Slot> {
-        self.chunks
-            .get_mut((handle / PER_FRAME) as usize)?
-            .get_mut((handle % PER_FRAME) as usize)
+        self.chunks.get_mut((handle / PER_FRAME) as usize)?.get_mut((handle % PER_FRAME) as usize)
     }
 
     fn mapping(&self, handle: Handle) -> Option<Mapping> {
-        match self
-            .chunks
-            .get((handle / PER_FRAME) as usize)?
-            .get((handle % PER_FRAME) as usize)?
-        {
-            Slot::Used {
-                granter,
-                reference,
-                readonly,
-                by_entry,
-                mapped,
-                ..
-            } if *mapped != [false; 2] => {
-                let access = Access {
-                    host: mapped[0],
-                    device: mapped[1],
-                    readonly: *readonly,
-                };
-                Some(Mapping {
-                    granter: *granter,
-                    reference: *reference,
-                    access,
-                    by_entry: *by_entry,
-                })
+        match self.chunks.get((handle / PER_FRAME) as usize)?.get((handle % PER_FRAME) as usize)? {
+            Slot::Used { granter, reference, readonly, by_entry, mapped, .. } if *mapped != [false; 2] => {
+                let access = Access { host: mapped[0], device: mapped[1], readonly: *readonly };
+                Some(Mapping { granter: *granter, reference: *reference, access, by_entry: *by_entry })
             }
             _ => None,
         }
@@ -112,16 +90,10 @@ impl Inner {
             return Err(Status::NoSpace);
         }
         let mut chunk = Vec::new();
-        chunk
-            .try_reserve_exact(PER_FRAME as usize)
-            .map_err(|_| Status::NoSpace)?;
+        chunk.try_reserve_exact(PER_FRAME as usize).map_err(|_| Status::NoSpace)?;
         self.chunks.try_reserve(1).map_err(|_| Status::NoSpace)?;
         let next = |index: u32| {
-            if index + 1 == PER_FRAME {
-                self.free
-            } else {
-                first + index + 1
-            }
+            if index + 1 == PER_FRAME { self.free } else { first + index + 1 }
         };
         chunk.extend((0..PER_FRAME).map(|index| Slot::Free(next(index))));
         self.chunks.push(chunk.into_boxed_slice());
@@ -143,13 +115,7 @@ impl MapTrack {
     pub fn new(max_frames: u32) -> MapTrack {
         // Handles below `END` only.
         let max_frames = max_frames.min(END / PER_FRAME);
-        MapTrack {
-            max_frames,
-            inner: Mutex::new(Inner {
-                chunks: Vec::new(),
-                free: END,
-            }),
-        }
+        MapTrack { max_frames, inner: Mutex::new(Inner { chunks: Vec::new(), free: END }) }
     }
 
     /// Takes a handle out for a mapping to be made; [`MapTrack::commit`] or [`MapTrack::cancel`] follows.
@@ -181,23 +147,11 @@ impl MapTrack {
 
     /// Makes a reserved handle stand for a mapping.
     pub fn commit(&self, handle: Handle, mapping: Mapping) {
-        let Mapping {
-            granter,
-            reference,
-            access,
-            by_entry,
-        } = mapping;
+        let Mapping { granter, reference, access, by_entry } = mapping;
         let mut inner = self.inner.lock();
         if let Some(slot @ Slot::Reserved) = inner.slot(handle) {
             let mapped = [access.host, access.device];
-            *slot = Slot::Used {
-                granter,
-                reference,
-                readonly: access.readonly,
-                by_entry,
-                mapped,
-                claimed: [false; 2],
-            };
+            *slot = Slot::Used { granter, reference, readonly: access.readonly, by_entry, mapped, claimed: [false; 2] };
         }
     }
 
@@ -215,32 +169,16 @@ impl MapTrack {
     /// `BadHandle`: nothing is mapped under that handle.
     pub fn claim(&self, handle: Handle, host: bool, device: bool) -> Result<Claim, Status> {
         match self.inner.lock().slot(handle) {
-            Some(Slot::Used {
-                granter,
-                reference,
-                readonly,
-                by_entry,
-                mapped,
-                claimed,
-            }) if *mapped != [false; 2] => {
+            Some(Slot::Used { granter, reference, readonly, by_entry, mapped, claimed }) if *mapped != [false; 2] => {
                 let parts = [host && mapped[0], device && mapped[1]];
                 for (index, part) in parts.into_iter().enumerate() {
                     mapped[index] &= !part;
                     claimed[index] |= part;
                 }
-                let access = Access {
-                    host: parts[0],
-                    device: parts[1],
-                    readonly: *readonly,
-                };
+                let access = Access { host: parts[0], device: parts[1], readonly: *readonly };
                 Ok(Claim {
                     handle,
-                    mapping: Mapping {
-                        granter: *granter,
-                        reference: *reference,
-                        access,
-                        by_entry: *by_entry,
-                    },
+                    mapping: Mapping { granter: *granter, reference: *reference, access, by_entry: *by_entry },
                 })
             }
             _ => Err(Status::BadHandle),

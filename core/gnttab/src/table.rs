@@ -61,13 +61,8 @@ pub(crate) struct Active {
 }
 
 impl Active {
-    const UNUSED: Active = Active {
-        pins: [0; 4],
-        mfn: Mfn::INVALID,
-        peer: DomId::INVALID,
-        range: (0, 0),
-        backing: Backing::Full,
-    };
+    const UNUSED: Active =
+        Active { pins: [0; 4], mfn: Mfn::INVALID, peer: DomId::INVALID, range: (0, 0), backing: Backing::Full };
 
     pub(crate) fn is_pinned(&self) -> bool {
         self.pins != [0; 4]
@@ -214,17 +209,8 @@ pub(crate) fn clear_frame<M: Frames + ?Sized>(frames: &M, mfn: Mfn) {
 impl GrantTable {
     /// A table of version 1 without frames. A domain starts with one: call [`GrantTable::grow`] with 1.
     pub fn new(domain: DomId, limits: Limits) -> GrantTable {
-        let inner = Inner {
-            version: 1,
-            shared: Vec::new(),
-            status: Vec::new(),
-            active: Vec::new(),
-        };
-        GrantTable {
-            domain,
-            limits,
-            inner: RwLock::new(inner),
-        }
+        let inner = Inner { version: 1, shared: Vec::new(), status: Vec::new(), active: Vec::new() };
+        GrantTable { domain, limits, inner: RwLock::new(inner) }
     }
 
     /// The domain that grants.
@@ -286,11 +272,7 @@ impl GrantTable {
     /// A frame that the table has.
     pub fn frame(&self, kind: FrameKind, index: u32) -> Option<Mfn> {
         let inner = self.inner.read();
-        let list = if kind == FrameKind::Shared {
-            &inner.shared
-        } else {
-            &inner.status
-        };
+        let list = if kind == FrameKind::Shared { &inner.shared } else { &inner.status };
         list.get(index as usize).copied()
     }
 
@@ -312,26 +294,16 @@ impl GrantTable {
         if let Some(mfn) = self.frame(kind, index) {
             return Ok(mfn);
         }
-        let step = if kind == FrameKind::Shared {
-            1
-        } else {
-            STATUSES / ENTRIES_V2
-        };
+        let step = if kind == FrameKind::Shared { 1 } else { STATUSES / ENTRIES_V2 };
         // The first shared frame whose status words are in that status frame.
-        let needed = index
-            .checked_mul(step)
-            .and_then(|first| first.checked_add(1))
-            .ok_or(Errno::INVAL)?;
+        let needed = index.checked_mul(step).and_then(|first| first.checked_add(1)).ok_or(Errno::INVAL)?;
         self.grow(frames, needed, allocate)?;
         self.frame(kind, index).ok_or(Errno::INVAL)
     }
 
     /// The entries in use: reference, frame, and who uses it. For dumps, and to warn of a dying domain's grants.
     pub fn for_each_active(&self, mut action: impl FnMut(Reference, Mfn, DomId)) {
-        self.inner
-            .read()
-            .pinned_from(0)
-            .for_each(|(reference, active)| action(reference, active.mfn, active.peer));
+        self.inner.read().pinned_from(0).for_each(|(reference, active)| action(reference, active.mfn, active.peer));
     }
 
     /// Takes all frames from the table, for a domain that is gone and none of whose grants is in use. No entry exists

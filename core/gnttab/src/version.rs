@@ -26,11 +26,7 @@ impl Inner {
                 continue;
             };
             let seen = entry.read();
-            *kept = Kept {
-                flags: seen.flags,
-                domain: seen.domain.0,
-                frame: seen.gfn.0,
-            };
+            *kept = Kept { flags: seen.flags, domain: seen.domain.0, frame: seen.gfn.0 };
             if let Entry::V2 { status, shift, .. } = entry {
                 if seen.kind() == PERMIT_ACCESS {
                     kept.flags |= (status.load(Ordering::SeqCst) >> shift) as u16;
@@ -50,12 +46,7 @@ impl Inner {
                 Ok(Entry::V1(word)) => {
                     word.store(u64::from(kept.flags) | domain | kept.frame << 32, Ordering::SeqCst);
                 }
-                Ok(Entry::V2 {
-                    head,
-                    frame,
-                    status,
-                    shift,
-                }) => {
+                Ok(Entry::V2 { head, frame, status, shift }) => {
                     let marks = kept.flags & (READING | WRITING);
                     frame.store(kept.frame, Ordering::SeqCst);
                     status.fetch_or(u64::from(marks) << shift, Ordering::SeqCst);

@@ -13,24 +13,10 @@ const REFERENCES: u32 = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Grant {
-        reference: u32,
-        readonly: bool,
-        peer: usize,
-    },
+    Grant { reference: u32, readonly: bool, peer: usize },
     Revoke(u32),
-    Map {
-        mapper: usize,
-        reference: u32,
-        access: Access,
-    },
-    Unmap {
-        mapper: usize,
-        pick: usize,
-        host: bool,
-        device: bool,
-        fails: bool,
-    },
+    Map { mapper: usize, reference: u32, access: Access },
+    Unmap { mapper: usize, pick: usize, host: bool, device: bool, fails: bool },
     Die(usize),
 }
 
@@ -65,20 +51,9 @@ impl Machine {
     /// The whole of GNTTABOP_map_grant_ref.
     fn map(&self, mapper: usize, reference: u32, access: Access) -> Result<Handle, Status> {
         let handle = self.tracks[mapper].reserve()?;
-        match self
-            .table
-            .map(&self.frames, reference, DOMAINS[mapper], access, resolve)
-        {
+        match self.table.map(&self.frames, reference, DOMAINS[mapper], access, resolve) {
             Ok(_) => {
-                self.tracks[mapper].commit(
-                    handle,
-                    Mapping {
-                        granter: GRANTER,
-                        reference,
-                        access,
-                        by_entry: false,
-                    },
-                );
+                self.tracks[mapper].commit(handle, Mapping { granter: GRANTER, reference, access, by_entry: false });
                 Ok(handle)
             }
             Err(status) => {
@@ -95,8 +70,7 @@ impl Machine {
             self.tracks[mapper].restore(claim);
             return Err(Status::GeneralError);
         }
-        self.table
-            .unmap(&self.frames, claim.mapping.reference, claim.mapping.access)?;
+        self.table.unmap(&self.frames, claim.mapping.reference, claim.mapping.access)?;
         self.tracks[mapper].finish(claim);
         Ok(())
     }
@@ -107,10 +81,7 @@ impl Machine {
         if self.table.version() == 1 {
             let word = &words[reference as usize];
             let free = |word: u64| word as u16 & (READING | WRITING) == 0;
-            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| {
-                free(old).then_some(old & !0xffff)
-            })
-            .is_ok()
+            word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| free(old).then_some(old & !0xffff)).is_ok()
         } else {
             words[reference as usize * 2].fetch_and(!0xffff, Ordering::SeqCst);
             marks(&self.frames, &self.table, reference) == 0
@@ -185,11 +156,7 @@ fn wait(rounds: u32) {
 fn race(version: u32) {
     let frames = FakeMachine::new(32);
     let table = table(&frames, GRANTER, version, 10);
-    let machine = Machine {
-        frames,
-        table,
-        tracks: [MapTrack::new(1), MapTrack::new(1)],
-    };
+    let machine = Machine { frames, table, tracks: [MapTrack::new(1), MapTrack::new(1)] };
     let (done, private) = (AtomicBool::new(false), AtomicBool::new(true));
     let mut mapped = 0;
     std::thread::scope(|scope| {
@@ -228,10 +195,7 @@ fn race(version: u32) {
         guest.join().unwrap();
     });
     assert!(mapped > 0, "nothing was ever mapped");
-    assert_eq!(
-        (machine.table.pins(1), marks(&machine.frames, &machine.table, 1)),
-        ([0; 4], 0)
-    );
+    assert_eq!((machine.table.pins(1), marks(&machine.frames, &machine.table, 1)), ([0; 4], 0));
 }
 
 #[test]

@@ -40,9 +40,7 @@ pub fn write<A: Arch>(caller: &Caller<'_, A>, bitmap: &Bitmap, mask: &CpuMask) -
     let mut at = count;
     while at < length {
         let part = BYTES.min(length - at);
-        caller
-            .machine()
-            .copy_out(address.wrapping_add(at as u64), &[0; BYTES][..part])?;
+        caller.machine().copy_out(address.wrapping_add(at as u64), &[0; BYTES][..part])?;
         at += part;
     }
     Ok(())

@@ -91,11 +91,7 @@ impl<A: Arch> Caller<'_, A> {
     /// # Errors
     /// `EPERM`.
     pub fn require_privilege(&self) -> Result<Privileged> {
-        if self.domain.is_privileged() {
-            Ok(Privileged(()))
-        } else {
-            Err(Errno::PERM)
-        }
+        if self.domain.is_privileged() { Ok(Privileged(())) } else { Err(Errno::PERM) }
     }
 }
 

@@ -27,14 +27,7 @@ fn write<A: Arch>(caller: &Caller<'_, A>, args: &Args, count: u32, address: u64)
     while done < count {
         if done != 0 && caller.machine().should_yield() {
             let rest = u64::from(count - done);
-            return Outcome::Again([
-                args[0],
-                rest,
-                address.wrapping_add(done.into()),
-                args[3],
-                args[4],
-                args[5],
-            ]);
+            return Outcome::Again([args[0], rest, address.wrapping_add(done.into()), args[3], args[4], args[5]]);
         }
         let mut bytes = [0; CHUNK];
         let part = &mut bytes[..CHUNK.min((count - done) as usize)];
@@ -57,9 +50,7 @@ fn read<A: Arch>(caller: &Caller<'_, A>, count: u32, address: u64) -> Result<i64
         if got == 0 {
             break;
         }
-        caller
-            .machine()
-            .copy_out(address.wrapping_add(done as u64), &bytes[..got])?;
+        caller.machine().copy_out(address.wrapping_add(done as u64), &bytes[..got])?;
         done += got;
     }
     Ok(done as i64)

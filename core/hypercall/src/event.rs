@@ -51,29 +51,20 @@ fn unmask<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Unmask>) -> Result<()
 
 /// The domain's number, if the guest may have written DOMID_SELF for its own.
 fn resolve_self<A: Arch>(caller: &Caller<'_, A>, raw: u16) -> DomId {
-    if DomId(raw) == DomId::SELF {
-        caller.domain.id
-    } else {
-        DomId(raw)
-    }
+    if DomId(raw) == DomId::SELF { caller.domain.id } else { DomId(raw) }
 }
 
 fn alloc_unbound<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<AllocUnbound>) -> Result<()> {
     let mut call = caller.read(at)?;
     let domain = caller.controlled_domain(call.dom)?;
-    call.port = domain
-        .evtchn
-        .alloc_unbound(caller.machine(), resolve_self(caller, call.remote_dom))?;
+    call.port = domain.evtchn.alloc_unbound(caller.machine(), resolve_self(caller, call.remote_dom))?;
     caller.write(at, &call)
 }
 
 fn bind_interdomain<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<BindInterdomain>) -> Result<()> {
     let mut call = caller.read(at)?;
     let remote = caller.any_domain(call.remote_dom)?;
-    let (port, raised) = caller
-        .domain
-        .evtchn
-        .bind_interdomain(caller.machine(), &remote.evtchn, call.remote_port)?;
+    let (port, raised) = caller.domain.evtchn.bind_interdomain(caller.machine(), &remote.evtchn, call.remote_port)?;
     caller.hypervisor.follow(caller.domain, raised);
     call.local_port = port;
     caller.write(at, &call)
@@ -94,11 +85,7 @@ fn bind_ipi<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<BindIpi>) -> Result
 fn bind_pirq<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<BindPirq>) -> Result<()> {
     let mut call = caller.read(at)?;
     let share = call.flags & BIND_PIRQ__WILL_SHARE != 0;
-    let attach = || {
-        caller
-            .machine()
-            .pirq_bound(caller.hypervisor, caller.domain, call.pirq, share)
-    };
+    let attach = || caller.machine().pirq_bound(caller.hypervisor, caller.domain, call.pirq, share);
     call.port = caller.domain.evtchn.bind_pirq(caller.machine(), call.pirq, attach)?;
     caller.write(at, &call)
 }
@@ -125,11 +112,7 @@ fn status<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Status>) -> Result<()
     match found.state {
         State::Unbound { remote } => call.u.write(&StatusUnbound { dom: remote.0 }),
         State::Interdomain { remote, port } => {
-            call.u.write(&StatusInterdomain {
-                dom: remote.0,
-                _gap0: [0; 2],
-                port,
-            });
+            call.u.write(&StatusInterdomain { dom: remote.0, _gap0: [0; 2], port });
         }
         State::Pirq(line) | State::Virq(line) => call.u.write(&line),
         State::Free | State::Reserved | State::Ipi => {}
@@ -149,9 +132,7 @@ fn take_writable<A: Arch>(caller: &Caller<'_, A>, gfn: u64) -> Result<Mfn> {
 fn init_control<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<InitControl>) -> Result<()> {
     let mut call = caller.read(at)?;
     let channels = &caller.domain.evtchn;
-    channels.init_control(caller.machine(), call.vcpu, call.offset, || {
-        take_writable(caller, call.control_gfn)
-    })?;
+    channels.init_control(caller.machine(), call.vcpu, call.offset, || take_writable(caller, call.control_gfn))?;
     call.link_bits = LINK_BITS;
     caller.write(at, &call)
 }
@@ -160,10 +141,7 @@ fn expand_array<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<ExpandArray>) -
     let call = caller.read(at)?;
     let resolve = || take_writable(caller, call.array_gfn);
     let mut follow = |raised| caller.hypervisor.follow(caller.domain, raised);
-    caller
-        .domain
-        .evtchn
-        .expand_array(caller.machine(), resolve, &mut follow)
+    caller.domain.evtchn.expand_array(caller.machine(), resolve, &mut follow)
 }
 
 fn set_priority<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetPriority>) -> Result<()> {

@@ -38,10 +38,7 @@ pub fn press<A: Arch>(hypervisor: &Hypervisor<A>, key: u8) {
         log::info!("'{}' pressed -> {title}", char::from(key));
         hypervisor.machine().debug_key(hypervisor, key);
     } else {
-        log::info!(
-            "'{}' pressed -> no such key; 'h' lists them",
-            char::from(key).escape_default()
-        );
+        log::info!("'{}' pressed -> no such key; 'h' lists them", char::from(key).escape_default());
     }
 }
 
@@ -168,10 +165,7 @@ fn memory<A: Arch>(hypervisor: &Hypervisor<A>) {
     for domain in each_domain(hypervisor) {
         let own = &domain.memory;
         let (pages, shared, most) = (own.total_pages(), own.shared_pages(), own.max_pages());
-        log::info!(
-            "{}: {pages} pages, {shared} shared by the hypervisor, at most {most}",
-            domain.id
-        );
+        log::info!("{}: {pages} pages, {shared} shared by the hypervisor, at most {most}", domain.id);
     }
 }
 
@@ -185,10 +179,7 @@ fn schedule<A: Arch>(hypervisor: &Hypervisor<A>) {
         for vcpu in domain.vcpus() {
             let (on, share) = {
                 let scheduler = hypervisor.scheduler.lock();
-                (
-                    scheduler.cpu_of(vcpu.unit),
-                    scheduler.share(vcpu.unit).unwrap_or_default(),
-                )
+                (scheduler.cpu_of(vcpu.unit), scheduler.share(vcpu.unit).unwrap_or_default())
             };
             let state = vcpu.runstate.lock().state();
             let place = on.map_or(-1, |cpu| i64::from(cpu.0));

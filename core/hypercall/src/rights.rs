@@ -24,11 +24,7 @@ impl<A: Arch> Caller<'_, A> {
     /// # Errors
     /// `EPERM`.
     pub fn require_rights_over(&self, domain: &Domain<A>) -> Result<()> {
-        if domain.id == self.domain.id || self.domain.is_privileged() {
-            Ok(())
-        } else {
-            Err(Errno::PERM)
-        }
+        if domain.id == self.domain.id || self.domain.is_privileged() { Ok(()) } else { Err(Errno::PERM) }
     }
 
     /// Both of the above, in this order.

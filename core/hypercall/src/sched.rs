@@ -20,10 +20,7 @@ pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
             Ok(())
         }
         SCHEDOP_BLOCK => {
-            caller
-                .domain
-                .evtchn
-                .set_upcall_mask(caller.machine(), caller.vcpu.id, false);
+            caller.domain.evtchn.set_upcall_mask(caller.machine(), caller.vcpu.id, false);
             caller.hypervisor.block(caller.domain, caller.vcpu);
             Ok(())
         }
@@ -37,19 +34,13 @@ pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 
 fn shutdown<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Shutdown>) -> Result<()> {
     let call = caller.read(at)?;
-    caller
-        .hypervisor
-        .shut_down(caller.domain, ShutdownCode(call.reason as u8));
+    caller.hypervisor.shut_down(caller.domain, ShutdownCode(call.reason as u8));
     Ok(())
 }
 
 fn remote_shutdown<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<RemoteShutdown>) -> Result<()> {
     let call = caller.read(at)?;
-    let domain = caller
-        .hypervisor
-        .domains
-        .get(DomId(call.domain_id))
-        .ok_or(Errno::SRCH)?;
+    let domain = caller.hypervisor.domains.get(DomId(call.domain_id)).ok_or(Errno::SRCH)?;
     if !caller.domain.is_privileged() {
         return Err(Errno::PERM);
     }
@@ -71,15 +62,12 @@ fn poll<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Poll>) -> Result<()> {
     hypervisor.cancel_timer(&vcpu.poll_timer);
     // The flag comes first: whoever finds the vCPU among the pollers has to find it asleep too.
     vcpu.flags.fetch_or(PauseFlags::POLLING, SeqCst);
-    let begun = domain
-        .evtchn
-        .begin_poll(caller.machine(), vcpu.id, &ports)
-        .and_then(|sleeps| {
-            if sleeps && call.timeout != 0 {
-                hypervisor.set_timer(&vcpu.poll_timer, call.timeout, TimerEvent::Poll(domain.id, vcpu.id))?;
-            }
-            Ok(sleeps)
-        });
+    let begun = domain.evtchn.begin_poll(caller.machine(), vcpu.id, &ports).and_then(|sleeps| {
+        if sleeps && call.timeout != 0 {
+            hypervisor.set_timer(&vcpu.poll_timer, call.timeout, TimerEvent::Poll(domain.id, vcpu.id))?;
+        }
+        Ok(sleeps)
+    });
     if begun != Ok(true) || hypervisor.has_deliverable_event(domain, vcpu.id) {
         domain.evtchn.end_poll(vcpu.id);
         vcpu.flags.fetch_and(!PauseFlags::POLLING, SeqCst);

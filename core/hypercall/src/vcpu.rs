@@ -67,10 +67,7 @@ fn initialise<A: Arch>(caller: &Caller<'_, A>, vcpu: &Arc<Vcpu<A>>, args: &Args)
     if caller.domain.evtchn.vcpu_info(vcpu.id).is_none() {
         return Errno::INVAL.into();
     }
-    match caller
-        .machine()
-        .initialise_vcpu(caller.hypervisor, caller.domain, vcpu, args[2])
-    {
+    match caller.machine().initialise_vcpu(caller.hypervisor, caller.domain, vcpu, args[2]) {
         // Its page tables are checked in pieces.
         Err(Errno::AGAIN) => Outcome::Again(*args),
         result => result.into(),
@@ -87,11 +84,7 @@ fn up<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> Result<()> {
 
 /// The last vCPU to go down takes the domain with it.
 fn down<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
-    let others_up = caller
-        .domain
-        .vcpus()
-        .iter()
-        .any(|other| other.id != vcpu.id && other.is_up());
+    let others_up = caller.domain.vcpus().iter().any(|other| other.id != vcpu.id && other.is_up());
     if others_up {
         caller.hypervisor.bring_down(vcpu);
     } else {
@@ -157,9 +150,7 @@ fn set_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandle
     }
     vcpu.period.store(period, SeqCst);
     let first = caller.machine().system_time().saturating_add(period);
-    caller
-        .hypervisor
-        .set_timer(&vcpu.periodic, first, TimerEvent::Periodic(vcpu.domain_id, vcpu.id))
+    caller.hypervisor.set_timer(&vcpu.periodic, first, TimerEvent::Periodic(vcpu.domain_id, vcpu.id))
 }
 
 fn stop_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
@@ -198,10 +189,7 @@ fn register_info<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandl
     if !is_own(caller, vcpu) && vcpu.is_up() {
         return Err(Errno::INVAL);
     }
-    let mfn = caller
-        .machine()
-        .translate(caller.domain.id, call.mfn)
-        .ok_or(Errno::INVAL)?;
+    let mfn = caller.machine().translate(caller.domain.id, call.mfn).ok_or(Errno::INVAL)?;
     let memory = &caller.hypervisor.memory;
     if let Err(denied) = memory.get_writable(mfn, caller.domain.id) {
         return Err(caller.explain("register_vcpu_info", denied));

@@ -33,14 +33,9 @@ pub fn xen_version<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
             text::<A, { XEN_CAPABILITIES_INFO_LEN as usize }>(caller, address, capabilities(caller)).into()
         }
         XENVER_CHANGESET => text::<A, { XEN_CHANGESET_INFO_LEN as usize }>(caller, address, CHANGESET).into(),
-        XENVER_PLATFORM_PARAMETERS => caller
-            .write(
-                GuestHandle::new(address),
-                &PlatformParameters {
-                    virt_start: VIRTUAL_START,
-                },
-            )
-            .into(),
+        XENVER_PLATFORM_PARAMETERS => {
+            caller.write(GuestHandle::new(address), &PlatformParameters { virt_start: VIRTUAL_START }).into()
+        }
         XENVER_GET_FEATURES => features(caller, GuestHandle::new(address)).into(),
         XENVER_PAGESIZE if address != 0 => Errno::INVAL.into(),
         XENVER_PAGESIZE => Outcome::Done(PAGE_SIZE as i64),

@@ -34,19 +34,12 @@ pub struct Place {
 impl Denied {
     /// A refusal.
     pub const fn new(errno: Errno, why: Why) -> Denied {
-        Denied {
-            errno,
-            why,
-            within: None,
-        }
+        Denied { errno, why, within: None }
     }
 
     /// The refusal, for an entry of a table.
     pub(crate) fn within(self, place: Place) -> Denied {
-        Denied {
-            within: self.within.or(Some(place)),
-            ..self
-        }
+        Denied { within: self.within.or(Some(place)), ..self }
     }
 }
 
@@ -58,13 +51,7 @@ impl From<Denied> for Errno {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place {
-            table,
-            level,
-            index,
-            entry,
-        }) = self.within
-        {
+        if let Some(Place { table, level, index, entry }) = self.within {
             write!(f, "L{level} table {table:#x}, entry {index} ({entry:#018x}): ")?;
         }
         write!(f, "{}: {}", self.why, self.errno.text())
@@ -82,12 +69,7 @@ pub enum Why {
     /// The count of references is full.
     TooManyReferences { mfn: Mfn },
     /// The frame is in another use.
-    WrongType {
-        mfn: Mfn,
-        have: FrameType,
-        uses: u32,
-        want: FrameType,
-    },
+    WrongType { mfn: Mfn, have: FrameType, uses: u32, want: FrameType },
     /// The hypervisor has no view of the frame.
     NotLendable { mfn: Mfn },
     /// The entry has bits that a guest must not set.

@@ -13,10 +13,7 @@ pub(crate) struct List {
 
 impl List {
     const fn new() -> List {
-        List {
-            first: NONE,
-            last: NONE,
-        }
+        List { first: NONE, last: NONE }
     }
 
     pub fn append(&mut self, table: &FrameTable, mfn: u32) {
@@ -89,10 +86,7 @@ impl DomainMemory {
     pub(crate) fn new(id: DomId, limit: u64) -> DomainMemory {
         DomainMemory {
             id,
-            lists: Mutex::new(Lists {
-                frames: List::new(),
-                relinquished: List::new(),
-            }),
+            lists: Mutex::new(Lists { frames: List::new(), relinquished: List::new() }),
             demotions: Mutex::new(NONE),
             queued: AtomicU32::new(0),
             total: AtomicU64::new(0),

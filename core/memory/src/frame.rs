@@ -266,21 +266,17 @@ impl FrameInfo {
     }
 
     pub(crate) fn swap_refs(&self, old: Refs, new: Refs) -> bool {
-        self.refs
-            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.refs.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Drops a reference. True if it was the last: the frame is out of everyone's reach then, and the caller frees it.
     /// Dropping one that was never taken is refused, in the log.
     pub(crate) fn drop_ref(&self) -> bool {
-        let dropped = self
-            .refs
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| match Refs(word).count() {
-                0 => None,
-                1 => Some(Refs::new(State::Reserved, word & Refs::SHARED, 0).0),
-                _ => Some(word - 1),
-            });
+        let dropped = self.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| match Refs(word).count() {
+            0 => None,
+            1 => Some(Refs::new(State::Reserved, word & Refs::SHARED, 0).0),
+            _ => Some(word - 1),
+        });
         if dropped.is_err() {
             log::error!("memory: a reference to a frame of {} was dropped twice", self.owner());
         }
@@ -306,17 +302,13 @@ impl FrameInfo {
     }
 
     pub(crate) fn swap_ty(&self, old: TypeWord, new: TypeWord) -> bool {
-        self.ty
-            .compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.ty.compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Changes the type word until `change` declines. The old word, or what it was declined for.
     pub(crate) fn update_ty(&self, change: impl Fn(TypeWord) -> Option<TypeWord>) -> Result<TypeWord, TypeWord> {
         self.ty
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                change(TypeWord(word)).map(|word| word.0)
-            })
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| change(TypeWord(word)).map(|word| word.0))
             .map(TypeWord)
             .map_err(TypeWord)
     }
@@ -487,14 +479,9 @@ mod tests {
 
     #[test]
     fn linear_counts_keep_their_sign_and_their_neighbours() {
-        let word = TypeWord::first(FrameType::L4)
-            .with(TypeWord::VALIDATED)
-            .with_cursor(512);
+        let word = TypeWord::first(FrameType::L4).with(TypeWord::VALIDATED).with_cursor(512);
         let uses = word.add_linear_use().unwrap();
-        assert_eq!(
-            (uses.linear(), uses.count(), uses.cursor(), uses.ty()),
-            (-1, 1, 512, FrameType::L4)
-        );
+        assert_eq!((uses.linear(), uses.count(), uses.cursor(), uses.ty()), (-1, 1, 512, FrameType::L4));
         assert!(uses.add_linear_entry().is_none() && uses.drop_linear_entry().is_none());
         assert!(uses.drop_linear_use().unwrap() == word);
         let entries = (0..4000).fold(word, |word, _| word.add_linear_entry().unwrap());

@@ -26,11 +26,7 @@ pub struct Request {
 impl Request {
     /// Zeroed frames anywhere.
     pub const fn order(order: u8) -> Request {
-        Request {
-            order,
-            bits: 64,
-            zero: true,
-        }
+        Request { order, bits: 64, zero: true }
     }
 }
 
@@ -76,14 +72,9 @@ impl<H: Host> Memory<H> {
         let end = first.0.saturating_add(count).min(self.table.len()).min(u32::MAX.into());
         let mut next = first.0.max(1);
         while next < end {
-            let fits = (63 - (end - next).leading_zeros())
-                .min(next.trailing_zeros())
-                .min(MAX_ORDER.into());
+            let fits = (63 - (end - next).leading_zeros()).min(next.trailing_zeros()).min(MAX_ORDER.into());
             let block = next as u32..(next + (1 << fits)) as u32;
-            if block
-                .clone()
-                .all(|mfn| matches!(self.table.at(mfn).refs().state(), State::Reserved))
-            {
+            if block.clone().all(|mfn| matches!(self.table.at(mfn).refs().state(), State::Reserved)) {
                 for frame in block.clone().map(|mfn| self.table.at(mfn)) {
                     frame.set_flag(FrameInfo::DIRTY, !zeroed);
                     // No guest ever had a translation: as if stamped before the first flush.
@@ -92,11 +83,7 @@ impl<H: Host> Memory<H> {
                 heap.give(&self.table, block.start, fits as u8);
                 heap.total += 1 << fits;
             } else {
-                log::error!(
-                    "memory: frames {:#x}..{:#x} are not reserved; left alone",
-                    block.start,
-                    block.end
-                );
+                log::error!("memory: frames {:#x}..{:#x} are not reserved; left alone", block.start, block.end);
             }
             next += 1 << fits;
         }
@@ -140,9 +127,7 @@ impl<H: Host> Memory<H> {
 
     /// The words of a frame. `EINVAL` where there are none.
     pub(crate) fn words(&self, mfn: Mfn) -> Outcome<&Table> {
-        self.host
-            .table(mfn)
-            .ok_or(Denied::new(Errno::INVAL, Why::NotLendable { mfn }))
+        self.host.table(mfn).ok_or(Denied::new(Errno::INVAL, Why::NotLendable { mfn }))
     }
 
     /// Opens the account of a new domain. `EEXIST` if its number still has frames, `EINVAL` for a reserved number.
@@ -193,35 +178,18 @@ impl<H: Host> Memory<H> {
 
     /// Allocates frames for a domain (`populate_physmap`). `ENOMEM`, `E2BIG` above its limit, `EINVAL` if it is dying.
     pub fn allocate(&self, domain: &DomainMemory, request: Request) -> Outcome<Mfn> {
-        let (pages, limit) = (
-            domain.total_pages() + (1 << request.order.min(MAX_ORDER)),
-            domain.max_pages(),
-        );
+        let (pages, limit) = (domain.total_pages() + (1 << request.order.min(MAX_ORDER)), domain.max_pages());
         if pages > limit {
-            return Err(Denied::new(
-                Errno::TOOBIG,
-                Why::OverAllocation {
-                    domain: domain.id(),
-                    pages,
-                    limit,
-                },
-            ));
+            return Err(Denied::new(Errno::TOOBIG, Why::OverAllocation { domain: domain.id(), pages, limit }));
         }
         let mfn = self.take(request, Some(domain))?;
-        self.assign(domain, mfn, request.order)
-            .inspect_err(|_| self.free_anonymous(mfn, request.order))?;
+        self.assign(domain, mfn, request.order).inspect_err(|_| self.free_anonymous(mfn, request.order))?;
         Ok(mfn)
     }
 
     fn take(&self, request: Request, domain: Option<&DomainMemory>) -> Outcome<Mfn> {
         let Request { order, bits, zero } = request;
-        let none = Denied::new(
-            Errno::NOMEM,
-            Why::NoMemory {
-                order: order.into(),
-                bits,
-            },
-        );
+        let none = Denied::new(Errno::NOMEM, Why::NoMemory { order: order.into(), bits });
         if order > MAX_ORDER {
             return Err(none);
         }
@@ -306,9 +274,7 @@ impl<H: Host> Memory<H> {
     /// Gives back frames of [`Memory::allocate_anonymous`] or [`Memory::steal`]. Frames that are anybody's are refused in
     /// the log and stay where they are.
     pub fn free_anonymous(&self, mfn: Mfn, order: u8) {
-        let Some(last) = (1u64 << order.min(MAX_ORDER))
-            .checked_add(mfn.0)
-            .filter(|end| *end <= self.table.len())
+        let Some(last) = (1u64 << order.min(MAX_ORDER)).checked_add(mfn.0).filter(|end| *end <= self.table.len())
         else {
             return;
         };
@@ -336,14 +302,7 @@ impl<H: Host> Memory<H> {
         }
         let (pages, limit) = (domain.total_pages() + count, domain.max_pages());
         if pages > limit {
-            return Err(Denied::new(
-                Errno::TOOBIG,
-                Why::OverAllocation {
-                    domain: domain.id(),
-                    pages,
-                    limit,
-                },
-            ));
+            return Err(Denied::new(Errno::TOOBIG, Why::OverAllocation { domain: domain.id(), pages, limit }));
         }
         let anonymous = Refs::new(State::InUse, 0, 0);
         for mfn in mfn.0..mfn.0.saturating_add(count) {
@@ -372,15 +331,7 @@ impl<H: Host> Memory<H> {
     /// Reserves free frames so that the domain can grow to `pages` (`XENMEM_claim_pages`); 0 gives the reservation up.
     /// `EINVAL` for a second claim or one outside of what the domain may have, `ENOMEM` if too little is free.
     pub fn claim(&self, domain: &DomainMemory, pages: u64) -> Outcome<()> {
-        let bad = |errno| {
-            Denied::new(
-                errno,
-                Why::BadClaim {
-                    domain: domain.id(),
-                    pages,
-                },
-            )
-        };
+        let bad = |errno| Denied::new(errno, Why::BadClaim { domain: domain.id(), pages });
         if pages == 0 {
             self.drop_claim(domain);
             return Ok(());
@@ -412,11 +363,7 @@ impl<H: Host> Memory<H> {
             return Err(bad);
         }
         self.flush_stale(mfn, 1);
-        let ty = if read_only {
-            FrameType::None
-        } else {
-            FrameType::Writable
-        };
+        let ty = if read_only { FrameType::None } else { FrameType::Writable };
         frame.set_ty(TypeWord::first(ty).with(TypeWord::VALIDATED));
         frame.set_owner(domain.map_or(DomId::XEN, DomainMemory::id));
         if let Some(domain) = domain {
@@ -449,11 +396,7 @@ impl<H: Host> Memory<H> {
         // With all references held here nobody else can come to a use.
         if ty.count() != 0 || !frame.swap_refs(alone, Refs::new(State::InUse, 0, 0)) {
             self.put_frame(mfn);
-            let why = Why::StillInUse {
-                mfn,
-                references: refs.count(),
-                uses: ty.count(),
-            };
+            let why = Why::StillInUse { mfn, references: refs.count(), uses: ty.count() };
             return Err(Denied::new(Errno::INVAL, why));
         }
         self.detach(domain, frame, mfn.0 as u32);
@@ -482,11 +425,7 @@ impl<H: Host> Memory<H> {
             self.put_frame(mfn);
         }
         self.put_frame(mfn);
-        if removed {
-            Ok(())
-        } else {
-            Err(Denied::new(Errno::INVAL, Why::NotAllocated { mfn }))
-        }
+        if removed { Ok(()) } else { Err(Denied::new(Errno::INVAL, Why::NotAllocated { mfn })) }
     }
 
     /// Frees a frame whose last reference is gone.
@@ -496,10 +435,7 @@ impl<H: Host> Memory<H> {
         let own_use = u32::from(refs.has(Refs::SHARED));
         if ty.count() != own_use {
             // Cannot happen while every use comes with a reference. A lost frame does less harm than one with two owners.
-            log::error!(
-                "memory: frame {mfn:#x} of {owner} has no reference but {} uses; given up",
-                ty.count()
-            );
+            log::error!("memory: frame {mfn:#x} of {owner} has no reference but {} uses; given up", ty.count());
             return;
         }
         let account = self.account(owner);

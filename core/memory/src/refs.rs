@@ -61,14 +61,7 @@ impl<H: Host> Memory<H> {
             return Ok(());
         }
         self.put_frame(mfn);
-        Err(Denied::new(
-            Errno::INVAL,
-            Why::WrongOwner {
-                mfn,
-                owner: found,
-                wanted: owner,
-            },
-        ))
+        Err(Denied::new(Errno::INVAL, Why::WrongOwner { mfn, owner: found, wanted: owner }))
     }
 
     /// Drops a reference; frees the frame with the last.
@@ -102,21 +95,13 @@ impl<H: Host> Memory<H> {
     /// A reference that is dropped with the returned value.
     pub fn frame_ref(&self, mfn: Mfn, owner: DomId) -> Outcome<FrameRef<'_, H>> {
         self.get_frame(mfn, owner)?;
-        Ok(FrameRef {
-            memory: self,
-            mfn,
-            writable: false,
-        })
+        Ok(FrameRef { memory: self, mfn, writable: false })
     }
 
     /// A reference with a writable use, both dropped with the returned value.
     pub fn writable_ref(&self, mfn: Mfn, owner: DomId) -> Outcome<FrameRef<'_, H>> {
         self.get_writable(mfn, owner)?;
-        Ok(FrameRef {
-            memory: self,
-            mfn,
-            writable: true,
-        })
+        Ok(FrameRef { memory: self, mfn, writable: true })
     }
 
     fn get_with_type(&self, mfn: Mfn, owner: DomId, ty: FrameType) -> Outcome<()> {
@@ -139,9 +124,7 @@ impl<H: Host> Memory<H> {
     }
 
     pub(crate) fn info(&self, mfn: Mfn) -> Outcome<&'static FrameInfo> {
-        self.table
-            .get(mfn)
-            .ok_or(Denied::new(Errno::INVAL, Why::NotAllocated { mfn }))
+        self.table.get(mfn).ok_or(Denied::new(Errno::INVAL, Why::NotAllocated { mfn }))
     }
 
     /// Takes a use of the frame as `ty`, for which the caller holds a reference (`get_page_type`). `EINVAL` while the frame
@@ -236,10 +219,7 @@ impl<H: Host> Memory<H> {
                     return;
                 }
             } else if old.ty().level() != 0 {
-                let new = old
-                    .without(TypeWord::VALIDATED)
-                    .with(TypeWord::DEMOTING)
-                    .with_cursor(512);
+                let new = old.without(TypeWord::VALIDATED).with(TypeWord::DEMOTING).with_cursor(512);
                 if frame.swap_ty(old, new) {
                     frame.add_ref();
                     self.queue_demotion(mfn, frame);
@@ -270,15 +250,7 @@ impl<H: Host> Memory<H> {
 
 /// The error for a frame that is in another use.
 pub(crate) fn wrong_type(mfn: Mfn, have: TypeWord, want: FrameType) -> Denied {
-    Denied::new(
-        Errno::INVAL,
-        Why::WrongType {
-            mfn,
-            have: have.ty(),
-            uses: have.count(),
-            want,
-        },
-    )
+    Denied::new(Errno::INVAL, Why::WrongType { mfn, have: have.ty(), uses: have.count(), want })
 }
 
 /// A segment descriptor as a 64-bit guest may have it (SDM vol. 3, 3.4.5): absent, or code or data of ring 3, or a call gate

@@ -48,16 +48,14 @@ impl<H: Host> Memory<H> {
     }
 
     fn relinquish_frame(&self, mfn: Mfn, frame: &'static FrameInfo) {
-        let unpinned = frame
-            .update_ty(|word| word.has(TypeWord::PINNED).then_some(word.without(TypeWord::PINNED)))
-            .is_ok();
+        let unpinned =
+            frame.update_ty(|word| word.has(TypeWord::PINNED).then_some(word.without(TypeWord::PINNED))).is_ok();
         if unpinned {
             self.put_type(mfn);
             self.put_frame(mfn);
         }
         let partial = frame.update_ty(|word| {
-            word.has(TypeWord::PARTIAL)
-                .then_some(word.without(TypeWord::PARTIAL).with(TypeWord::DEMOTING))
+            word.has(TypeWord::PARTIAL).then_some(word.without(TypeWord::PARTIAL).with(TypeWord::DEMOTING))
         });
         if partial.is_ok() {
             // The queue takes over the use and the reference of the partial state.

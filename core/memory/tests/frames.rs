@@ -32,18 +32,7 @@ fn a_type_change_flushes_once_per_use_as_writable() {
     let world = World::new();
     let [l1, leaf, second] = world.frames();
     world.pin(l1, 1).unwrap();
-    let flushes = || {
-        world
-            .memory
-            .host()
-            .fake
-            .flushes
-            .lock()
-            .unwrap()
-            .get(&1)
-            .copied()
-            .unwrap_or(0)
-    };
+    let flushes = || world.memory.host().fake.flushes.lock().unwrap().get(&1).copied().unwrap_or(0);
     assert_eq!(flushes(), 0, "a fresh frame needs none");
     for frame in [leaf, second] {
         world.set(l1, 0, entry(frame, P | RW)).unwrap();
@@ -68,15 +57,7 @@ fn freed_frames_come_back_flushed_and_zeroed() {
     world.other.set_max_pages(100);
     for _ in 0..free {
         let next = world.memory.allocate(&world.other, Request::order(0)).unwrap();
-        assert!(
-            world
-                .memory
-                .host()
-                .table(next)
-                .unwrap()
-                .iter()
-                .all(|word| word.load(Ordering::Relaxed) == 0)
-        );
+        assert!(world.memory.host().table(next).unwrap().iter().all(|word| word.load(Ordering::Relaxed) == 0));
     }
     assert_eq!(fake.flushes_of_all.load(Ordering::Relaxed), before + 1);
     let denied = world.memory.allocate(&world.other, Request::order(0)).unwrap_err();
@@ -89,18 +70,12 @@ fn a_removed_frame_lives_as_long_as_its_mappings() {
     let leaf = world.frame();
     let tables = world.tree(entry(leaf, P | RW));
     world.memory.decrease(&world.domain, leaf).unwrap();
-    assert_eq!(
-        world.memory.decrease(&world.domain, leaf).unwrap_err().errno,
-        Errno::INVAL
-    );
+    assert_eq!(world.memory.decrease(&world.domain, leaf).unwrap_err().errno, Errno::INVAL);
     assert_eq!((world.references(leaf), world.domain.total_pages()), (1, 5));
     world.set(tables[0], 0, 0).unwrap();
     assert_eq!(world.domain.total_pages(), 4);
     assert_eq!(world.memory.host().m2p.lock().unwrap()[&leaf.0], Gfn::INVALID.0);
-    assert_eq!(
-        world.memory.decrease(&world.domain, leaf).unwrap_err().errno,
-        Errno::INVAL
-    );
+    assert_eq!(world.memory.decrease(&world.domain, leaf).unwrap_err().errno, Errno::INVAL);
 }
 
 #[test]
@@ -108,10 +83,7 @@ fn only_unreferenced_frames_are_stolen() {
     let world = World::new();
     let leaf = world.frame();
     let tables = world.tree(entry(leaf, P | US));
-    assert!(matches!(
-        world.memory.steal(&world.domain, leaf).unwrap_err().why,
-        Why::StillInUse { .. }
-    ));
+    assert!(matches!(world.memory.steal(&world.domain, leaf).unwrap_err().why, Why::StillInUse { .. }));
     world.set(tables[0], 0, 0).unwrap();
     world.memory.steal(&world.domain, leaf).unwrap();
     assert_eq!(world.domain.total_pages(), 4);
@@ -155,14 +127,8 @@ fn shared_frames_are_mapped_but_never_tables_nor_given_back() {
     world.set(tables[0], 1, entry(fixed, P)).unwrap();
     assert_eq!(errno(world.pin(info, 1)), Errno::INVAL);
     assert_eq!(errno(world.pin(fixed, 1)), Errno::INVAL);
-    assert_eq!(
-        world.memory.decrease(&world.domain, info).unwrap_err().errno,
-        Errno::INVAL
-    );
-    assert_eq!(
-        world.memory.steal(&world.domain, fixed).unwrap_err().errno,
-        Errno::INVAL
-    );
+    assert_eq!(world.memory.decrease(&world.domain, info).unwrap_err().errno, Errno::INVAL);
+    assert_eq!(world.memory.steal(&world.domain, fixed).unwrap_err().errno, Errno::INVAL);
     world.memory.unshare(info).unwrap();
     world.memory.unshare(fixed).unwrap();
     assert_eq!(world.memory.unshare(info).unwrap_err().errno, Errno::INVAL);
@@ -183,15 +149,9 @@ fn an_abandoned_promotion_does_not_outlive_the_domain() {
             poke(&world.memory, tables[level], slot, entry(tables[level - 1], P | RW));
         }
     }
-    let context = Context {
-        preempt: world.memory.host(),
-        ..world.context()
-    };
+    let context = Context { preempt: world.memory.host(), ..world.context() };
     yield_after(&world.memory, 1);
-    assert!(matches!(
-        world.memory.pin(&context, tables[3], 4),
-        Ok(Progress::Again(_))
-    ));
+    assert!(matches!(world.memory.pin(&context, tables[3], 4), Ok(Progress::Again(_))));
     assert!(world.memory.frames().view(tables[3]).unwrap().partial);
     let free = world.memory.free_pages();
     finish(|| Ok(world.memory.relinquish(&world.domain, &Never))).unwrap();
@@ -284,10 +244,6 @@ fn a_frame_that_was_stolen_comes_back_flushed() {
     let flushes = || world.memory.host().fake.flushes_of_all.load(Ordering::Relaxed);
     let before = flushes();
     world.memory.assign(&world.domain, leaf, 0).unwrap();
-    assert_eq!(
-        flushes(),
-        before + 1,
-        "its type is forgotten, so that nothing later would flush"
-    );
+    assert_eq!(flushes(), before + 1, "its type is forgotten, so that nothing later would flush");
     world.pin(leaf, 1).unwrap();
 }

@@ -19,11 +19,7 @@ fn promotion_types_the_whole_tree_and_demotion_undoes_it() {
     }
     assert_eq!(world.uses(leaf), (FrameType::Writable, 1));
     assert_eq!(world.references(leaf), 2);
-    assert_eq!(
-        peek(&world.memory, tables[0], 0),
-        entry(leaf, P | RW | US),
-        "ring 3 runs the kernel"
-    );
+    assert_eq!(peek(&world.memory, tables[0], 0), entry(leaf, P | RW | US), "ring 3 runs the kernel");
     assert_eq!(peek(&world.memory, tables[3], 256), 0x100_0003);
     assert_eq!(peek(&world.memory, tables[3], 271), 0x100_0003 + (15 << 12));
     world.unpin(tables[3]).unwrap();
@@ -31,11 +27,7 @@ fn promotion_types_the_whole_tree_and_demotion_undoes_it() {
         assert_eq!(world.uses(*frame).1, 0);
         assert_eq!(world.references(*frame), 1);
     }
-    assert_eq!(
-        peek(&world.memory, tables[3], 256),
-        0,
-        "the hypervisor's entries are gone"
-    );
+    assert_eq!(peek(&world.memory, tables[3], 256), 0, "the hypervisor's entries are gone");
 }
 
 #[test]
@@ -45,13 +37,7 @@ fn a_table_is_never_mapped_writable() {
     for table in tables {
         let denied = world.set(tables[0], 1, entry(table, P | RW | US)).unwrap_err();
         assert_eq!(denied.errno, Errno::BUSY);
-        assert!(matches!(
-            denied.why,
-            Why::WrongType {
-                want: FrameType::Writable,
-                ..
-            }
-        ));
+        assert!(matches!(denied.why, Why::WrongType { want: FrameType::Writable, .. }));
         world.set(tables[0], 1, entry(table, P | US)).unwrap();
     }
     let leaf = world.frame();
@@ -84,16 +70,7 @@ fn a_refused_promotion_leaves_nothing_behind() {
     let denied = world.pin(l3, 3).unwrap_err();
     let place = denied.within.unwrap();
     assert_eq!((place.table, place.level, place.index), (l3, 3, 7));
-    assert!(
-        matches!(
-            denied.why,
-            Why::WrongType {
-                want: FrameType::L2,
-                ..
-            }
-        ),
-        "{denied}"
-    );
+    assert!(matches!(denied.why, Why::WrongType { want: FrameType::L2, .. }), "{denied}");
     finish(|| Ok(world.memory.settle(&world.domain, &Never))).unwrap();
     for frame in [leaf, l1, l2, l3] {
         assert_eq!((world.uses(frame).1, world.references(frame)), (0, 1));
@@ -115,17 +92,9 @@ fn forbidden_bits_are_refused() {
         world.set(table, 1, entry(child, P | US)).unwrap();
     }
     world.set(tables[0], 0, entry(leaf, P | GLOBAL | 7 << 9)).unwrap();
-    assert_eq!(
-        peek(&world.memory, tables[0], 0),
-        entry(leaf, P | US | 7 << 9),
-        "software bits stay, GLOBAL goes"
-    );
+    assert_eq!(peek(&world.memory, tables[0], 0), entry(leaf, P | US | 7 << 9), "software bits stay, GLOBAL goes");
     world.set(tables[0], 1, 0xdead_0000_0000_0000 & !1).unwrap();
-    assert_eq!(
-        peek(&world.memory, tables[0], 1),
-        0xdead_0000_0000_0000,
-        "absent entries are the guest's"
-    );
+    assert_eq!(peek(&world.memory, tables[0], 1), 0xdead_0000_0000_0000, "absent entries are the guest's");
 }
 
 #[test]
@@ -149,22 +118,9 @@ fn foreign_frames_need_rights() {
     let tables = world.tree(0);
     let foreign = world.memory.allocate(&world.other, Request::order(0)).unwrap();
     let denied = world.set(tables[0], 0, entry(foreign, P | US)).unwrap_err();
-    assert_eq!(
-        denied.why,
-        Why::WrongOwner {
-            mfn: foreign,
-            owner: DOM0,
-            wanted: DOM1
-        }
-    );
-    let context = Context {
-        frames: DOM0,
-        ..world.context()
-    };
-    assert_eq!(
-        errno(update(&world.memory, &context, tables[0], 0, entry(foreign, P | US))),
-        Errno::PERM
-    );
+    assert_eq!(denied.why, Why::WrongOwner { mfn: foreign, owner: DOM0, wanted: DOM1 });
+    let context = Context { frames: DOM0, ..world.context() };
+    assert_eq!(errno(update(&world.memory, &context, tables[0], 0, entry(foreign, P | US))), Errno::PERM);
 
     let l1 = world.memory.allocate(&world.other, Request::order(0)).unwrap();
     let own = Context::own(&world.other, &Never);
@@ -173,22 +129,10 @@ fn foreign_frames_need_rights() {
     let named = Context { frames: DOM1, ..own };
     update(&world.memory, &named, l1, 0, entry(leaf, P | RW | US)).unwrap();
     update(&world.memory, &own, l1, 1, entry(leaf, P | US)).unwrap();
-    assert_eq!(
-        (world.uses(leaf), world.references(leaf)),
-        ((FrameType::Writable, 1), 3)
-    );
-    assert_eq!(
-        errno(update(&world.memory, &named, l1, 2, entry(foreign, P | US))),
-        Errno::BUSY
-    );
-    assert_eq!(
-        errno(update(&world.memory, &named, l1, 2, entry(tables[0], P | RW | US))),
-        Errno::BUSY
-    );
-    assert_eq!(
-        errno(update(&world.memory, &own, l1, 3, entry(Mfn(OURS), P))),
-        Errno::BUSY
-    );
+    assert_eq!((world.uses(leaf), world.references(leaf)), ((FrameType::Writable, 1), 3));
+    assert_eq!(errno(update(&world.memory, &named, l1, 2, entry(foreign, P | US))), Errno::BUSY);
+    assert_eq!(errno(update(&world.memory, &named, l1, 2, entry(tables[0], P | RW | US))), Errno::BUSY);
+    assert_eq!(errno(update(&world.memory, &own, l1, 3, entry(Mfn(OURS), P))), Errno::BUSY);
 }
 
 #[test]
@@ -208,15 +152,9 @@ fn device_frames_need_permission_and_hold_no_reference() {
         update(&world.memory, &context, l1, slot, entry(Mfn(1000), P | RW | US | PCD)).unwrap();
         update(&world.memory, &context, l1, slot, entry(Mfn(IO_READ_ONLY), P | RW | US)).unwrap();
         assert_eq!(peek(&world.memory, l1, slot), entry(Mfn(IO_READ_ONLY), P | US));
-        assert_eq!(
-            errno(update(&world.memory, &context, l1, slot, entry(Mfn(1001), P))),
-            Errno::PERM
-        );
+        assert_eq!(errno(update(&world.memory, &context, l1, slot, entry(Mfn(1001), P))), Errno::PERM);
     }
-    let as_io = Context {
-        frames: DomId::IO,
-        ..own
-    };
+    let as_io = Context { frames: DomId::IO, ..own };
     assert_eq!(errno(update(&world.memory, &as_io, l1, 0, entry(l1, P))), Errno::BUSY);
     assert_eq!(world.references(Mfn(IO)), 0);
 }
@@ -257,10 +195,7 @@ fn writes_keep_what_they_should() {
     assert_eq!(peek(&world.memory, tables[0], 0), entry(leaf, P | RW | US | AD));
     finish(|| world.memory.mmu_update(&context, at, entry(leaf, P | US))).unwrap();
     assert_eq!(peek(&world.memory, tables[0], 0), entry(leaf, P | US));
-    assert_eq!(
-        world.memory.mmu_update(&context, at | 4, 0).unwrap_err().errno,
-        Errno::NOSYS
-    );
+    assert_eq!(world.memory.mmu_update(&context, at | 4, 0).unwrap_err().errno, Errno::NOSYS);
 }
 
 #[test]
@@ -269,19 +204,10 @@ fn addresses_are_walked_by_the_root() {
     let [leaf, second] = world.frames();
     let tables = world.tree(entry(leaf, P | RW | US));
     let context = world.context();
-    world
-        .memory
-        .update_va_mapping(&context, tables[3], 0x1000, entry(second, P | RW))
-        .unwrap();
-    assert_eq!(
-        world.memory.read_l1(tables[3], 0x1000).unwrap(),
-        Pte(entry(second, P | RW | US))
-    );
+    world.memory.update_va_mapping(&context, tables[3], 0x1000, entry(second, P | RW)).unwrap();
+    assert_eq!(world.memory.read_l1(tables[3], 0x1000).unwrap(), Pte(entry(second, P | RW | US)));
     for address in [1 << 21, 1 << 47, 0xffff_8000_0000_0000, 0xffff_8300_0000_0000] {
-        let denied = world
-            .memory
-            .update_va_mapping(&context, tables[3], address, 0)
-            .unwrap_err();
+        let denied = world.memory.update_va_mapping(&context, tables[3], address, 0).unwrap_err();
         assert_eq!(denied.why, Why::NotMapped { address });
     }
 }
@@ -294,18 +220,12 @@ fn trapped_writes_follow_the_same_rules() {
     let context = world.context();
     let write = |expected, new| world.memory.emulate_pte_write(&context, tables[0], 0, expected, new);
     assert_eq!(write(Some(7), 0), Ok(Cas::Differs(entry(leaf, P | RW | US))));
-    assert_eq!(
-        write(Some(entry(leaf, P | RW | US)), entry(second, P | RW)),
-        Ok(Cas::Written)
-    );
+    assert_eq!(write(Some(entry(leaf, P | RW | US)), entry(second, P | RW)), Ok(Cas::Written));
     assert_eq!((world.references(leaf), world.references(second)), (1, 2));
     assert_eq!(write(None, entry(tables[1], P | RW)).unwrap_err().errno, Errno::BUSY);
     assert_eq!(write(None, 0), Ok(Cas::Written));
     assert_eq!(world.references(second), 1);
-    let denied = world
-        .memory
-        .emulate_pte_write(&context, tables[1], 0, None, 0)
-        .unwrap_err();
+    let denied = world.memory.emulate_pte_write(&context, tables[1], 0, None, 0).unwrap_err();
     assert_eq!(denied.errno, Errno::INVAL);
 }
 
@@ -320,10 +240,7 @@ fn interrupted_promotion_goes_on_where_it_was() {
             poke(&world.memory, tables[level], slot, entry(tables[level - 1], P | RW));
         }
     }
-    let context = Context {
-        preempt: world.memory.host(),
-        ..world.context()
-    };
+    let context = Context { preempt: world.memory.host(), ..world.context() };
     let mut rounds = 0;
     loop {
         yield_after(&world.memory, 0);
@@ -337,15 +254,9 @@ fn interrupted_promotion_goes_on_where_it_was() {
     assert_eq!(world.references(tables[2]), 4);
     assert_eq!(world.references(tables[3]), 2);
     yield_after(&world.memory, 0);
-    assert!(matches!(
-        world.memory.unpin(&context, tables[3]),
-        Ok(Progress::Again(_))
-    ));
+    assert!(matches!(world.memory.unpin(&context, tables[3]), Ok(Progress::Again(_))));
     assert!(world.memory.frames().view(tables[3]).unwrap().demoting);
-    assert!(
-        matches!(world.memory.pin(&context, tables[3], 4), Ok(Progress::Again(_))),
-        "first what is left over"
-    );
+    assert!(matches!(world.memory.pin(&context, tables[3], 4), Ok(Progress::Again(_))), "first what is left over");
     yield_after(&world.memory, u64::MAX);
     world.pin(leaf, 1).unwrap();
     assert_eq!(world.references(tables[0]), 1);
@@ -356,35 +267,19 @@ fn granted_frames_change_hands_with_the_entry() {
     let world = World::new();
     let tables = world.tree(0);
     let granted = world.memory.allocate(&world.other, Request::order(0)).unwrap();
-    let at = GrantTarget::Address {
-        root: tables[3],
-        address: 0x5000,
-    };
+    let at = GrantTarget::Address { root: tables[3], address: 0x5000 };
     world.memory.get_writable(granted, DOM0).unwrap();
-    world
-        .memory
-        .map_grant(&world.context(), at, Pte(entry(granted, P | RW)))
-        .unwrap();
+    world.memory.map_grant(&world.context(), at, Pte(entry(granted, P | RW))).unwrap();
     assert_eq!(peek(&world.memory, tables[0], 5), entry(granted, P | RW | US));
     assert!(world.memory.unmap_grant(DOM1, at, granted, false).is_err());
     let moved = GrantTarget::Entry(tables[0].address() + 48);
     let leaf = world.frame();
     world.set(tables[0], 6, entry(leaf, P | RW)).unwrap();
     assert!(world.memory.move_over_grant(DOM1, at, leaf, true, moved).is_err());
-    assert_eq!(
-        peek(&world.memory, tables[0], 6),
-        entry(leaf, P | RW | US),
-        "back where it was"
-    );
+    assert_eq!(peek(&world.memory, tables[0], 6), entry(leaf, P | RW | US), "back where it was");
     let flags = entry(granted, P | RW | 0x20);
-    let written = world
-        .memory
-        .emulate_pte_write(&world.context(), tables[0], 5, None, flags);
-    assert_eq!(
-        written,
-        Ok(Cas::Written),
-        "flags of a granted frame's entry are the guest's"
-    );
+    let written = world.memory.emulate_pte_write(&world.context(), tables[0], 5, None, flags);
+    assert_eq!(written, Ok(Cas::Written), "flags of a granted frame's entry are the guest's");
     world.memory.move_over_grant(DOM1, at, granted, true, moved).unwrap();
     world.memory.put_writable(granted);
     assert_eq!(peek(&world.memory, tables[0], 5), entry(leaf, P | RW | US));

@@ -10,9 +10,7 @@ use types::{Mfn, Progress};
 fn counts_survive_concurrent_updates_of_the_same_tables() {
     let memory = machine();
     let domain = memory.create_domain(DOM1, 30).unwrap();
-    let frames: Vec<Mfn> = (0..8)
-        .map(|_| memory.allocate(&domain, Request::order(0)).unwrap())
-        .collect();
+    let frames: Vec<Mfn> = (0..8).map(|_| memory.allocate(&domain, Request::order(0)).unwrap()).collect();
     std::thread::scope(|scope| {
         for cpu in 0..4_u64 {
             let (memory, domain, frames) = (&memory, &domain, &frames);
@@ -46,11 +44,7 @@ fn counts_survive_concurrent_updates_of_the_same_tables() {
     finish(|| Ok(memory.settle(&domain, &Never))).unwrap();
     for frame in frames {
         let view = memory.frames().view(frame).unwrap();
-        assert_eq!(
-            (view.uses, view.references, view.locked),
-            (0, 1, false),
-            "{frame:#x}: {view:?}"
-        );
+        assert_eq!((view.uses, view.references, view.locked), (0, 1, false), "{frame:#x}: {view:?}");
     }
 }
 
@@ -60,9 +54,7 @@ fn a_domain_ends_while_another_maps_its_frames() {
         let memory = machine();
         let dom0 = memory.create_domain(DOM0, 10).unwrap();
         let domain = memory.create_domain(DOM1, 30).unwrap();
-        let frames: Vec<Mfn> = (0..10)
-            .map(|_| memory.allocate(&domain, Request::order(0)).unwrap())
-            .collect();
+        let frames: Vec<Mfn> = (0..10).map(|_| memory.allocate(&domain, Request::order(0)).unwrap()).collect();
         for (index, level) in (0..4).zip(1..) {
             if index > 0 {
                 poke(&memory, frames[index], 0, entry(frames[index - 1], P | RW));
@@ -74,10 +66,7 @@ fn a_domain_ends_while_another_maps_its_frames() {
         finish(|| memory.pin(&Context::own(&dom0, &Never), window, 1)).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let foreign = Context {
-                    frames: DOM1,
-                    ..Context::own(&dom0, &Never)
-                };
+                let foreign = Context { frames: DOM1, ..Context::own(&dom0, &Never) };
                 for (slot, frame) in frames.iter().cycle().take(100).enumerate() {
                     // Refused once the frame is gone, and for tables.
                     let _ = update(&memory, &foreign, window, slot % 7, entry(*frame, P | RW));

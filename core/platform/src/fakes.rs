@@ -25,9 +25,7 @@ impl FakeMachine {
     /// A machine with that many zeroed frames.
     pub fn new(count: usize) -> FakeMachine {
         FakeMachine {
-            frames: (0..count)
-                .map(|_| Box::new([const { AtomicU64::new(0) }; 512]))
-                .collect(),
+            frames: (0..count).map(|_| Box::new([const { AtomicU64::new(0) }; 512])).collect(),
             now: AtomicU64::new(0),
             flushes: Mutex::default(),
             flushes_of_all: AtomicU64::new(0),

@@ -15,9 +15,7 @@ pub trait Frames {
 
     /// Fills the frame with zeroes. False if it is no RAM, or the hypervisor's own.
     fn zero(&self, mfn: Mfn) -> bool {
-        self.table(mfn)
-            .map(|table| table.iter().for_each(|word| word.store(0, Ordering::Relaxed)))
-            .is_some()
+        self.table(mfn).map(|table| table.iter().for_each(|word| word.store(0, Ordering::Relaxed))).is_some()
     }
 }
 

@@ -90,12 +90,7 @@ impl Credit2 {
     pub const fn new() -> Self {
         Credit2 {
             units: Vec::new(),
-            cpus: [Cpu {
-                present: false,
-                current: None,
-                started: 0,
-                deadline: 0,
-            }; CpuMask::CPUS],
+            cpus: [Cpu { present: false, current: None, started: 0, deadline: 0 }; CpuMask::CPUS],
             present: CpuMask::EMPTY,
             idle: CpuMask::EMPTY,
             kicked: CpuMask::EMPTY,
@@ -116,11 +111,7 @@ impl Credit2 {
 
     /// Credit that the unit has at `now`, what it is burning included.
     fn credit_at(&self, unit: &Unit, now: u64) -> i64 {
-        if unit.running {
-            burnt(unit, now.saturating_sub(unit.paid), self.max_weight).0
-        } else {
-            unit.credit
-        }
+        if unit.running { burnt(unit, now.saturating_sub(unit.paid), self.max_weight).0 } else { unit.credit }
     }
 
     /// Makes a running unit pay until `now`.
@@ -139,9 +130,7 @@ impl Credit2 {
         unit.queued = true;
         let credit = unit.credit;
         // Behind its equals, so that they take turns.
-        let at = self
-            .queue
-            .partition_point(|&other| self.unit(other).is_some_and(|unit| unit.credit >= credit));
+        let at = self.queue.partition_point(|&other| self.unit(other).is_some_and(|unit| unit.credit >= credit));
         self.queue.insert(at, id);
     }
 
@@ -165,13 +154,7 @@ impl Credit2 {
     }
 
     fn update_max_weight(&mut self) {
-        self.max_weight = self
-            .units
-            .iter()
-            .flatten()
-            .map(|unit| unit.share.weight)
-            .max()
-            .unwrap_or(1);
+        self.max_weight = self.units.iter().flatten().map(|unit| unit.share.weight).max().unwrap_or(1);
     }
 
     /// The CPU that should decide anew because `id` was queued.
@@ -179,12 +162,9 @@ impl Credit2 {
         let unit = self.unit(id)?;
         let allowed = unit.affinity.hard.and(&self.present).without(&self.kicked);
         let preferred = allowed.and(&unit.affinity.soft);
-        let cpu = self
-            .idle_cpu(unit, &preferred)
-            .or_else(|| self.idle_cpu(unit, &allowed));
-        let cpu = cpu
-            .or_else(|| self.worst_cpu(unit, &preferred, now))
-            .or_else(|| self.worst_cpu(unit, &allowed, now))?;
+        let cpu = self.idle_cpu(unit, &preferred).or_else(|| self.idle_cpu(unit, &allowed));
+        let cpu =
+            cpu.or_else(|| self.worst_cpu(unit, &preferred, now)).or_else(|| self.worst_cpu(unit, &allowed, now))?;
         self.kicked.insert(cpu);
         Some(cpu)
     }
@@ -198,17 +178,10 @@ impl Credit2 {
     fn worst_cpu(&self, unit: &Unit, among: &CpuMask, now: u64) -> Option<CpuId> {
         let gain = |cpu: CpuId| {
             let current = self.unit(self.cpus[cpu.index()].current?)?;
-            let resistance = if unit.last.is_none_or(|last| last == cpu) {
-                0
-            } else {
-                MOVE_RESISTANCE
-            };
+            let resistance = if unit.last.is_none_or(|last| last == cpu) { 0 } else { MOVE_RESISTANCE };
             Some((unit.credit - self.credit_at(current, now) - resistance, cpu))
         };
-        let best = among
-            .iter()
-            .filter_map(gain)
-            .max_by_key(|&(gain, cpu)| (gain, core::cmp::Reverse(cpu)));
+        let best = among.iter().filter_map(gain).max_by_key(|&(gain, cpu)| (gain, core::cmp::Reverse(cpu)));
         let (gain, cpu) = best?;
         let current = self.unit(self.cpus[cpu.index()].current?)?;
         let left = self.cpus[cpu.index()].deadline.saturating_sub(now);
@@ -228,11 +201,7 @@ impl Credit2 {
             if !unit.affinity.hard.contains(cpu) {
                 continue;
             }
-            let resistance = if unit.last.is_none_or(|last| last == cpu) {
-                0
-            } else {
-                MOVE_RESISTANCE
-            };
+            let resistance = if unit.last.is_none_or(|last| last == cpu) { 0 } else { MOVE_RESISTANCE };
             if current.is_some_and(|current| unit.credit.saturating_sub(resistance) <= current) {
                 // The units after it have no more credit, but one of them may be at home here.
                 if current.is_some_and(|current| unit.credit <= current) {
@@ -241,12 +210,7 @@ impl Credit2 {
                 continue;
             }
             // One that would rather run on a CPU that is idle now is left to that CPU, if it was told.
-            let elsewhere = unit
-                .affinity
-                .soft
-                .and(&unit.affinity.hard)
-                .and(&self.idle)
-                .and(&self.kicked);
+            let elsewhere = unit.affinity.soft.and(&unit.affinity.hard).and(&self.idle).and(&self.kicked);
             if unit.affinity.soft.contains(cpu) || elsewhere.is_empty() {
                 return Some(id);
             }
@@ -257,14 +221,9 @@ impl Credit2 {
 
     /// How long the unit may run before somebody else has more credit.
     fn time_slice(&self, cpu: CpuId, unit: &Unit) -> u64 {
-        let waiting = self
-            .queue
-            .iter()
-            .filter_map(|&id| self.unit(id))
-            .find(|unit| unit.affinity.hard.contains(cpu));
+        let waiting = self.queue.iter().filter_map(|&id| self.unit(id)).find(|unit| unit.affinity.hard.contains(cpu));
         let lead = unit.credit - waiting.map_or(0, |unit| unit.credit);
-        self.lasting(lead, unit)
-            .clamp(MIN_SLICE.max(self.rate_limit.min(MAX_SLICE)), MAX_SLICE)
+        self.lasting(lead, unit).clamp(MIN_SLICE.max(self.rate_limit.min(MAX_SLICE)), MAX_SLICE)
     }
 
     /// What `cpu` runs now, if it may go on.
@@ -330,23 +289,14 @@ impl Scheduler for Credit2 {
         if state.present {
             return Err(Errno::EXIST);
         }
-        *state = Cpu {
-            present: true,
-            current: None,
-            started: 0,
-            deadline: 0,
-        };
+        *state = Cpu { present: true, current: None, started: 0, deadline: 0 };
         self.present.insert(cpu);
         self.idle.insert(cpu);
         Ok(())
     }
 
     fn remove_cpu(&mut self, cpu: CpuId) -> Result<()> {
-        let state = self
-            .cpus
-            .get_mut(cpu.index())
-            .filter(|state| state.present)
-            .ok_or(Errno::NOENT)?;
+        let state = self.cpus.get_mut(cpu.index()).filter(|state| state.present).ok_or(Errno::NOENT)?;
         if state.current.is_some() || self.units.iter().flatten().any(|unit| unit.holder == Some(cpu)) {
             return Err(Errno::BUSY);
         }
@@ -364,9 +314,7 @@ impl Scheduler for Credit2 {
             return Err(Errno::EXIST);
         }
         if index >= self.units.len() {
-            self.units
-                .try_reserve(index + 1 - self.units.len())
-                .map_err(|_| Errno::NOMEM)?;
+            self.units.try_reserve(index + 1 - self.units.len()).map_err(|_| Errno::NOMEM)?;
             self.units.resize(index + 1, None);
         }
         let room = self.members + 1 - self.queue.len();
@@ -427,10 +375,7 @@ impl Scheduler for Credit2 {
     }
 
     fn schedule(&mut self, cpu: CpuId, now: u64) -> Decision {
-        const IDLE: Decision = Decision {
-            unit: None,
-            time_slice: None,
-        };
+        const IDLE: Decision = Decision { unit: None, time_slice: None };
         if !self.cpus.get(cpu.index()).is_some_and(|state| state.present) {
             return IDLE;
         }
@@ -456,16 +401,11 @@ impl Scheduler for Credit2 {
         }
         let slice = short.unwrap_or_else(|| self.time_slice(cpu, &Unit { credit, ..unit }));
         self.cpus[cpu.index()].deadline = now.saturating_add(slice);
-        Decision {
-            unit: chosen,
-            time_slice: Some(slice),
-        }
+        Decision { unit: chosen, time_slice: Some(slice) }
     }
 
     fn context_saved(&mut self, unit: UnitId, now: u64) -> Option<CpuId> {
-        let state = self
-            .unit_mut(unit)
-            .filter(|unit| !unit.running && unit.holder.is_some())?;
+        let state = self.unit_mut(unit).filter(|unit| !unit.running && unit.holder.is_some())?;
         state.holder = None;
         if !state.awake {
             return None;

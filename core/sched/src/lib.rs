@@ -49,10 +49,7 @@ pub struct Affinity {
 
 impl Default for Affinity {
     fn default() -> Self {
-        Affinity {
-            hard: CpuMask::ALL,
-            soft: CpuMask::ALL,
-        }
+        Affinity { hard: CpuMask::ALL, soft: CpuMask::ALL }
     }
 }
 

@@ -41,14 +41,8 @@ mod tests {
     #[test]
     fn only_the_first_and_the_last_matter() {
         let mut count = PauseCount::new();
-        assert_eq!(
-            (count.pause(), count.pause(), count.is_paused()),
-            (Some(true), Some(false), true)
-        );
-        assert_eq!(
-            (count.unpause(), count.unpause(), count.is_paused()),
-            (Some(false), Some(true), false)
-        );
+        assert_eq!((count.pause(), count.pause(), count.is_paused()), (Some(true), Some(false), true));
+        assert_eq!((count.unpause(), count.unpause(), count.is_paused()), (Some(false), Some(true), false));
         assert_eq!((count.unpause(), count.count()), (None, 0));
         let mut full = PauseCount(u32::MAX);
         assert_eq!((full.pause(), full.count()), (None, u32::MAX));

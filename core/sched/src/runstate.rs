@@ -25,11 +25,7 @@ pub struct RunstateClock {
 impl RunstateClock {
     /// A vCPU that comes into being at the system time `now`, offline.
     pub const fn new(now: u64) -> Self {
-        RunstateClock {
-            state: Runstate::Offline,
-            since: now,
-            times: [0; 4],
-        }
+        RunstateClock { state: Runstate::Offline, since: now, times: [0; 4] }
     }
 
     /// Present state.
@@ -95,9 +91,6 @@ mod tests {
         let mut clock = RunstateClock::new(5);
         assert!(clock.change(Runstate::Running, 10));
         assert!(!clock.change(Runstate::Running, 20));
-        assert_eq!(
-            (clock.since(), clock.times(), clock.times_at(20)),
-            (10, [0, 0, 0, 5], [10, 0, 0, 5])
-        );
+        assert_eq!((clock.since(), clock.times(), clock.times_at(20)), (10, [0, 0, 0, 5], [10, 0, 0, 5]));
     }
 }

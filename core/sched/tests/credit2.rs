@@ -40,34 +40,19 @@ impl Sim {
         for cpu in 0..cpus {
             sched.add_cpu(CpuId(cpu as u32)).unwrap();
         }
-        Sim {
-            sched,
-            now: 0,
-            running: vec![None; cpus],
-            deadline: vec![None; cpus],
-            units: Vec::new(),
-        }
+        Sim { sched, now: 0, running: vec![None; cpus], deadline: vec![None; cpus], units: Vec::new() }
     }
 
     fn add(&mut self, habit: Habit, weight: u16, hard: CpuMask, soft: CpuMask) -> usize {
         let id = self.units.len();
         let share = Share { weight, cap: 0 };
-        self.sched
-            .insert(UnitId(id as u32), share, Affinity { hard, soft })
-            .unwrap();
+        self.sched.insert(UnitId(id as u32), share, Affinity { hard, soft }).unwrap();
         let left = match habit {
             Habit::Hog => u64::MAX,
             Habit::Interactive(run, _) => run,
         };
         let cpus_used = CpuMask::EMPTY;
-        self.units.push(Model {
-            habit,
-            ran: 0,
-            left,
-            woken: Some(0),
-            worst_latency: 0,
-            cpus_used,
-        });
+        self.units.push(Model { habit, ran: 0, left, woken: Some(0), worst_latency: 0, cpus_used });
         self.kick(self.units.len() - 1);
         id
     }
@@ -192,19 +177,10 @@ fn an_interactive_unit_is_served_soon() {
     let mut sim = Sim::new(1);
     sim.hog(256);
     sim.hog(256);
-    let unit = sim.add(
-        Habit::Interactive(200_000, 5 * MILLISECOND),
-        256,
-        CpuMask::ALL,
-        CpuMask::ALL,
-    );
+    let unit = sim.add(Habit::Interactive(200_000, 5 * MILLISECOND), 256, CpuMask::ALL, CpuMask::ALL);
     sim.run(3000);
     // It waits for the end of the rate limit, or until somebody has burnt what little more credit he has.
-    assert!(
-        sim.units[unit].worst_latency <= 2 * MILLISECOND,
-        "{}",
-        sim.units[unit].worst_latency
-    );
+    assert!(sim.units[unit].worst_latency <= 2 * MILLISECOND, "{}", sim.units[unit].worst_latency);
     assert!(sim.ran(unit) > 3000.0 * MILLISECOND as f64 * 0.03);
 }
 
@@ -213,18 +189,9 @@ fn without_rate_limit_it_is_served_sooner() {
     let mut sim = Sim::new(1);
     sim.sched.set_rate_limit(0).unwrap();
     sim.hog(256);
-    let unit = sim.add(
-        Habit::Interactive(200_000, 5 * MILLISECOND),
-        256,
-        CpuMask::ALL,
-        CpuMask::ALL,
-    );
+    let unit = sim.add(Habit::Interactive(200_000, 5 * MILLISECOND), 256, CpuMask::ALL, CpuMask::ALL);
     sim.run(1000);
-    assert!(
-        sim.units[unit].worst_latency <= MILLISECOND,
-        "{}",
-        sim.units[unit].worst_latency
-    );
+    assert!(sim.units[unit].worst_latency <= MILLISECOND, "{}", sim.units[unit].worst_latency);
 }
 
 #[test]
@@ -260,18 +227,12 @@ fn a_unit_moves_when_its_affinity_changes() {
     let unit = UnitId(sim.hog(256) as u32);
     let was = sim.sched.cpu_of(unit).unwrap();
     let to = CpuMask::first_cpus(2).without(&CpuMask::single(was));
-    let affinity = Affinity {
-        hard: to,
-        soft: CpuMask::ALL,
-    };
+    let affinity = Affinity { hard: to, soft: CpuMask::ALL };
     let kicked = sim.sched.set_affinity(unit, affinity, sim.now).unwrap();
     assert_eq!(kicked, Some(was));
     sim.follow(kicked);
     assert_eq!(sim.sched.cpu_of(unit), to.first());
-    let nowhere = Affinity {
-        hard: CpuMask::single(CpuId(9)),
-        soft: CpuMask::ALL,
-    };
+    let nowhere = Affinity { hard: CpuMask::single(CpuId(9)), soft: CpuMask::ALL };
     assert_eq!(sim.sched.set_affinity(unit, nowhere, sim.now), Err(Errno::INVAL));
     assert_eq!(sim.sched.affinity(unit), Some(affinity));
 }
@@ -297,10 +258,7 @@ fn mistakes_are_refused() {
     let mut sched = Credit2::new();
     let unit = UnitId(3);
     let (share, affinity) = (Share::default(), Affinity::default());
-    assert_eq!(
-        sched.insert(unit, Share { weight: 0, cap: 0 }, affinity),
-        Err(Errno::INVAL)
-    );
+    assert_eq!(sched.insert(unit, Share { weight: 0, cap: 0 }, affinity), Err(Errno::INVAL));
     sched.insert(unit, share, affinity).unwrap();
     assert_eq!(sched.insert(unit, share, affinity), Err(Errno::EXIST));
     assert_eq!(sched.remove(UnitId(2)), Err(Errno::NOENT));
@@ -319,10 +277,7 @@ fn mistakes_are_refused() {
     assert_eq!(sched.remove(unit), Ok(()));
     assert_eq!(sched.remove_cpu(CpuId(0)), Ok(()));
     assert_eq!(sched.schedule(CpuId(0), 9).unit, None);
-    assert_eq!(
-        (sched.set_rate_limit(99), sched.set_rate_limit(100)),
-        (Err(Errno::INVAL), Ok(()))
-    );
+    assert_eq!((sched.set_rate_limit(99), sched.set_rate_limit(100)), (Err(Errno::INVAL), Ok(())));
     assert_eq!(sched.rate_limit(), 100);
 }
 

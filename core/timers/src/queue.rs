@@ -46,36 +46,21 @@ impl<T: Copy> Default for TimerQueue<T> {
 impl<T: Copy> TimerQueue<T> {
     /// An empty queue.
     pub const fn new() -> Self {
-        TimerQueue {
-            slots: Vec::new(),
-            free: Vec::new(),
-            heap: Vec::new(),
-            settings: 0,
-        }
+        TimerQueue { slots: Vec::new(), free: Vec::new(), heap: Vec::new(), settings: 0 }
     }
 
     /// Makes a timer, not set. `ENOMEM` if there is no memory for it.
     pub fn create(&mut self, value: T) -> Result<TimerId> {
-        let slot = Slot {
-            value: Some(value),
-            place: UNSET,
-        };
+        let slot = Slot { value: Some(value), place: UNSET };
         if let Some(index) = self.free.pop() {
             self.slots[index as usize] = slot;
             return Ok(TimerId(index));
         }
-        let index = u32::try_from(self.slots.len())
-            .ok()
-            .filter(|&index| index != UNSET)
-            .ok_or(Errno::NOMEM)?;
+        let index = u32::try_from(self.slots.len()).ok().filter(|&index| index != UNSET).ok_or(Errno::NOMEM)?;
         let count = self.slots.len() + 1;
         self.slots.try_reserve(1).map_err(|_| Errno::NOMEM)?;
-        self.free
-            .try_reserve(count - self.free.len())
-            .map_err(|_| Errno::NOMEM)?;
-        self.heap
-            .try_reserve(count - self.heap.len())
-            .map_err(|_| Errno::NOMEM)?;
+        self.free.try_reserve(count - self.free.len()).map_err(|_| Errno::NOMEM)?;
+        self.heap.try_reserve(count - self.heap.len()).map_err(|_| Errno::NOMEM)?;
         self.slots.push(slot);
         Ok(TimerId(index))
     }
@@ -104,11 +89,7 @@ impl<T: Copy> TimerQueue<T> {
         self.cancel(timer);
         self.settings += 1;
         let place = self.heap.len();
-        self.heap.push(Entry {
-            deadline,
-            order: self.settings,
-            slot: timer.0,
-        });
+        self.heap.push(Entry { deadline, order: self.settings, slot: timer.0 });
         self.rise(place);
         self.slots[timer.0 as usize].place == 0
     }
@@ -191,11 +172,7 @@ impl<T: Copy> TimerQueue<T> {
             if left >= self.heap.len() {
                 break;
             }
-            let child = if left + 1 < self.heap.len() && self.before(left + 1, left) {
-                left + 1
-            } else {
-                left
-            };
+            let child = if left + 1 < self.heap.len() && self.before(left + 1, left) { left + 1 } else { left };
             if !self.before(child, place) {
                 break;
             }
@@ -227,10 +204,7 @@ mod tests {
         assert_eq!(queue.expire(100), Some((a, 'a')));
         assert!(queue.cancel(b) && !queue.cancel(b));
         assert_eq!((queue.expire(u64::MAX), queue.next_deadline()), (None, None));
-        assert_eq!(
-            (queue.destroy(a), queue.destroy(a), queue.set(a, 1)),
-            (Some('a'), None, false)
-        );
+        assert_eq!((queue.destroy(a), queue.destroy(a), queue.set(a, 1)), (Some('a'), None, false));
         assert_eq!(queue.create('c').unwrap(), a);
     }
 

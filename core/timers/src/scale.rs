@@ -24,10 +24,7 @@ impl Scale {
             frequency <<= 1;
             shift += 1;
         }
-        Scale {
-            mul: ((SECOND << 32) as u128 / frequency as u128) as u32,
-            shift,
-        }
+        Scale { mul: ((SECOND << 32) as u128 / frequency as u128) as u32, shift }
     }
 
     /// The scale of a counter of `kilohertz` thousand ticks a second.
@@ -38,11 +35,7 @@ impl Scale {
     /// Nanoseconds that `ticks` take, rounded down. As in guests, bits that a left shift moves out are lost; this takes
     /// centuries of ticks.
     pub const fn to_nanoseconds(self, ticks: u64) -> u64 {
-        let shifted = if self.shift < 0 {
-            ticks >> -self.shift
-        } else {
-            ticks << self.shift
-        };
+        let shifted = if self.shift < 0 { ticks >> -self.shift } else { ticks << self.shift };
         ((shifted as u128 * self.mul as u128) >> 32) as u64
     }
 
@@ -58,11 +51,7 @@ impl Scale {
             // Rounding up, so that shifting back does not fall short.
             (shifted + (1 << self.shift) - 1) >> self.shift
         };
-        if ticks > u64::MAX as u128 {
-            u64::MAX
-        } else {
-            ticks as u64
-        }
+        if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }
     }
 }
 
@@ -74,28 +63,10 @@ mod tests {
     #[test]
     fn known_scales() {
         // 1 GHz is doubled, as the frequency has to exceed 1 GHz: then half a nanosecond a tick.
-        assert_eq!(
-            Scale::from_kilohertz(1_000_000),
-            Scale {
-                mul: 0x8000_0000,
-                shift: 1
-            }
-        );
-        assert_eq!(
-            Scale::from_kilohertz(2_000_000),
-            Scale {
-                mul: 0x8000_0000,
-                shift: 0
-            }
-        );
+        assert_eq!(Scale::from_kilohertz(1_000_000), Scale { mul: 0x8000_0000, shift: 1 });
+        assert_eq!(Scale::from_kilohertz(2_000_000), Scale { mul: 0x8000_0000, shift: 0 });
         // What Linux prints for a 2.4 GHz guest.
-        assert_eq!(
-            Scale::from_kilohertz(2_400_000),
-            Scale {
-                mul: 0xd555_5555,
-                shift: -1
-            }
-        );
+        assert_eq!(Scale::from_kilohertz(2_400_000), Scale { mul: 0xd555_5555, shift: -1 });
         assert_eq!(Scale::from_hertz(14_318_180).to_nanoseconds(14_318_180), 999_999_999);
         assert_eq!(Scale::from_hertz(0), Scale::from_hertz(1));
     }

@@ -23,11 +23,7 @@ pub struct VcpuTimers {
 impl VcpuTimers {
     /// Neither timer is set.
     pub const fn new() -> Self {
-        VcpuTimers {
-            one_shot: None,
-            period: None,
-            fired: 0,
-        }
+        VcpuTimers { one_shot: None, period: None, fired: 0 }
     }
 
     /// `VCPUOP_set_singleshot_timer`. A deadline in the past fires at once; with `only_future` (`VCPU_SSHOTTMR_future`) it is
@@ -78,10 +74,7 @@ impl VcpuTimers {
     /// When the next timer fires. The periodic timer ticks only while its vCPU runs; for one that does not run,
     /// `running` is false.
     pub fn next_deadline(&self, running: bool) -> Option<u64> {
-        let tick = self
-            .period
-            .filter(|_| running)
-            .map(|period| self.fired.saturating_add(period));
+        let tick = self.period.filter(|_| running).map(|period| self.fired.saturating_add(period));
         match (self.one_shot, tick) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -95,10 +88,7 @@ impl VcpuTimers {
         if one_shot {
             self.one_shot = None;
         }
-        let tick = running
-            && self
-                .period
-                .is_some_and(|period| self.fired.saturating_add(period) <= now);
+        let tick = running && self.period.is_some_and(|period| self.fired.saturating_add(period) <= now);
         if tick {
             self.fired = now;
         }
@@ -147,10 +137,7 @@ mod tests {
         assert_eq!(timers.set_periodic(999_999, 0), Err(Errno::INVAL));
         assert_eq!(timers.set_periodic(u64::MAX / 2, 0), Err(Errno::INVAL));
         timers.set_periodic(10_000_000, 1000).unwrap();
-        assert_eq!(
-            (timers.next_deadline(true), timers.next_deadline(false)),
-            (Some(10_001_000), None)
-        );
+        assert_eq!((timers.next_deadline(true), timers.next_deadline(false)), (Some(10_001_000), None));
         assert!(!timers.expire(true, 10_000_999));
         assert!(!timers.expire(false, 50_000_000));
         assert!(timers.expire(true, 50_000_000));

@@ -13,13 +13,9 @@ impl CpuMask {
     /// Most CPUs that a set can hold; numbers from here on are never in it.
     pub const CPUS: usize = 256;
     /// No CPU.
-    pub const EMPTY: CpuMask = CpuMask {
-        words: [0; Self::CPUS / 64],
-    };
+    pub const EMPTY: CpuMask = CpuMask { words: [0; Self::CPUS / 64] };
     /// Every CPU, present or not.
-    pub const ALL: CpuMask = CpuMask {
-        words: [!0; Self::CPUS / 64],
-    };
+    pub const ALL: CpuMask = CpuMask { words: [!0; Self::CPUS / 64] };
 
     /// The set of just `cpu`.
     pub fn single(cpu: CpuId) -> CpuMask {
@@ -35,9 +31,7 @@ impl CpuMask {
 
     /// Whether `cpu` is in the set.
     pub fn contains(&self, cpu: CpuId) -> bool {
-        self.words
-            .get(cpu.index() / 64)
-            .is_some_and(|word| word >> (cpu.index() % 64) & 1 != 0)
+        self.words.get(cpu.index() / 64).is_some_and(|word| word >> (cpu.index() % 64) & 1 != 0)
     }
 
     /// Adds `cpu`; a number that no set can hold changes nothing.
@@ -70,9 +64,7 @@ impl CpuMask {
     }
 
     fn zip(&self, other: &CpuMask, f: impl Fn(u64, u64) -> u64) -> CpuMask {
-        CpuMask {
-            words: core::array::from_fn(|index| f(self.words[index], other.words[index])),
-        }
+        CpuMask { words: core::array::from_fn(|index| f(self.words[index], other.words[index])) }
     }
 
     /// Whether the set is empty.

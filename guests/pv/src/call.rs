@@ -60,10 +60,7 @@ pub fn mmu_update(pointer: u64, value: u64) -> i64 {
 
 /// The same with frames of domain `domain`.
 pub fn mmu_update_of(pointer: u64, value: u64, domain: u64) -> i64 {
-    let update = MmuUpdate {
-        ptr: pointer,
-        val: value,
-    };
+    let update = MmuUpdate { ptr: pointer, val: value };
     call4(HYPERVISOR_MMU_UPDATE, (&raw const update) as u64, 1, 0, domain)
 }
 
@@ -74,12 +71,7 @@ pub fn mmuext(command: u32, arg1: u64, arg2: u64) -> i64 {
 
 /// The same on domain `domain`.
 pub fn mmuext_of(command: u32, arg1: u64, arg2: u64, domain: u64) -> i64 {
-    let op = MmuextOp {
-        cmd: command,
-        _gap0: [0; 4],
-        arg1,
-        arg2,
-    };
+    let op = MmuextOp { cmd: command, _gap0: [0; 4], arg1, arg2 };
     call4(HYPERVISOR_MMUEXT_OP, (&raw const op) as u64, 1, 0, domain)
 }
 

@@ -33,9 +33,7 @@ fn counter(at: u64) -> &'static AtomicU32 {
 }
 
 fn notify() {
-    let mut send = Send {
-        port: PORT.load(Relaxed),
-    };
+    let mut send = Send { port: PORT.load(Relaxed) };
     call::op(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_SEND, &mut send);
 }
 

@@ -262,10 +262,7 @@ pub fn syscall() -> u64 {
 
 /// Start address and stack of the second processor.
 pub fn second() -> (u64, u64) {
-    (
-        (&raw const bare::second_start) as u64,
-        (&raw const bare::second_stack) as u64,
-    )
+    ((&raw const bare::second_start) as u64, (&raw const bare::second_stack) as u64)
 }
 
 /// Address of the stub of hypercall `number` in the page that the builder filled.

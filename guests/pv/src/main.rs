@@ -43,10 +43,7 @@ pub extern "C" fn guest_main(start_info: u64) -> ! {
 
 /// The word after `run=` on the command line; `list` where there is none.
 fn run_argument(command_line: &str) -> &str {
-    command_line
-        .split_ascii_whitespace()
-        .find_map(|word| word.strip_prefix("run="))
-        .unwrap_or("list")
+    command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("run=")).unwrap_or("list")
 }
 
 /// A bug in this kernel: said on the console, then the domain ends as crashed.

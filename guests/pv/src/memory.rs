@@ -110,9 +110,7 @@ impl Guest {
 
     /// Address of machine frame `frame` of this domain in the initial mapping.
     pub fn address_of(&self, frame: u64) -> Option<u64> {
-        (0..self.start.nr_pages)
-            .find(|n| self.frame(*n) == frame)
-            .map(|n| VIRT_BASE + (n << 12))
+        (0..self.start.nr_pages).find(|n| self.frame(*n) == frame).map(|n| VIRT_BASE + (n << 12))
     }
 
     /// Address and machine frame of the table of level `level` (4 to 1) that leads to `address`.
@@ -123,9 +121,7 @@ impl Guest {
             // SAFETY: the builder maps all of the initial page tables.
             let entry = unsafe { read(table + 8 * index(address, at)) };
             assert!(entry & 1 != 0, "no table of level {} for {address:#x}", at - 1);
-            table = self
-                .address_of((entry & FRAME) >> 12)
-                .expect("the tables are the domain's");
+            table = self.address_of((entry & FRAME) >> 12).expect("the tables are the domain's");
             at -= 1;
         }
         (table, self.frame_at(table))

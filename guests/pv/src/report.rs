@@ -22,11 +22,7 @@ pub fn yes(condition: bool) -> Outcome {
 
 /// `positive` for values above zero that differ from run to run.
 pub fn sign(code: i64) -> Outcome {
-    if code > 0 {
-        Outcome::Text("positive")
-    } else {
-        Outcome::Code(code)
-    }
+    if code > 0 { Outcome::Text("positive") } else { Outcome::Code(code) }
 }
 
 impl fmt::Display for Outcome {
@@ -100,10 +96,7 @@ fn errno(code: i64) -> Option<&'static str> {
         (107, "ENOTCONN"),
         (110, "ETIMEDOUT"),
     ];
-    NAMES
-        .iter()
-        .find(|(n, _)| *n == code.wrapping_neg())
-        .map(|(_, name)| *name)
+    NAMES.iter().find(|(n, _)| *n == code.wrapping_neg()).map(|(_, name)| *name)
 }
 
 #[cfg(test)]

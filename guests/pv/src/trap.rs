@@ -77,31 +77,14 @@ pub fn outcome() -> Outcome {
 
 /// The trap table that this kernel uses: all exceptions, and INT 0x80 from user mode.
 fn table() -> [TrapInfo; 34] {
-    let none = TrapInfo {
-        vector: 0,
-        flags: 0,
-        cs: 0,
-        _gap0: [0; 4],
-        address: 0,
-    };
+    let none = TrapInfo { vector: 0, flags: 0, cs: 0, _gap0: [0; 4], address: 0 };
     let mut table = [none; 34];
     for vector in 0..32u8 {
         let flags = if vector == 3 || vector == 4 { 3 } else { 0 };
-        table[usize::from(vector)] = TrapInfo {
-            vector,
-            flags,
-            cs: FLAT_KERNEL_CS,
-            address: entry::stub(vector),
-            ..none
-        };
+        table[usize::from(vector)] =
+            TrapInfo { vector, flags, cs: FLAT_KERNEL_CS, address: entry::stub(vector), ..none };
     }
-    table[32] = TrapInfo {
-        vector: 0x80,
-        flags: 3,
-        cs: FLAT_KERNEL_CS,
-        address: entry::soft(),
-        ..none
-    };
+    table[32] = TrapInfo { vector: 0x80, flags: 3, cs: FLAT_KERNEL_CS, address: entry::soft(), ..none };
     table
 }
 
@@ -109,16 +92,8 @@ fn table() -> [TrapInfo; 34] {
 pub fn install() {
     let table = table();
     let traps = call::call1(HYPERVISOR_SET_TRAP_TABLE, (&raw const table) as u64);
-    let callbacks = call::call3(
-        HYPERVISOR_SET_CALLBACKS,
-        entry::event(),
-        entry::failsafe(),
-        entry::syscall(),
-    );
-    assert!(
-        traps == 0 && callbacks == 0,
-        "no traps: {traps}, no callbacks: {callbacks}"
-    );
+    let callbacks = call::call3(HYPERVISOR_SET_CALLBACKS, entry::event(), entry::failsafe(), entry::syscall());
+    assert!(traps == 0 && callbacks == 0, "no traps: {traps}, no callbacks: {callbacks}");
 }
 
 /// Every trap and event comes here.

@@ -100,11 +100,7 @@ fn stack_pointer() -> u64 {
 /// Which CPU's area a stack pointer lies in, whichever of the stacks.
 const fn owner(rsp: u64) -> Option<usize> {
     let index = rsp.wrapping_sub(AREA_BASE) >> AREA_SHIFT;
-    if index < MAX_CPUS as u64 {
-        Some(index as usize)
-    } else {
-        None
-    }
+    if index < MAX_CPUS as u64 { Some(index as usize) } else { None }
 }
 
 /// Whether a stack pointer within an area is on the main stack.

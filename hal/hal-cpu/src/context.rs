@@ -146,15 +146,9 @@ impl Exit {
             GuestRegs::BY_SYSCALL32 => Exit::Syscall32,
             GuestRegs::BY_SYSENTER => Exit::Sysenter,
             2 => Exit::Nmi,
-            0..32 => Exit::Exception {
-                vector: kind as u8,
-                error_code,
-            },
+            0..32 => Exit::Exception { vector: kind as u8, error_code },
             32..256 => Exit::Interrupt(kind as u8),
-            _ => Exit::BadFrame {
-                vector: kind as u8,
-                error_code: (code >> 32) as u32,
-            },
+            _ => Exit::BadFrame { vector: kind as u8, error_code: (code >> 32) as u32 },
         }
     }
 }
@@ -244,30 +238,12 @@ mod tests {
         assert_eq!(Exit::decode(0x100, 7), Exit::Syscall);
         assert_eq!(Exit::decode(0x101, 7), Exit::Syscall32);
         assert_eq!(Exit::decode(0x102, 7), Exit::Sysenter);
-        assert_eq!(
-            Exit::decode(14, 7),
-            Exit::Exception {
-                vector: 14,
-                error_code: 7
-            }
-        );
+        assert_eq!(Exit::decode(14, 7), Exit::Exception { vector: 14, error_code: 7 });
         assert_eq!(Exit::decode(2, 0), Exit::Nmi);
-        assert_eq!(
-            Exit::decode(18, 0),
-            Exit::Exception {
-                vector: 18,
-                error_code: 0
-            }
-        );
+        assert_eq!(Exit::decode(18, 0), Exit::Exception { vector: 18, error_code: 0 });
         assert_eq!(Exit::decode(32, 0), Exit::Interrupt(32));
         assert_eq!(Exit::decode(255, 0), Exit::Interrupt(255));
-        assert_eq!(
-            Exit::decode(0xe030_0000_020d, 7),
-            Exit::BadFrame {
-                vector: 13,
-                error_code: 0xe030
-            }
-        );
+        assert_eq!(Exit::decode(0xe030_0000_020d, 7), Exit::BadFrame { vector: 13, error_code: 0xe030 });
     }
 
     #[test]

@@ -280,15 +280,9 @@ mod tests {
 
     #[test]
     fn ranges() {
-        for (address, length) in [
-            (0, 0),
-            (0, 4096),
-            ((1 << 47) - 8, 8),
-            (HOLE_END, 8),
-            (u64::MAX - 7, 8),
-            (u64::MAX, 1),
-            (HOLE_END, 0),
-        ] {
+        for (address, length) in
+            [(0, 0), (0, 4096), ((1 << 47) - 8, 8), (HOLE_END, 8), (u64::MAX - 7, 8), (u64::MAX, 1), (HOLE_END, 0)]
+        {
             assert!(is_guest_range(address, length), "{address:#x} {length}");
         }
         for (address, length) in [
@@ -311,15 +305,11 @@ mod tests {
         let source: Vec<u8> = (0..=255).collect();
         for length in 0..200 {
             let mut target = [0xee; 256];
-            GuestSpace
-                .copy_in(source[3..].as_ptr() as u64, &mut target[..length])
-                .unwrap();
+            GuestSpace.copy_in(source[3..].as_ptr() as u64, &mut target[..length]).unwrap();
             assert_eq!(target[..length], source[3..3 + length]);
             assert!(target[length..].iter().all(|byte| *byte == 0xee));
             let mut out = [0xee; 256];
-            GuestSpace
-                .copy_out(out[1..].as_mut_ptr() as u64, &source[..length])
-                .unwrap();
+            GuestSpace.copy_out(out[1..].as_mut_ptr() as u64, &source[..length]).unwrap();
             assert_eq!(out[1..1 + length], source[..length]);
             assert_eq!((out[0], out[1 + length]), (0xee, 0xee));
         }

@@ -41,11 +41,7 @@ fn take_pages(count: u64) -> Result<*mut u8> {
     let layout = Layout::from_size_align(bytes, PAGE as usize).map_err(|_| Errno::INVAL)?;
     // SAFETY: no caller asks for 0 pages.
     let memory = unsafe { alloc_zeroed(layout) };
-    if memory.is_null() {
-        Err(Errno::NOMEM)
-    } else {
-        Ok(memory)
-    }
+    if memory.is_null() { Err(Errno::NOMEM) } else { Ok(memory) }
 }
 
 /// Maps memory of the hypervisor into an area.
@@ -67,10 +63,8 @@ pub fn prepare(cpu: CpuId) -> Result<()> {
     let base = area::area(cpu.index());
     // SAFETY: the stubs are code, never written.
     unsafe { map(base, (&raw const hal_cpu_page).cast(), 1, paging::CODE) }?;
-    for (first, pages) in IST_STACKS
-        .map(|first| (first, IST_STACK_PAGES))
-        .into_iter()
-        .chain([(MAIN_STACK, MAIN_STACK_PAGES)])
+    for (first, pages) in
+        IST_STACKS.map(|first| (first, IST_STACK_PAGES)).into_iter().chain([(MAIN_STACK, MAIN_STACK_PAGES)])
     {
         // SAFETY: fresh pages.
         unsafe { map(base + first * PAGE, take_pages(pages)?, pages, paging::DATA) }?;
@@ -214,11 +208,7 @@ unsafe fn set_up(cpu: CpuId) {
         cpu::write_msr(msr::EFER, cpu::read_msr(msr::EFER) | Efer::SCE.bits());
         // Firmware may have left branch tracing on.
         let _ = write_msr(msr::DEBUGCTL, 0);
-        let xsave = if xstate::has_xsave() {
-            Cr4::OSXSAVE
-        } else {
-            Cr4::empty()
-        };
+        let xsave = if xstate::has_xsave() { Cr4::OSXSAVE } else { Cr4::empty() };
         let wanted = Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::MCE | xsave;
         cpu::write_cr4(cpu::read_cr4() | wanted.bits());
     }

@@ -44,11 +44,7 @@ pub fn read_msr(number: u32) -> Result<u64, Gp> {
             options(nostack),
         );
     }
-    if failed == 0 {
-        Ok(u64::from(high) << 32 | u64::from(low))
-    } else {
-        Err(Gp)
-    }
+    if failed == 0 { Ok(u64::from(high) << 32 | u64::from(low)) } else { Err(Gp) }
 }
 
 /// Writes a model-specific register; `Gp` where the CPU refuses.
@@ -92,11 +88,7 @@ pub fn write_tsc_aux(value: u32) {
 pub fn load_root(root: Mfn) {
     let accessed = PteFlags::ACCESSED.bits();
     let own = hal::frames::LendableFrames::get()
-        .and_then(|frames| {
-            frames
-                .table(root)
-                .map(|table| table[OWN_SLOT].load(core::sync::atomic::Ordering::Relaxed))
-        })
+        .and_then(|frames| frames.table(root).map(|table| table[OWN_SLOT].load(core::sync::atomic::Ordering::Relaxed)))
         .is_some_and(|entry| (entry ^ area::info().own_slot.get()) & !accessed == 0);
     assert!(own, "root table {root:x} has not the hypervisor's slots");
     // SAFETY: the table maps the hypervisor's slots, as just checked; the others are guest space, where no Rust object lives.
@@ -180,11 +172,7 @@ pub struct DebugRegs {
 
 impl Default for DebugRegs {
     fn default() -> DebugRegs {
-        DebugRegs {
-            address: [0; 4],
-            status: DR6_DEFAULT,
-            control: DR7_DEFAULT,
-        }
+        DebugRegs { address: [0; 4], status: DR6_DEFAULT, control: DR7_DEFAULT }
     }
 }
 
@@ -233,11 +221,7 @@ debug_register!(read_dr6, write_dr6, "dr6");
 debug_register!(read_dr7, write_dr7, "dr7");
 
 fn read_debug() -> DebugRegs {
-    DebugRegs {
-        address: [read_dr0(), read_dr1(), read_dr2(), read_dr3()],
-        status: read_dr6(),
-        control: read_dr7(),
-    }
+    DebugRegs { address: [read_dr0(), read_dr1(), read_dr2(), read_dr3()], status: read_dr6(), control: read_dr7() }
 }
 
 /// Reads the debug registers and disarms them.
@@ -287,11 +271,7 @@ mod tests {
 
     #[test]
     fn debug_registers_lose_what_is_dangerous() {
-        let wild = DebugRegs {
-            address: [0x1000, HOLE_START + 8, HOLE_END, 1 << 50],
-            status: !0,
-            control: !0,
-        };
+        let wild = DebugRegs { address: [0x1000, HOLE_START + 8, HOLE_END, 1 << 50], status: !0, control: !0 };
         let tame = wild.sanitised();
         assert_eq!(tame.address, [0x1000, 0, HOLE_END, 0]);
         assert_eq!(tame.control & 0xff, 0b0011_0011);

@@ -152,14 +152,7 @@ pub fn read_selectors() -> [u16; 4] {
 
 /// Loads a selector into GS, which also sets its base from the descriptor; `Err` if that faults: then GS holds 0.
 pub fn load_gs_selector(selector: u16) -> Result<(), SegmentFault> {
-    if load_gs(selector) {
-        Err(SegmentFault {
-            gs: true,
-            ..SegmentFault::default()
-        })
-    } else {
-        Ok(())
-    }
+    if load_gs(selector) { Err(SegmentFault { gs: true, ..SegmentFault::default() }) } else { Ok(()) }
 }
 
 /// Loads a selector into GS behind SWAPGS (`SEGBASE_GS_USER_SEL`, arch-x86/xen-x86_64.h): the base behind comes from its
@@ -206,11 +199,7 @@ pub fn load_segments(state: &SegmentState) -> Result<(), SegmentFault> {
     write_gs_base(if fault.gs { 0 } else { state.gs_base });
     write_gs_base_other(state.gs_base_other);
     reload_ss();
-    if fault == SegmentFault::default() {
-        Ok(())
-    } else {
-        Err(fault)
-    }
+    if fault == SegmentFault::default() { Ok(()) } else { Err(fault) }
 }
 
 /// Leaves a usable segment in SS: after a trap it is null, from which AMD's SYSRET makes a segment that 32-bit code cannot

@@ -99,10 +99,7 @@ fn run(data: &Table, table: Mfn) -> Result<RoundTrips, &'static str> {
     copies(data)?;
     segments(&mut context, table)?;
     extended_state()?;
-    crate::load_debug(&crate::DebugRegs {
-        address: [DATA, 0, 0, 0],
-        ..crate::DebugRegs::default()
-    });
+    crate::load_debug(&crate::DebugRegs { address: [DATA, 0, 0, 0], ..crate::DebugRegs::default() });
     expect(crate::save_debug().address[0] == DATA, "debug registers are kept")?;
     crate::load_debug(&crate::DebugRegs::default());
     Ok(measure(&mut context))
@@ -135,12 +132,8 @@ fn from(context: &mut GuestContext, index: usize) -> Exit {
 
 /// Whether the registers are those of [`from`], but for rip and the flags.
 fn intact(regs: &GuestRegs) -> bool {
-    let low = [
-        regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rbp, regs.rsi, regs.rdi, regs.rsp,
-    ];
-    let high = [
-        regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
-    ];
+    let low = [regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rbp, regs.rsi, regs.rdi, regs.rsp];
+    let high = [regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15];
     low == [0xa, 0xc, 0xd, 3, 5, 6, 7, DATA + 0x800]
         && high == [8, 9, 10, 11, 12, 13, 14, 15]
         && (regs.cs & 0xffff, regs.ss & 0xffff) == (0xe033, 0xe02b)
@@ -149,68 +142,24 @@ fn intact(regs: &GuestRegs) -> bool {
 fn exits(context: &mut GuestContext) -> Check {
     expect(from(context, 0) == Exit::Syscall, "syscall leaves")?;
     let mut regs = context.regs;
-    expect(
-        regs.rip == CODE + 2 && regs.rcx == regs.rip && regs.r11 == regs.rflags,
-        "syscall gives rip and rflags",
-    )?;
+    expect(regs.rip == CODE + 2 && regs.rcx == regs.rip && regs.r11 == regs.rflags, "syscall gives rip and rflags")?;
     (regs.rcx, regs.r11) = (0xc, 11);
     expect(intact(&regs), "syscall keeps the other registers")?;
     context.regs.rax = 0x77;
-    expect(
-        enter(context) == Exit::Syscall && context.regs.rax == 0x77,
-        "sysret goes back",
-    )?;
-    expect(
-        context.regs.rip == CODE + 2 && context.regs.rsp == DATA + 0x800,
-        "sysret goes to the right place",
-    )?;
+    expect(enter(context) == Exit::Syscall && context.regs.rax == 0x77, "sysret goes back")?;
+    expect(context.regs.rip == CODE + 2 && context.regs.rsp == DATA + 0x800, "sysret goes to the right place")?;
 
-    expect(
-        from(context, 1)
-            == Exit::Exception {
-                vector: 6,
-                error_code: 0,
-            },
-        "ud2 leaves by #UD",
-    )?;
-    expect(
-        intact(&context.regs) && context.regs.rip == snippet(1),
-        "#UD keeps registers",
-    )?;
-    expect(
-        from(context, 2)
-            == Exit::Exception {
-                vector: 14,
-                error_code: 6,
-            },
-        "a store leaves by #PF",
-    )?;
+    expect(from(context, 1) == Exit::Exception { vector: 6, error_code: 0 }, "ud2 leaves by #UD")?;
+    expect(intact(&context.regs) && context.regs.rip == snippet(1), "#UD keeps registers")?;
+    expect(from(context, 2) == Exit::Exception { vector: 14, error_code: 6 }, "a store leaves by #PF")?;
     expect(crate::fault_address() == 8, "a page fault has its address")?;
-    expect(
-        from(context, 3)
-            == Exit::Exception {
-                vector: 3,
-                error_code: 0,
-            },
-        "int3 leaves by #BP",
-    )?;
+    expect(from(context, 3) == Exit::Exception { vector: 3, error_code: 0 }, "int3 leaves by #BP")?;
     expect(context.regs.rip == snippet(3) + 1, "#BP is behind int3")?;
-    let software = Exit::Exception {
-        vector: 13,
-        error_code: 0x40 << 3 | 2,
-    };
+    let software = Exit::Exception { vector: 13, error_code: 0x40 << 3 | 2 };
     expect(from(context, 4) == software, "int leaves by #GP that names the vector")?;
     expect(context.regs.rip == snippet(4), "#GP is at the int")?;
     context.regs.rip = snippet(1);
-    expect(
-        enter(context)
-            == Exit::Exception {
-                vector: 6,
-                error_code: 0,
-            }
-            && intact(&context.regs),
-        "iret goes back",
-    )
+    expect(enter(context) == Exit::Exception { vector: 6, error_code: 0 } && intact(&context.regs), "iret goes back")
 }
 
 fn frames_and_flags(context: &mut GuestContext) -> Check {
@@ -219,36 +168,20 @@ fn frames_and_flags(context: &mut GuestContext) -> Check {
     for cs in [0xe008, 0xe010, 0xe02b] {
         context.regs.cs = cs;
         let exit = enter(context);
-        let wanted = Exit::BadFrame {
-            vector: 13,
-            error_code: (cs & 0xfff8) as u32,
-        };
+        let wanted = Exit::BadFrame { vector: 13, error_code: (cs & 0xfff8) as u32 };
         expect(exit == wanted, "iret refuses a bad code segment")?;
         context.regs.cs = before.cs;
         expect(context.regs == before, "a bad frame changes nothing")?;
     }
     context.regs.ss = 0;
-    expect(
-        matches!(enter(context), Exit::BadFrame { vector: 13, .. }),
-        "iret refuses a null stack segment",
-    )?;
+    expect(matches!(enter(context), Exit::BadFrame { vector: 13, .. }), "iret refuses a null stack segment")?;
 
     from(context, 1);
     context.regs.rflags = !(RFlags::TF | RFlags::RF | RFlags::AC | RFlags::NT).bits();
     context.regs.rip = snippet(5);
     context.regs.rflags |= RFlags::TF.bits();
-    expect(
-        enter(context)
-            == Exit::Exception {
-                vector: 1,
-                error_code: 0,
-            },
-        "a single step leaves by #DB",
-    )?;
-    expect(
-        context.regs.rip == snippet(5) + 1 && intact(&context.regs),
-        "#DB keeps registers",
-    )?;
+    expect(enter(context) == Exit::Exception { vector: 1, error_code: 0 }, "a single step leaves by #DB")?;
+    expect(context.regs.rip == snippet(5) + 1 && intact(&context.regs), "#DB keeps registers")?;
     let flags = RFlags::from_bits_retain(context.regs.rflags);
     let forbidden = RFlags::IOPL | RFlags::VM | RFlags::VIF | RFlags::VIP;
     expect(
@@ -259,23 +192,13 @@ fn frames_and_flags(context: &mut GuestContext) -> Check {
     from(context, 0);
     context.regs.rflags = (RFlags::TF | RFlags::ONE).bits();
     context.regs.rip = snippet(5);
-    expect(
-        enter(context)
-            == Exit::Exception {
-                vector: 1,
-                error_code: 0,
-            },
-        "a system call's return can single-step",
-    )?;
+    expect(enter(context) == Exit::Exception { vector: 1, error_code: 0 }, "a system call's return can single-step")?;
 
     from(context, 1);
     context.regs.rflags |= (RFlags::AC | RFlags::DF).bits();
     enter(context);
     let now = flags_now();
-    expect(
-        !now.intersects(RFlags::AC | RFlags::DF | RFlags::IF),
-        "the hypervisor has its own flags",
-    )
+    expect(!now.intersects(RFlags::AC | RFlags::DF | RFlags::IF), "the hypervisor has its own flags")
 }
 
 fn flags_now() -> RFlags {
@@ -291,115 +214,47 @@ fn copies(data: &Table) -> Check {
         for (index, byte) in buffer[..length].iter_mut().enumerate() {
             *byte = (index + length) as u8;
         }
-        expect(
-            GuestSpace.copy_out(DATA + 3, &buffer[..length]).is_ok(),
-            "copy to the guest",
-        )?;
+        expect(GuestSpace.copy_out(DATA + 3, &buffer[..length]).is_ok(), "copy to the guest")?;
         let mut back = [0u8; 512];
-        expect(
-            GuestSpace.copy_in(DATA + 3, &mut back[..length]).is_ok(),
-            "copy from the guest",
-        )?;
+        expect(GuestSpace.copy_in(DATA + 3, &mut back[..length]).is_ok(), "copy from the guest")?;
         expect(back[..length] == buffer[..length], "copies agree")?;
     }
     for length in [1, 9, 64, 300] {
         let fault = Err(Errno::FAULT);
-        expect(
-            GuestSpace.copy_in(NOTHING, &mut buffer[..length]) == fault,
-            "unmapped source",
-        )?;
-        expect(
-            GuestSpace.copy_in(NOTHING - 1, &mut buffer[..length.max(2)]) == fault,
-            "half mapped source",
-        )?;
-        expect(
-            GuestSpace.copy_out(CODE, &buffer[..length]) == fault,
-            "read-only target",
-        )?;
+        expect(GuestSpace.copy_in(NOTHING, &mut buffer[..length]) == fault, "unmapped source")?;
+        expect(GuestSpace.copy_in(NOTHING - 1, &mut buffer[..length.max(2)]) == fault, "half mapped source")?;
+        expect(GuestSpace.copy_out(CODE, &buffer[..length]) == fault, "read-only target")?;
     }
     data[16].store(41, Ordering::Relaxed);
     expect(GuestSpace.read_u64(DATA + 128) == Ok(41), "read a word")?;
-    expect(
-        GuestSpace.compare_exchange(DATA + 128, 41, 42) == Ok(41),
-        "exchange a word",
-    )?;
-    expect(
-        GuestSpace.compare_exchange(DATA + 128, 41, 43) == Ok(42),
-        "refuse to exchange",
-    )?;
-    expect(
-        GuestSpace.write_u64(DATA + 136, 9).is_ok() && data[17].load(Ordering::Relaxed) == 9,
-        "write a word",
-    )?;
-    expect(
-        GuestSpace.compare_exchange(CODE, 0, 0) == Err(Errno::FAULT),
-        "exchange in a read-only page",
-    )?;
-    expect(
-        GuestSpace.probe(DATA, true) && GuestSpace.probe(CODE, false),
-        "probe what is there",
-    )?;
-    expect(
-        !GuestSpace.probe(CODE, true) && !GuestSpace.probe(NOTHING, false),
-        "probe what is not there",
-    )
+    expect(GuestSpace.compare_exchange(DATA + 128, 41, 42) == Ok(41), "exchange a word")?;
+    expect(GuestSpace.compare_exchange(DATA + 128, 41, 43) == Ok(42), "refuse to exchange")?;
+    expect(GuestSpace.write_u64(DATA + 136, 9).is_ok() && data[17].load(Ordering::Relaxed) == 9, "write a word")?;
+    expect(GuestSpace.compare_exchange(CODE, 0, 0) == Err(Errno::FAULT), "exchange in a read-only page")?;
+    expect(GuestSpace.probe(DATA, true) && GuestSpace.probe(CODE, false), "probe what is there")?;
+    expect(!GuestSpace.probe(CODE, true) && !GuestSpace.probe(NOTHING, false), "probe what is not there")
 }
 
 fn segments(context: &mut GuestContext, table: Mfn) -> Check {
-    let mut state = SegmentState {
-        ds: 0xe02b,
-        fs_base: 0x1234,
-        gs_base: 0xffff_8880_0000_0000,
-        ..Default::default()
-    };
+    let mut state = SegmentState { ds: 0xe02b, fs_base: 0x1234, gs_base: 0xffff_8880_0000_0000, ..Default::default() };
     state.gs_base_other = 0x5678;
-    expect(
-        crate::load_segments(&state).is_ok() && crate::save_segments() == state,
-        "segments are kept",
-    )?;
-    expect(
-        from(context, 6) != Exit::Nmi && crate::save_segments() == state,
-        "a guest keeps its segments",
-    )?;
+    expect(crate::load_segments(&state).is_ok() && crate::save_segments() == state, "segments are kept")?;
+    expect(from(context, 6) != Exit::Nmi && crate::save_segments() == state, "a guest keeps its segments")?;
 
     let named = |selector| SegmentState { es: selector, ..state };
-    expect(
-        crate::load_segments(&named(0x0b)).is_err_and(|fault| fault.es && !fault.ds),
-        "no descriptor",
-    )?;
-    expect(
-        crate::save_segments() == SegmentState { es: 0, ..state },
-        "a bad selector becomes null",
-    )?;
+    expect(crate::load_segments(&named(0x0b)).is_err_and(|fault| fault.es && !fault.ds), "no descriptor")?;
+    expect(crate::save_segments() == SegmentState { es: 0, ..state }, "a bad selector becomes null")?;
     expect(crate::set_guest_gdt(&[table]).is_ok(), "a guest's GDT")?;
-    expect(
-        crate::load_segments(&named(0x0b)).is_ok(),
-        "a descriptor of the guest's",
-    )?;
+    expect(crate::load_segments(&named(0x0b)).is_ok(), "a descriptor of the guest's")?;
     expect(crate::load_segments(&named(0x0f)).is_err(), "no LDT")?;
     expect(crate::set_guest_ldt(&[Some(table)], 1024).is_ok(), "a guest's LDT")?;
     expect(crate::load_segments(&named(0x0f)).is_ok(), "a descriptor of the LDT")?;
-    expect(
-        crate::load_segments(&named(0x100f)).is_err(),
-        "a missing page of the LDT",
-    )?;
-    expect(
-        crate::guest_ldt_offset(crate::fault_address()) == Some(0x1008),
-        "where the LDT is missing",
-    )?;
-    expect(
-        crate::load_gs_selector_other(0x0b).is_ok() && crate::read_gs_base() == state.gs_base,
-        "GS behind SWAPGS",
-    )?;
+    expect(crate::load_segments(&named(0x100f)).is_err(), "a missing page of the LDT")?;
+    expect(crate::guest_ldt_offset(crate::fault_address()) == Some(0x1008), "where the LDT is missing")?;
+    expect(crate::load_gs_selector_other(0x0b).is_ok() && crate::read_gs_base() == state.gs_base, "GS behind SWAPGS")?;
     expect(crate::read_gs_base_other() == 0, "a selector brings its base")?;
-    expect(
-        crate::set_guest_gdt(&[]).is_ok() && crate::load_segments(&named(0x0b)).is_err(),
-        "the GDT is gone",
-    )?;
-    expect(
-        crate::set_guest_gdt(&[hal::paging::root_mfn()]) == Err(Errno::PERM),
-        "a frame of the hypervisor's",
-    )?;
+    expect(crate::set_guest_gdt(&[]).is_ok() && crate::load_segments(&named(0x0b)).is_err(), "the GDT is gone")?;
+    expect(crate::set_guest_gdt(&[hal::paging::root_mfn()]) == Err(Errno::PERM), "a frame of the hypervisor's")?;
 
     let cr4 = crate::current_cr4();
     crate::set_guest_cr4(x86_defs::control::Cr4::empty());
@@ -417,10 +272,7 @@ fn extended_state() -> Check {
         return Ok(());
     }
     expect(crate::set_xcr0(Xcr0::AVX) == Err(crate::Gp), "XCR0 without x87")?;
-    expect(
-        crate::set_xcr0(Xcr0::X87).is_ok() && crate::set_xcr0(crate::host_xcr0()).is_ok(),
-        "XCR0 changes",
-    )?;
+    expect(crate::set_xcr0(Xcr0::X87).is_ok() && crate::set_xcr0(crate::host_xcr0()).is_ok(), "XCR0 changes")?;
     state.bytes_mut()[512 + 7] = 0x40;
     expect(state.restore().is_err(), "a bad state does not load")
 }
@@ -436,8 +288,5 @@ fn measure(context: &mut GuestContext) -> RoundTrips {
         }
         *time = (rdtsc() - before) / ROUNDS;
     }
-    RoundTrips {
-        syscall: times[0],
-        exception: times[1],
-    }
+    RoundTrips { syscall: times[0], exception: times[1] }
 }

@@ -65,10 +65,7 @@ pub(crate) fn own_page(cpu: CpuId, tss: u64) -> [u64; 512] {
 /// The area is this CPU's, and was prepared.
 pub(crate) unsafe fn load(area: u64) {
     let limit = (selector::GUEST_PAGES as u64 + 1) * PAGE - 1;
-    let pointer = TablePointer {
-        limit: limit as u16,
-        base: area + GDT,
-    };
+    let pointer = TablePointer { limit: limit as u16, base: area + GDT };
     // SAFETY: the window's page 14 holds flat segments at these selectors, and the TSS is in the area for good.
     unsafe {
         asm!(

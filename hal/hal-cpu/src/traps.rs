@@ -71,10 +71,7 @@ pub(crate) fn fill_idt() {
 
 /// Loads the table on this CPU.
 pub(crate) fn load_idt() {
-    let pointer = TablePointer {
-        limit: 4095,
-        base: (&raw const IDT).addr() as u64,
-    };
+    let pointer = TablePointer { limit: 4095, base: (&raw const IDT).addr() as u64 };
     // SAFETY: all gates of the table are valid (`fill_idt`), and the selectors and stacks they name are those of the GDT and TSS
     // that are loaded before.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };

@@ -9,12 +9,8 @@ use hal::cpu::cpuid;
 use x86_defs::control::Xcr0;
 
 /// States that a guest may use, where the CPU has them.
-pub const SUPPORTED_XCR0: Xcr0 = Xcr0::X87
-    .union(Xcr0::SSE)
-    .union(Xcr0::AVX)
-    .union(Xcr0::OPMASK)
-    .union(Xcr0::ZMM_HI256)
-    .union(Xcr0::HI16_ZMM);
+pub const SUPPORTED_XCR0: Xcr0 =
+    Xcr0::X87.union(Xcr0::SSE).union(Xcr0::AVX).union(Xcr0::OPMASK).union(Xcr0::ZMM_HI256).union(Xcr0::HI16_ZMM);
 
 /// Bytes of the area that FXSAVE writes.
 const LEGACY: usize = 512;
@@ -135,11 +131,7 @@ impl Xstate {
     pub fn restore(&self) -> Result<(), BadImage> {
         set_task_switched(false);
         let area = self.lines.as_ptr();
-        let failed = if self.method == Method::Fxsave {
-            fxrstor(area)
-        } else {
-            xrstor(area)
-        };
+        let failed = if self.method == Method::Fxsave { fxrstor(area) } else { xrstor(area) };
         if failed { Err(BadImage) } else { Ok(()) }
     }
 }

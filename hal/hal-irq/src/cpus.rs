@@ -27,24 +27,17 @@ pub(crate) fn set_online(cpu: CpuId) {
 
 /// The CPU's APIC id; `None` for a CPU that was never started.
 pub fn apic_id(cpu: CpuId) -> Option<u32> {
-    APIC_IDS
-        .get(cpu.index())
-        .map(|slot| slot.load(Ordering::Acquire))
-        .filter(|id| *id != u32::MAX)
+    APIC_IDS.get(cpu.index()).map(|slot| slot.load(Ordering::Acquire)).filter(|id| *id != u32::MAX)
 }
 
 /// The CPU with that APIC id.
 pub fn by_apic_id(apic_id: u32) -> Option<CpuId> {
-    (0..count())
-        .map(|cpu| CpuId(cpu as u32))
-        .find(|cpu| self::apic_id(*cpu) == Some(apic_id))
+    (0..count()).map(|cpu| CpuId(cpu as u32)).find(|cpu| self::apic_id(*cpu) == Some(apic_id))
 }
 
 /// Whether the CPU runs.
 pub fn is_online(cpu: CpuId) -> bool {
-    ONLINE
-        .get(cpu.index())
-        .is_some_and(|online| online.load(Ordering::Acquire))
+    ONLINE.get(cpu.index()).is_some_and(|online| online.load(Ordering::Acquire))
 }
 
 /// How many CPUs run; their numbers are 0 to this less one.
@@ -54,8 +47,5 @@ pub fn count() -> usize {
 
 /// All CPUs that run.
 pub fn online() -> CpuMask {
-    (0..count())
-        .map(|cpu| CpuId(cpu as u32))
-        .filter(|cpu| is_online(*cpu))
-        .collect()
+    (0..count()).map(|cpu| CpuId(cpu as u32)).filter(|cpu| is_online(*cpu)).collect()
 }

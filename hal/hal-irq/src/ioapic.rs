@@ -18,12 +18,7 @@ pub struct IoApic<R> {
 impl<R: Registers> IoApic<R> {
     /// Takes an I/O APIC over and masks all its pins. `None` if nothing answers there.
     pub fn new(entry: IoApicEntry, registers: R) -> Option<IoApic<R>> {
-        let mut apic = IoApic {
-            registers,
-            entry,
-            version: 0,
-            pins: 0,
-        };
+        let mut apic = IoApic { registers, entry, version: 0, pins: 0 };
         let version = apic.read(IOAPIC_VERSION);
         if version == u32::MAX {
             return None;
@@ -132,11 +127,7 @@ mod tests {
     impl Registers for Chip {
         fn read32(&self, offset: usize) -> u32 {
             let chip = self.0.borrow();
-            if offset == 0x10 {
-                chip.1[chip.0 as usize]
-            } else {
-                u32::MAX
-            }
+            if offset == 0x10 { chip.1[chip.0 as usize] } else { u32::MAX }
         }
 
         fn write32(&self, offset: usize, value: u32) {
@@ -153,15 +144,7 @@ mod tests {
     }
 
     fn apic() -> IoApic<Chip> {
-        IoApic::new(
-            IoApicEntry {
-                id: 2,
-                address: 0,
-                gsi_base: 24,
-            },
-            Chip::new(),
-        )
-        .unwrap()
+        IoApic::new(IoApicEntry { id: 2, address: 0, gsi_base: 24 }, Chip::new()).unwrap()
     }
 
     #[test]
@@ -169,10 +152,7 @@ mod tests {
         let apic = apic();
         assert_eq!((apic.pins(), apic.id()), (24, 2));
         assert!(apic.entry(4).is_masked() && !apic.entry(5).is_masked());
-        assert_eq!(
-            (apic.pin(23), apic.pin(24), apic.pin(47), apic.pin(48)),
-            (None, Some(0), Some(23), None)
-        );
+        assert_eq!((apic.pin(23), apic.pin(24), apic.pin(47), apic.pin(48)), (None, Some(0), Some(23), None));
     }
 
     #[test]

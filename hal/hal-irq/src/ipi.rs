@@ -81,11 +81,7 @@ fn wait_for(cpu: CpuId) {
         if spins % 4096 == 0 {
             let now = time::system_time();
             if now.saturating_sub(*start.get_or_insert(now)) > PATIENCE {
-                log::error!(
-                    "CPU{} has not flushed its TLB for {} s; still waiting",
-                    cpu.0,
-                    PATIENCE / time::SECOND
-                );
+                log::error!("CPU{} has not flushed its TLB for {} s; still waiting", cpu.0, PATIENCE / time::SECOND);
                 start = Some(now);
             }
         }
@@ -105,10 +101,7 @@ fn send_mask(mask: &CpuMask, vector: u8) {
 /// Sends a fixed vector to each CPU of `mask` that runs, this one excepted.
 pub fn send_vector(mask: &CpuMask, vector: u8) {
     let me = hal_cpu::try_cpu_id();
-    let others: CpuMask = mask
-        .iter()
-        .filter(|cpu| Some(*cpu) != me && cpus::is_online(*cpu))
-        .collect();
+    let others: CpuMask = mask.iter().filter(|cpu| Some(*cpu) != me && cpus::is_online(*cpu)).collect();
     send_mask(&others, vector);
 }
 
@@ -158,15 +151,8 @@ pub fn flush_generation(cpu: CpuId) -> u64 {
 pub fn stop_other_cpus() {
     let me = hal_cpu::try_cpu_id();
     let number = me.map_or(0, |cpu| cpu.0);
-    if STOPPER
-        .compare_exchange(NOBODY, number, Ordering::SeqCst, Ordering::Relaxed)
-        .is_ok()
-    {
-        for apic_id in cpus::online()
-            .iter()
-            .filter(|cpu| Some(*cpu) != me)
-            .filter_map(cpus::apic_id)
-        {
+    if STOPPER.compare_exchange(NOBODY, number, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        for apic_id in cpus::online().iter().filter(|cpu| Some(*cpu) != me).filter_map(cpus::apic_id) {
             lapic::send(apic_id, DeliveryMode::Nmi, 0);
         }
     }

@@ -86,11 +86,7 @@ pub fn init_this_cpu() {
         }
     }
     write(LapicRegister::TASK_PRIORITY, 0);
-    for lvt in [
-        LapicRegister::LVT_TIMER,
-        LapicRegister::LVT_LINT0,
-        LapicRegister::LVT_ERROR,
-    ] {
+    for lvt in [LapicRegister::LVT_TIMER, LapicRegister::LVT_LINT0, LapicRegister::LVT_ERROR] {
         write(lvt, LVT_MASKED);
     }
     let entries = (read(LapicRegister::VERSION) >> 16 & 0xff) + 1;
@@ -110,11 +106,7 @@ pub fn init_this_cpu() {
     write(LapicRegister::ERROR_STATUS, 0);
     write(LapicRegister::LVT_ERROR, u32::from(vectors::ERROR));
     write(LapicRegister::ERROR_STATUS, 0);
-    let mode = if has_deadline_timer() {
-        LVT_TIMER_TSC_DEADLINE
-    } else {
-        0
-    };
+    let mode = if has_deadline_timer() { LVT_TIMER_TSC_DEADLINE } else { 0 };
     write(LapicRegister::TIMER_DIVIDE, DIVIDE_BY_1);
     write(LapicRegister::LVT_TIMER, mode | u32::from(vectors::TIMER));
     // A memory-mapped write of the mode comes before an MSR write of the deadline only if fenced (SDM vol. 3, 11.5.4.1).
@@ -163,10 +155,7 @@ pub fn send(apic_id: u32, mode: DeliveryMode, vector: u8) {
 
 /// Sends to all CPUs but this one, even such as were never started.
 pub fn send_all_but_self(mode: DeliveryMode, vector: u8) {
-    command(
-        0,
-        mode.bits() | COMMAND_ASSERT | COMMAND_ALL_BUT_SELF | u32::from(vector),
-    );
+    command(0, mode.bits() | COMMAND_ASSERT | COMMAND_ALL_BUT_SELF | u32::from(vector));
 }
 
 fn command(apic_id: u32, low: u32) {
@@ -247,11 +236,7 @@ pub fn timer_count() -> u32 {
 
 impl Registers for IoRegion {
     fn read32(&self, offset: usize) -> u32 {
-        if offset + 4 <= self.length() {
-            IoRegion::read32(self, offset)
-        } else {
-            u32::MAX
-        }
+        if offset + 4 <= self.length() { IoRegion::read32(self, offset) } else { u32::MAX }
     }
 
     fn write32(&self, offset: usize, value: u32) {

@@ -2,13 +2,7 @@
 //!
 //! Order of use on the boot CPU, after `hal::boot::init` and `hal_cpu::start_bsp`: [`init`], then [`smp::start_others`].
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::duplicate_mod,
-        reason = "the mailbox is compiled once more against loom's atomics"
-    )
-)]
+#![cfg_attr(test, allow(clippy::duplicate_mod, reason = "the mailbox is compiled once more against loom's atomics"))]
 
 extern crate alloc;
 

@@ -76,26 +76,15 @@ impl Mailbox {
         let wanted = kind.encode();
         let mut old = self.pending.load(Ordering::Relaxed);
         loop {
-            let new = if old == NOTHING || old == wanted {
-                wanted
-            } else {
-                EVERYTHING
-            };
-            match self
-                .pending
-                .compare_exchange(old, new, Ordering::Release, Ordering::Relaxed)
-            {
+            let new = if old == NOTHING || old == wanted { wanted } else { EVERYTHING };
+            match self.pending.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(seen) => old = seen,
             }
         }
         let ticket = self.requested.fetch_add(1, Ordering::AcqRel) + 1;
         fence(Ordering::SeqCst);
-        if self.lazy.load(Ordering::Relaxed) {
-            Posted::Lazy
-        } else {
-            Posted::Wait(ticket)
-        }
+        if self.lazy.load(Ordering::Relaxed) { Posted::Lazy } else { Posted::Wait(ticket) }
     }
 
     /// The ticket that was given out last.

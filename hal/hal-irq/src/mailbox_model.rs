@@ -19,15 +19,11 @@ struct Cpu {
 
 impl Cpu {
     fn new() -> Cpu {
-        Cpu {
-            mailbox: Mailbox::new(),
-            cached: atomics::AtomicU64::new(1),
-        }
+        Cpu { mailbox: Mailbox::new(), cached: atomics::AtomicU64::new(1) }
     }
 
     fn answer(&self) -> bool {
-        self.mailbox
-            .answer(|_| self.cached.store(0, atomics::Ordering::Relaxed))
+        self.mailbox.answer(|_| self.cached.store(0, atomics::Ordering::Relaxed))
     }
 }
 
@@ -37,11 +33,7 @@ fn flush_other(me: &Cpu, other: &Cpu, kind: FlushKind) {
             me.answer();
             thread::yield_now();
         }
-        assert_eq!(
-            other.cached.load(atomics::Ordering::Relaxed),
-            0,
-            "acknowledged but still cached"
-        );
+        assert_eq!(other.cached.load(atomics::Ordering::Relaxed), 0, "acknowledged but still cached");
     }
 }
 
@@ -82,9 +74,7 @@ fn two_requesters_at_one_owner_lose_nothing() {
         owner.answer(&mut note);
         assert_eq!(dropped, [true; 2]);
         for ticket in tickets {
-            let Posted::Wait(ticket) = ticket else {
-                panic!("nobody sleeps")
-            };
+            let Posted::Wait(ticket) = ticket else { panic!("nobody sleeps") };
             assert!(owner.is_done(ticket));
         }
     });
@@ -108,9 +98,6 @@ fn a_sleeper_never_wakes_to_a_stale_translation() {
         entry.store(0, atomics::Ordering::Relaxed);
         let posted = cpu.mailbox.post(FlushKind::All);
         let flushed = wakes.join().unwrap();
-        assert!(
-            flushed || posted != Posted::Lazy,
-            "the request was left to a CPU that did not look"
-        );
+        assert!(flushed || posted != Posted::Lazy, "the request was left to a CPU that did not look");
     });
 }

@@ -41,9 +41,7 @@ impl CpuMask {
 
     /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: CpuId) -> bool {
-        self.0
-            .get(cpu.index() / 64)
-            .is_some_and(|word| word >> (cpu.0 % 64) & 1 != 0)
+        self.0.get(cpu.index() / 64).is_some_and(|word| word >> (cpu.0 % 64) & 1 != 0)
     }
 
     /// Whether the set is empty.

@@ -25,33 +25,17 @@ pub fn init(madt: &Madt) -> u32 {
         let mut apics = Vec::new();
         let mut count = 0;
         for entry in &madt.io_apics {
-            let apic = map_io(entry.address, 0x1000, true)
-                .ok()
-                .and_then(|region| IoApic::new(*entry, region));
+            let apic = map_io(entry.address, 0x1000, true).ok().and_then(|region| IoApic::new(*entry, region));
             let Some(apic) = apic else {
-                log::warn!(
-                    "I/O APIC {} at {:#x} does not answer; its interrupts are lost",
-                    entry.id,
-                    entry.address
-                );
+                log::warn!("I/O APIC {} at {:#x} does not answer; its interrupts are lost", entry.id, entry.address);
                 continue;
             };
             let end = entry.gsi_base.saturating_add(apic.pins());
-            log::info!(
-                "I/O APIC {} at {:#x}: GSI {} to {}",
-                entry.id,
-                entry.address,
-                entry.gsi_base,
-                end - 1
-            );
+            log::info!("I/O APIC {} at {:#x}: GSI {} to {}", entry.id, entry.address, entry.gsi_base, end - 1);
             count = count.max(end);
             apics.push(Mutex::new(apic));
         }
-        Pins {
-            madt: madt.clone(),
-            apics,
-            count,
-        }
+        Pins { madt: madt.clone(), apics, count }
     });
     pins.count
 }
@@ -87,9 +71,7 @@ pub fn exists(gsi: u32) -> bool {
 pub fn route(gsi: u32, vector: u8, cpu: CpuId, trigger: Trigger, polarity: Polarity, masked: bool) -> Result<()> {
     let apic_id = cpus::apic_id(cpu).ok_or(Errno::NODEV)?;
     let apic_id = u8::try_from(apic_id).map_err(|_| Errno::RANGE)?;
-    with(gsi, |apic, pin| {
-        apic.route(pin, vector, apic_id, trigger, polarity, masked)
-    })
+    with(gsi, |apic, pin| apic.route(pin, vector, apic_id, trigger, polarity, masked))
 }
 
 /// Masks or unmasks a pin; `NXIO`.
@@ -111,27 +93,18 @@ pub fn entry(gsi: u32) -> Result<RedirectionEntry> {
 /// Reads a register of the I/O APIC at that physical address (`PHYSDEVOP_apic_read`); `EINVAL` if there is none.
 pub fn read_register(address: u64, index: u8) -> Result<u32> {
     let pins = PINS.get().ok_or(Errno::INVAL)?;
-    let found = pins
-        .apics
-        .iter()
-        .map(|apic| apic.lock())
-        .find(|apic| apic.description().address == address);
+    let found = pins.apics.iter().map(|apic| apic.lock()).find(|apic| apic.description().address == address);
     found.map(|apic| apic.read(index)).ok_or(Errno::INVAL)
 }
 
 /// Where an ISA interrupt arrives: GSI, trigger, polarity.
 pub fn isa_irq(irq: u8) -> (u32, Trigger, Polarity) {
-    PINS.get()
-        .map_or((irq.into(), Trigger::Edge, Polarity::ActiveHigh), |pins| {
-            pins.madt.isa_irq(irq)
-        })
+    PINS.get().map_or((irq.into(), Trigger::Edge, Polarity::ActiveHigh), |pins| pins.madt.isa_irq(irq))
 }
 
 /// Trigger and polarity of a pin unless dom0 says otherwise.
 pub fn default_mode(gsi: u32) -> (Trigger, Polarity) {
-    PINS.get().map_or((Trigger::Level, Polarity::ActiveLow), |pins| {
-        pins.madt.default_mode(gsi)
-    })
+    PINS.get().map_or((Trigger::Level, Polarity::ActiveLow), |pins| pins.madt.default_mode(gsi))
 }
 
 /// Masks every pin, for a reset.

@@ -45,12 +45,7 @@ fn acpi_reset(power: &Power) {
         (Space::Port, Some(port), _) => ports::write8(port, value),
         (Space::PciConfig, ..) => {
             let (device, function) = ((register.address >> 32) as u8, (register.address >> 16) as u8);
-            config().write(
-                Sbdf::new(0, 0, device, function),
-                register.address as u16,
-                1,
-                value.into(),
-            );
+            config().write(Sbdf::new(0, 0, device, function), register.address as u16, 1, value.into());
         }
         _ => (),
     }
@@ -63,16 +58,10 @@ fn acpi_reset(power: &Power) {
 /// `ENODEV` without such registers, `EIO` if the machine is still on after a second.
 pub fn power_off(pm1a_value: u16, pm1b_value: u16) -> Result<()> {
     let fadt = &POWER.get().ok_or(Errno::NODEV)?.fadt;
-    let port_a = fadt
-        .pm1a_control
-        .and_then(|register| register.as_port())
-        .ok_or(Errno::NODEV)?;
+    let port_a = fadt.pm1a_control.and_then(|register| register.as_port()).ok_or(Errno::NODEV)?;
     let port_b = fadt.pm1b_control.and_then(|register| register.as_port());
     let keep = |port, value: u16| ports::read16(port) & !(SLEEP_TYPE | SLEEP_ENABLE) | value & SLEEP_TYPE;
-    let (value_a, value_b) = (
-        keep(port_a, pm1a_value),
-        port_b.map(|port| (port, keep(port, pm1b_value))),
-    );
+    let (value_a, value_b) = (keep(port_a, pm1a_value), port_b.map(|port| (port, keep(port, pm1b_value))));
     // Type first, then type and enable, as ACPI 6.5, 16.1.7 has it.
     for enable in [0, SLEEP_ENABLE] {
         ports::write16(port_a, value_a | enable);

@@ -58,11 +58,7 @@ pub fn start_others(madt: &Madt, max: usize, main: fn(CpuId) -> !) -> usize {
             break;
         }
         if let Err(error) = start(next, cpu) {
-            log::error!(
-                "CPU with APIC id {:#x} does not start ({}): going on without it",
-                cpu.apic_id,
-                error.text()
-            );
+            log::error!("CPU with APIC id {:#x} does not start ({}): going on without it", cpu.apic_id, error.text());
         }
     }
     cpus::count()
@@ -72,9 +68,7 @@ fn start(cpu: CpuId, apic: &LocalApic) -> Result<()> {
     if !lapic::is_x2apic() && apic.apic_id > 0xfe {
         return Err(Errno::RANGE);
     }
-    let page = hal::boot::trampoline()
-        .filter(|page| page >> 20 == 0)
-        .ok_or(Errno::NOMEM)?;
+    let page = hal::boot::trampoline().filter(|page| page >> 20 == 0).ok_or(Errno::NOMEM)?;
     // The area may be left from a CPU that did not come up.
     hal_cpu::prepare(cpu).or_else(|error| if error == Errno::EXIST { Ok(()) } else { Err(error) })?;
     cpus::set_apic_id(cpu, apic.apic_id);
@@ -90,11 +84,7 @@ fn start(cpu: CpuId, apic: &LocalApic) -> Result<()> {
         lapic::wait_until_sent();
         if wait_until(wait, || ARRIVED.load(Ordering::Acquire) == cpu.0 + 1) {
             compare_tsc(cpu);
-            return if wait_until(PATIENCE, || cpus::is_online(cpu)) {
-                Ok(())
-            } else {
-                Err(Errno::IO)
-            };
+            return if wait_until(PATIENCE, || cpus::is_online(cpu)) { Ok(()) } else { Err(Errno::IO) };
         }
     }
     // A late start-up must not run on a stack that the next CPU gets.
@@ -114,10 +104,7 @@ fn wait_until(nanoseconds: u64, mut done: impl FnMut() -> bool) -> bool {
 }
 
 fn write_trampoline(page: u64, cpu: CpuId) {
-    let (code, end) = (
-        (&raw const ap_trampoline).cast::<u8>(),
-        (&raw const ap_trampoline_end).cast::<u8>(),
-    );
+    let (code, end) = ((&raw const ap_trampoline).cast::<u8>(), (&raw const ap_trampoline_end).cast::<u8>());
     let offset = (&raw const ap_parameters).addr() - code.addr();
     let parameters = Parameters {
         root: paging::identity_root(),

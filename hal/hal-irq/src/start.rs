@@ -119,14 +119,5 @@ pub fn init(rsdp: Option<&[u8]>, options: Options) -> Result<Machine, StartError
         reference.name(),
         if timer_hz == 0 { "by TSC deadline" } else { "of its own" },
     );
-    Ok(Machine {
-        tables,
-        madt,
-        fadt,
-        hpet,
-        mcfg,
-        has_iommu,
-        gsis,
-        tsc_hz,
-    })
+    Ok(Machine { tables, madt, fadt, hpet, mcfg, has_iommu, gsis, tsc_hz })
 }

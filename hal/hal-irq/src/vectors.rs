@@ -47,23 +47,17 @@ impl VectorAllocator {
                 unusable[usize::from(vector / 64)] |= 1 << (vector % 64);
             }
         }
-        VectorAllocator {
-            used: alloc::vec![unusable; cpus],
-        }
+        VectorAllocator { used: alloc::vec![unusable; cpus] }
     }
 
     /// Whether the vector is free on that CPU.
     pub fn is_free(&self, cpu: CpuId, vector: u8) -> bool {
-        self.used
-            .get(cpu.index())
-            .is_some_and(|used| used[usize::from(vector / 64)] >> (vector % 64) & 1 == 0)
+        self.used.get(cpu.index()).is_some_and(|used| used[usize::from(vector / 64)] >> (vector % 64) & 1 == 0)
     }
 
     /// How many device vectors the CPU has free.
     pub fn free_count(&self, cpu: CpuId) -> u32 {
-        self.used
-            .get(cpu.index())
-            .map_or(0, |used| used.iter().map(|word| word.count_zeros()).sum())
+        self.used.get(cpu.index()).map_or(0, |used| used.iter().map(|word| word.count_zeros()).sum())
     }
 
     /// A vector on whichever of `cpus` has most left. High priority takes from the top, normal from the bottom; within
@@ -103,13 +97,7 @@ impl VectorAllocator {
 /// Device vectors in the order in which they are given out: one of each class, then the next of each class.
 fn spread(high_priority: bool) -> impl Iterator<Item = u8> {
     (0..16u8).flat_map(move |low| {
-        (2..14u8).map(move |class| {
-            if high_priority {
-                (15 - class) << 4 | low
-            } else {
-                class << 4 | low
-            }
-        })
+        (2..14u8).map(move |class| if high_priority { (15 - class) << 4 | low } else { class << 4 | low })
     })
 }
 

@@ -34,18 +34,8 @@ impl<'a> Word<'a> {
         };
         match name.strip_prefix("no-").filter(|_| value.is_none()) {
             // This option's own name begins with `no-`.
-            Some(rest) if rest != "real-mode" => Word {
-                text,
-                name: rest,
-                value,
-                negated: true,
-            },
-            _ => Word {
-                text,
-                name,
-                value,
-                negated: false,
-            },
+            Some(rest) if rest != "real-mode" => Word { text, name: rest, value, negated: true },
+            _ => Word { text, name, value, negated: false },
         }
     }
 }
@@ -100,11 +90,7 @@ fn split_dom0(line: &str) -> (&str, &str) {
 /// Reads a command line, without the image's name.
 pub fn parse(line: &str) -> Parsed<'_> {
     let (line, for_dom0) = split_dom0(line);
-    let mut parsed = Parsed {
-        options: Options::default(),
-        complaints: ArrayVec::new(),
-        for_dom0,
-    };
+    let mut parsed = Parsed { options: Options::default(), complaints: ArrayVec::new(), for_dom0 };
     for text in line.split_whitespace() {
         let word = Word::new(text);
         if let Err(complaint) = parsed.options.apply(&word) {
@@ -135,49 +121,19 @@ mod tests {
     #[test]
     fn dom0_memory() {
         let memory = options("dom0_mem=1024M,max:2G").dom0_mem;
-        assert_eq!(
-            memory,
-            Dom0Memory {
-                size: Some(1 << 30),
-                min: None,
-                max: Some(2 << 30),
-                all_but: false
-            }
-        );
-        assert_eq!(
-            options("dom0_mem=524288").dom0_mem.size,
-            Some(512 << 20),
-            "plain numbers are KiB"
-        );
+        assert_eq!(memory, Dom0Memory { size: Some(1 << 30), min: None, max: Some(2 << 30), all_but: false });
+        assert_eq!(options("dom0_mem=524288").dom0_mem.size, Some(512 << 20), "plain numbers are KiB");
         assert_eq!(
             options("dom0_mem=min:256M,-1G").dom0_mem,
-            Dom0Memory {
-                size: Some(1 << 30),
-                min: Some(256 << 20),
-                max: None,
-                all_but: true
-            }
+            Dom0Memory { size: Some(1 << 30), min: Some(256 << 20), max: None, all_but: true }
         );
-        assert!(matches!(
-            complaint("dom0_mem=lots"),
-            Complaint::BadValue("dom0_mem=lots", _)
-        ));
+        assert!(matches!(complaint("dom0_mem=lots"), Complaint::BadValue("dom0_mem=lots", _)));
     }
 
     #[test]
     fn serial_line() {
         let com1 = options("com1=9600,7e2,0x2f8,3").com1;
-        assert_eq!(
-            com1,
-            Settings {
-                baud: Some(9600),
-                data_bits: 7,
-                parity: b'e',
-                stop_bits: 2,
-                port: 0x2f8,
-                irq: 3
-            }
-        );
+        assert_eq!(com1, Settings { baud: Some(9600), data_bits: 7, parity: b'e', stop_bits: 2, port: 0x2f8, irq: 3 });
         assert_eq!(options("com1=115200,8n1").com1, Settings::COM1);
         assert_eq!(options("com1=auto").com1.baud, None);
         assert!(matches!(complaint("com1=115200,9x1"), Complaint::BadValue(..)));
@@ -197,15 +153,9 @@ mod tests {
     #[test]
     fn numbers_and_ranges() {
         let options = options("maxcpus=4 dom0_max_vcpus=2-8 sched=null heap=64M");
-        assert_eq!(
-            (options.maxcpus, options.dom0_max_vcpus),
-            (Some(4), VcpuRange { min: 2, max: 8 })
-        );
+        assert_eq!((options.maxcpus, options.dom0_max_vcpus), (Some(4), VcpuRange { min: 2, max: 8 }));
         assert_eq!((options.sched, options.heap), (Some("null"), Some(64 << 20)));
-        assert_eq!(
-            super::parse("dom0_max_vcpus=3").options.dom0_max_vcpus,
-            VcpuRange { min: 3, max: 3 }
-        );
+        assert_eq!(super::parse("dom0_max_vcpus=3").options.dom0_max_vcpus, VcpuRange { min: 3, max: 3 });
         assert!(matches!(complaint("dom0_max_vcpus=8-2"), Complaint::BadValue(..)));
         assert!(matches!(complaint("maxcpus=0"), Complaint::BadValue(..)));
     }
@@ -222,10 +172,7 @@ mod tests {
     fn odd_words() {
         assert_eq!(complaint("frobnicate=1"), Complaint::Unknown("frobnicate=1"));
         assert!(matches!(complaint("watchdog"), Complaint::NoEffect("watchdog", _)));
-        assert!(matches!(
-            complaint("no-real-mode"),
-            Complaint::NoEffect("no-real-mode", _)
-        ));
+        assert!(matches!(complaint("no-real-mode"), Complaint::NoEffect("no-real-mode", _)));
         assert!(matches!(complaint("dom0=pvh"), Complaint::NoEffect(..)));
         assert_eq!(parse("com1=9600 -- console=hvc0 quiet").for_dom0, "console=hvc0 quiet");
         assert_eq!(parse("a--b --").for_dom0, "");

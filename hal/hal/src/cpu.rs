@@ -42,12 +42,7 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
         );
     }
     let ebx: u64 = ebx;
-    Cpuid {
-        eax,
-        ebx: ebx as u32,
-        ecx,
-        edx,
-    }
+    Cpuid { eax, ebx: ebx as u32, ecx, edx }
 }
 
 /// Reads a model-specific register.

@@ -16,8 +16,7 @@ struct Maps {
 static MAPS: Once<Maps> = Once::new();
 
 fn bit(map: &[AtomicU64], mfn: Mfn) -> bool {
-    map.get((mfn.0 / 64) as usize)
-        .is_some_and(|word| word.load(Ordering::Acquire) >> (mfn.0 % 64) & 1 != 0)
+    map.get((mfn.0 / 64) as usize).is_some_and(|word| word.load(Ordering::Acquire) >> (mfn.0 % 64) & 1 != 0)
 }
 
 /// Publishes the maps.
@@ -62,9 +61,7 @@ pub struct LendableFrames {
 impl LendableFrames {
     /// The frames, once [`crate::boot::finish`] has run.
     pub fn get() -> Option<LendableFrames> {
-        MAPS.get().map(|maps| LendableFrames {
-            lendable: maps.lendable,
-        })
+        MAPS.get().map(|maps| LendableFrames { lendable: maps.lendable })
     }
 
     /// One more than the highest frame number that can be lendable.
@@ -74,11 +71,7 @@ impl LendableFrames {
 
     #[inline]
     fn pointer(&self, mfn: Mfn) -> Result<*mut u8> {
-        if bit(self.lendable, mfn) {
-            Ok(direct(mfn.address()))
-        } else {
-            Err(Errno::INVAL)
-        }
+        if bit(self.lendable, mfn) { Ok(direct(mfn.address())) } else { Err(Errno::INVAL) }
     }
 
     /// Fills a frame with zeros; `EINVAL` if it is not lendable.

@@ -23,10 +23,7 @@ unsafe impl Send for State {}
 
 #[cfg_attr(target_os = "none", global_allocator)]
 #[cfg_attr(not(target_os = "none"), allow(dead_code))]
-static HEAP: Heap = Heap(Mutex::new(State {
-    talc: Talc::new(Manual),
-    size: 0,
-}));
+static HEAP: Heap = Heap(Mutex::new(State { talc: Talc::new(Manual), size: 0 }));
 
 // SAFETY: Talc keeps the contract of `GlobalAlloc`, and the lock makes each call exclusive.
 unsafe impl GlobalAlloc for Heap {
@@ -70,10 +67,7 @@ pub struct Statistics {
 /// How full the heap is.
 pub fn statistics() -> Statistics {
     let state = HEAP.0.lock();
-    Statistics {
-        size: state.size,
-        used: state.talc.counters().allocated_bytes,
-    }
+    Statistics { size: state.size, used: state.talc.counters().allocated_bytes }
 }
 
 /// Gives the heap its memory.
@@ -96,11 +90,7 @@ pub(crate) fn take_pages(pages: usize) -> Option<u64> {
     }
     // SAFETY: the layout is not empty.
     let pointer = unsafe { HEAP.alloc_zeroed(layout) };
-    if pointer.is_null() {
-        None
-    } else {
-        paging::physical_of(pointer)
-    }
+    if pointer.is_null() { None } else { paging::physical_of(pointer) }
 }
 
 /// Takes a zeroed page for a page table.

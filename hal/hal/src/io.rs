@@ -39,10 +39,7 @@ impl IoRegion {
     }
 
     fn check(&self, offset: usize, size: usize) -> usize {
-        assert!(
-            offset % size == 0 && offset < self.length && self.length - offset >= size,
-            "offset outside a region"
-        );
+        assert!(offset % size == 0 && offset < self.length && self.length - offset >= size, "offset outside a region");
         self.address + offset
     }
 
@@ -58,10 +55,7 @@ fn pages(physical: u64, length: usize) -> Result<(u64, u64)> {
     if length == 0 || end > 1 << 52 {
         return Err(Errno::INVAL);
     }
-    Ok((
-        physical & !(PAGE_SIZE as u64 - 1),
-        end.next_multiple_of(PAGE_SIZE as u64),
-    ))
+    Ok((physical & !(PAGE_SIZE as u64 - 1), end.next_multiple_of(PAGE_SIZE as u64)))
 }
 
 /// Maps `length` bytes of device memory at `physical` for good, uncached unless `uncached` is false (then write-back).
@@ -73,10 +67,7 @@ pub fn map_io(physical: u64, length: usize, uncached: bool) -> Result<IoRegion> 
     }
     let cache = if uncached { paging::UNCACHED } else { PteFlags::empty() };
     let address = paging::map_device(start, end - start, paging::DATA | cache)?;
-    Ok(IoRegion {
-        address: (address + (physical - start)) as usize,
-        length,
-    })
+    Ok(IoRegion { address: (address + (physical - start)) as usize, length })
 }
 
 /// Copies `length` bytes of a firmware table at `physical`. `EPERM` if the range holds usable RAM above the first MiB (such
@@ -86,19 +77,13 @@ pub fn read_firmware(physical: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length).map_err(|_| Errno::NOMEM)?;
     let region = if end <= 1 << 20 {
-        IoRegion {
-            address: paging::direct::<u8>(physical).addr(),
-            length,
-        }
+        IoRegion { address: paging::direct::<u8>(physical).addr(), length }
     } else {
         if (start >> 12..end >> 12).any(|mfn| frames::is_ram(Mfn(mfn))) {
             return Err(Errno::PERM);
         }
         let address = paging::map_device(start, end - start, paging::CONSTANT)?;
-        IoRegion {
-            address: (address + (physical - start)) as usize,
-            length,
-        }
+        IoRegion { address: (address + (physical - start)) as usize, length }
     };
     bytes.extend((0..length).map(|offset| region.read8(offset)));
     Ok(bytes)

@@ -55,14 +55,9 @@ pub fn map(
         let fits = |level: &u32| (from | to) % page_size(*level) == 0 && length - done >= page_size(*level);
         let level = (1..=largest).rev().find(fits).unwrap_or(1);
         let slot = entry(tables, root, from, level, Some(flags))?;
-        let large = if level > 1 {
-            PteFlags::LARGE_OR_PAT
-        } else {
-            PteFlags::empty()
-        };
+        let large = if level > 1 { PteFlags::LARGE_OR_PAT } else { PteFlags::empty() };
         let value = Pte::new(to >> 12, flags | large | PteFlags::PRESENT);
-        slot.compare_exchange(0, value.0, Ordering::AcqRel, Ordering::Relaxed)
-            .map_err(|_| Errno::EXIST)?;
+        slot.compare_exchange(0, value.0, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| Errno::EXIST)?;
         done += page_size(level);
     }
     Ok(())
@@ -97,9 +92,7 @@ mod tests {
     impl Pool {
         fn new(count: usize) -> Pool {
             Pool {
-                pages: (0..count)
-                    .map(|_| Box::new([const { AtomicU64::new(0) }; 512]))
-                    .collect(),
+                pages: (0..count).map(|_| Box::new([const { AtomicU64::new(0) }; 512])).collect(),
                 used: Cell::new(1),
             }
         }
@@ -124,10 +117,7 @@ mod tests {
         let pool = Pool::new(16);
         let (virt, phys) = (0xffff_8300_0010_0000, 0x10_0000);
         map(&pool, 0, virt, phys, (2 << 30) - phys, FLAGS, 3).unwrap();
-        assert_eq!(
-            walk(&pool, 0, virt),
-            Some((Pte::new(0x100, FLAGS | PteFlags::PRESENT), 1))
-        );
+        assert_eq!(walk(&pool, 0, virt), Some((Pte::new(0x100, FLAGS | PteFlags::PRESENT), 1)));
         assert_eq!(walk(&pool, 0, virt + 0x10_0000).unwrap().1, 2);
         let (last, level) = walk(&pool, 0, 0xffff_8300_7fff_ffff).unwrap();
         assert_eq!((last.frame(), level), (0x40000, 3));

@@ -148,11 +148,7 @@ pub fn map_window(address: u64, mfn: Mfn, flags: PteFlags) -> Result<()> {
 /// `EPERM` if the entry maps something that may back a Rust object.
 fn check_replaceable(slot: &AtomicU64) -> Result<()> {
     let old = Pte(slot.load(Ordering::Acquire));
-    if old.is_present() && !crate::frames::is_lendable(Mfn(old.frame())) {
-        Err(Errno::PERM)
-    } else {
-        Ok(())
-    }
+    if old.is_present() && !crate::frames::is_lendable(Mfn(old.frame())) { Err(Errno::PERM) } else { Ok(()) }
 }
 
 /// Maps `length` bytes of the hypervisor's own memory at `address` in [`WINDOWS`], both multiples of 4 KiB; `EEXIST` if
@@ -165,15 +161,7 @@ pub unsafe fn map_private(address: u64, physical: u64, length: u64, flags: PteFl
         return Err(Errno::INVAL);
     }
     let _guard = CHANGES.lock();
-    mapper::map(
-        &DirectTables,
-        ROOT.load(Ordering::Relaxed),
-        address,
-        physical,
-        length,
-        flags,
-        1,
-    )
+    mapper::map(&DirectTables, ROOT.load(Ordering::Relaxed), address, physical, length, flags, 1)
 }
 
 /// Unmaps the page at `address` in [`WINDOWS`] and drops this CPU's translation; other CPUs' translations are the caller's
@@ -224,15 +212,7 @@ pub(crate) fn map_device(physical: u64, length: u64, flags: PteFlags) -> Result<
         return Err(Errno::NOMEM);
     }
     *next = end;
-    mapper::map(
-        &DirectTables,
-        ROOT.load(Ordering::Relaxed),
-        address,
-        physical,
-        length,
-        flags,
-        1,
-    )?;
+    mapper::map(&DirectTables, ROOT.load(Ordering::Relaxed), address, physical, length, flags, 1)?;
     Ok(address)
 }
 

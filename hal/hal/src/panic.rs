@@ -101,11 +101,7 @@ impl fmt::Display for Registers {
             [("cr3", cpu::read_cr3()), ("cr2", cpu::read_cr2()), ("ss ", self.ss)],
         ];
         for [a, b, c] in lines {
-            writeln!(
-                f,
-                "{}: {:016x}   {}: {:016x}   {}: {:016x}",
-                a.0, a.1, b.0, b.1, c.0, c.1
-            )?;
+            writeln!(f, "{}: {:016x}   {}: {:016x}   {}: {:016x}", a.0, a.1, b.0, b.1, c.0, c.1)?;
         }
         Ok(())
     }
@@ -176,21 +172,10 @@ fn block(out: &mut Emergency, words: fmt::Arguments<'_>) {
 pub fn unexpected_exception(vector: u64, error: u64, registers: &Registers) -> ! {
     let mut out = begin();
     // The emergency writer never fails.
-    let _ = writeln!(
-        out,
-        "----[ Xenolith-{}  x86_64 ]----\nCPU:    {}",
-        env!("CARGO_PKG_VERSION"),
-        cpu_number()
-    );
+    let _ = writeln!(out, "----[ Xenolith-{}  x86_64 ]----\nCPU:    {}", env!("CARGO_PKG_VERSION"), cpu_number());
     let _ = write!(out, "{registers}");
     let _ = backtrace(&mut out, registers.rbp);
-    block(
-        &mut out,
-        format_args!(
-            "FATAL TRAP: vector = {vector} ({})\n[error_code={error:04x}]",
-            name(vector)
-        ),
-    );
+    block(&mut out, format_args!("FATAL TRAP: vector = {vector} ({})\n[error_code={error:04x}]", name(vector)));
     end(out)
 }
 
@@ -246,10 +231,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let _ = backtrace(&mut out, frame);
     match info.location() {
         Some(place) => {
-            block(
-                &mut out,
-                format_args!("{} ({}:{})", info.message(), place.file(), place.line()),
-            );
+            block(&mut out, format_args!("{} ({}:{})", info.message(), place.file(), place.line()));
         }
         None => block(&mut out, format_args!("{}", info.message())),
     }

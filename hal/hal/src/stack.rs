@@ -29,9 +29,6 @@ impl Stack {
         let physical = heap::take_pages(pages).ok_or(Errno::NOMEM)?;
         // SAFETY: the pages were taken for good, and nothing refers to them.
         unsafe { paging::map_private(bottom, physical, length, paging::DATA) }?;
-        Ok(Stack {
-            bottom,
-            top: bottom + length,
-        })
+        Ok(Stack { bottom, top: bottom + length })
     }
 }

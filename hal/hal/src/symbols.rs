@@ -17,10 +17,7 @@ impl<'a> Symbols<'a> {
         if count == 0 {
             return None;
         }
-        Some(Symbols {
-            pairs: section.get(4..end)?,
-            text: section.get(end..)?,
-        })
+        Some(Symbols { pairs: section.get(4..end)?, text: section.get(end..)? })
     }
 
     /// The function that `offset` from the image's start lies in, and how many bytes into it.

@@ -132,17 +132,12 @@ impl Policy {
             return [0; 4];
         }
         match (index, subleaf) {
-            (0, _) => [
-                XEN_CPUID_FIRST_LEAF + last,
-                XEN_CPUID_SIGNATURE_EBX,
-                XEN_CPUID_SIGNATURE_ECX,
-                XEN_CPUID_SIGNATURE_EDX,
-            ],
+            (0, _) => {
+                [XEN_CPUID_FIRST_LEAF + last, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX]
+            }
             (1, _) => [4 << 16 | 20, 0, 0, 0],
             (2, _) => [1, HYPERCALL_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
-            (3, _) => guest
-                .tsc
-                .answer(subleaf, self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0),
+            (3, _) => guest.tsc.answer(subleaf, self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0),
             (5, 0) => [0, host.extd[8][0] & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
             _ => [0; 4],
         }

@@ -36,10 +36,7 @@ impl FeatureSet {
     /// All features whose attributes contain one of `attributes`.
     pub fn with_attributes(attributes: &str) -> FeatureSet {
         let mut set = FeatureSet::EMPTY;
-        for feature in FEATURES
-            .iter()
-            .filter(|feature| feature.attributes.contains(|c| attributes.contains(c)))
-        {
+        for feature in FEATURES.iter().filter(|feature| feature.attributes.contains(|c| attributes.contains(c))) {
             set.set(feature.index, true);
         }
         set
@@ -60,15 +57,8 @@ impl FeatureSet {
         let mut set = FeatureSet::EMPTY;
         for (word, source) in set.0.iter_mut().zip(WORDS) {
             *word = match source {
-                Source::Cpuid {
-                    leaf,
-                    subleaf,
-                    register,
-                } => policy.kept(leaf, subleaf)[position(register)],
-                Source::Msr {
-                    register: Register::Eax,
-                    ..
-                } => policy.arch_caps as u32,
+                Source::Cpuid { leaf, subleaf, register } => policy.kept(leaf, subleaf)[position(register)],
+                Source::Msr { register: Register::Eax, .. } => policy.arch_caps as u32,
                 Source::Msr { .. } => (policy.arch_caps >> 32) as u32,
             };
         }
@@ -80,19 +70,12 @@ impl FeatureSet {
         policy.arch_caps = 0;
         for (word, source) in self.0.iter().zip(WORDS) {
             match source {
-                Source::Cpuid {
-                    leaf,
-                    subleaf,
-                    register,
-                } => {
+                Source::Cpuid { leaf, subleaf, register } => {
                     if let Some(kept) = policy.kept_mut(leaf, subleaf) {
                         kept[position(register)] = *word;
                     }
                 }
-                Source::Msr {
-                    register: Register::Eax,
-                    ..
-                } => policy.arch_caps |= u64::from(*word),
+                Source::Msr { register: Register::Eax, .. } => policy.arch_caps |= u64::from(*word),
                 Source::Msr { .. } => policy.arch_caps |= u64::from(*word) << 32,
             }
         }
@@ -134,10 +117,7 @@ const DEPENDENCIES: &[(u32, &[u32])] = &[
     (XEN_X86_FEATURE_MMX, &[XEN_X86_FEATURE_MMXEXT, XEN_X86_FEATURE_3DNOW]),
     (XEN_X86_FEATURE_3DNOW, &[XEN_X86_FEATURE_3DNOWEXT]),
     (XEN_X86_FEATURE_FXSR, &[XEN_X86_FEATURE_FFXSR, XEN_X86_FEATURE_SSE]),
-    (
-        XEN_X86_FEATURE_SSE,
-        &[XEN_X86_FEATURE_SSE2, XEN_X86_FEATURE_MISALIGNSSE],
-    ),
+    (XEN_X86_FEATURE_SSE, &[XEN_X86_FEATURE_SSE2, XEN_X86_FEATURE_MISALIGNSSE]),
     (
         XEN_X86_FEATURE_SSE2,
         &[
@@ -154,12 +134,7 @@ const DEPENDENCIES: &[(u32, &[u32])] = &[
     (XEN_X86_FEATURE_SSE4_1, &[XEN_X86_FEATURE_SSE4_2]),
     (
         XEN_X86_FEATURE_LM,
-        &[
-            XEN_X86_FEATURE_CX16,
-            XEN_X86_FEATURE_LAHF_LM,
-            XEN_X86_FEATURE_PAGE1GB,
-            XEN_X86_FEATURE_FSGSBASE,
-        ],
+        &[XEN_X86_FEATURE_CX16, XEN_X86_FEATURE_LAHF_LM, XEN_X86_FEATURE_PAGE1GB, XEN_X86_FEATURE_FSGSBASE],
     ),
     (
         XEN_X86_FEATURE_XSAVE,
@@ -217,10 +192,7 @@ const DEPENDENCIES: &[(u32, &[u32])] = &[
             XEN_X86_FEATURE_AVX512_FP16,
         ],
     ),
-    (
-        XEN_X86_FEATURE_IBRSB,
-        &[XEN_X86_FEATURE_STIBP, XEN_X86_FEATURE_SSBD, XEN_X86_FEATURE_INTEL_PSFD],
-    ),
+    (XEN_X86_FEATURE_IBRSB, &[XEN_X86_FEATURE_STIBP, XEN_X86_FEATURE_SSBD, XEN_X86_FEATURE_INTEL_PSFD]),
     (XEN_X86_FEATURE_RTM, &[XEN_X86_FEATURE_TSXLDTRK]),
     (XEN_X86_FEATURE_PCID, &[XEN_X86_FEATURE_INVPCID]),
 ];

@@ -145,10 +145,7 @@ impl Policy {
         if features.has(XEN_X86_FEATURE_XSAVE) {
             states = Xcr0::X87 | Xcr0::SSE;
             states.set(Xcr0::AVX, features.has(XEN_X86_FEATURE_AVX));
-            states.set(
-                Xcr0::OPMASK | Xcr0::ZMM_HI256 | Xcr0::HI16_ZMM,
-                features.has(XEN_X86_FEATURE_AVX512F),
-            );
+            states.set(Xcr0::OPMASK | Xcr0::ZMM_HI256 | Xcr0::HI16_ZMM, features.has(XEN_X86_FEATURE_AVX512F));
             states &= max.xcr0();
         }
         let instructions = self.xstate[1][0];

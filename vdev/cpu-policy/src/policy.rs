@@ -130,11 +130,7 @@ impl Policy {
 
     /// Who made the CPU.
     pub fn vendor(&self) -> Vendor {
-        match (
-            &self.basic[0][1].to_le_bytes(),
-            &self.basic[0][3].to_le_bytes(),
-            &self.basic[0][2].to_le_bytes(),
-        ) {
+        match (&self.basic[0][1].to_le_bytes(), &self.basic[0][3].to_le_bytes(), &self.basic[0][2].to_le_bytes()) {
             (b"Genu", b"ineI", b"ntel") => Vendor::Intel,
             (b"Auth", b"enti", b"cAMD") | (b"Hygo", b"nGen", b"uine") => Vendor::Amd,
             _ => Vendor::Other,
@@ -148,28 +144,19 @@ impl Policy {
 
     /// Bytes of an XSAVE area in standard form with these states (SDM vol. 1, 13.4.3).
     pub fn xstate_size(&self, states: Xcr0) -> u32 {
-        self.states(states)
-            .map(|[size, offset, ..]| offset.saturating_add(size))
-            .fold(LEGACY_AND_HEADER, u32::max)
+        self.states(states).map(|[size, offset, ..]| offset.saturating_add(size)).fold(LEGACY_AND_HEADER, u32::max)
     }
 
     /// Bytes of an XSAVE area in compacted form with these states.
     pub fn compacted_size(&self, states: Xcr0) -> u32 {
-        self.states(states)
-            .fold(LEGACY_AND_HEADER, |total, [size, _, align, _]| {
-                let start = if align & 2 != 0 {
-                    total.next_multiple_of(64)
-                } else {
-                    total
-                };
-                start.saturating_add(size).min(1 << 20)
-            })
+        self.states(states).fold(LEGACY_AND_HEADER, |total, [size, _, align, _]| {
+            let start = if align & 2 != 0 { total.next_multiple_of(64) } else { total };
+            start.saturating_add(size).min(1 << 20)
+        })
     }
 
     fn states(&self, states: Xcr0) -> impl Iterator<Item = Leaf> + '_ {
-        (2..XSTATE)
-            .filter(move |state| states.bits() >> state & 1 != 0)
-            .map(|state| self.xstate[state])
+        (2..XSTATE).filter(move |state| states.bits() >> state & 1 != 0).map(|state| self.xstate[state])
     }
 }
 

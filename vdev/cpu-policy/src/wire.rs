@@ -35,33 +35,16 @@ pub struct Bad {
 
 impl Bad {
     fn leaf(errno: Errno, leaf: u32, subleaf: u32) -> Bad {
-        Bad {
-            errno,
-            leaf,
-            subleaf,
-            msr: u32::MAX,
-        }
+        Bad { errno, leaf, subleaf, msr: u32::MAX }
     }
 
     fn msr(errno: Errno, msr: u32) -> Bad {
-        Bad {
-            errno,
-            leaf: u32::MAX,
-            subleaf: u32::MAX,
-            msr,
-        }
+        Bad { errno, leaf: u32::MAX, subleaf: u32::MAX, msr }
     }
 }
 
 fn entry(leaf: u32, subleaf: u32, [a, b, c, d]: Leaf) -> CpuidLeaf {
-    CpuidLeaf {
-        leaf,
-        subleaf,
-        a,
-        b,
-        c,
-        d,
-    }
+    CpuidLeaf { leaf, subleaf, a, b, c, d }
 }
 
 impl Policy {
@@ -98,10 +81,7 @@ impl Policy {
     /// The MSRs.
     pub fn write_msrs(&self) -> [MsrEntry; MAX_MSRS] {
         let entry = |idx, val| MsrEntry { idx, flags: 0, val };
-        [
-            entry(msr::INTEL_PLATFORM_INFO, self.platform_info),
-            entry(msr::ARCH_CAPABILITIES, self.arch_caps),
-        ]
+        [entry(msr::INTEL_PLATFORM_INFO, self.platform_info), entry(msr::ARCH_CAPABILITIES, self.arch_caps)]
     }
 
     /// Puts in one leaf of a proposal.

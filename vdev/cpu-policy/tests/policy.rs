@@ -135,19 +135,9 @@ fn osxsave_follows_the_guest_and_is_shown_to_kernels() {
     let policies = Policies::of_host(amd);
     let shows = |guest| policies.pv_default.answer(1, 0, &guest, &policies.host)[2] & bit(XEN_X86_FEATURE_OSXSAVE) != 0;
     assert!(shows(kernel()));
-    assert!(!shows(Guest {
-        is_kernel: false,
-        ..kernel()
-    }));
-    assert!(shows(Guest {
-        is_kernel: false,
-        osxsave: true,
-        ..kernel()
-    }));
-    let control = Guest {
-        is_control: true,
-        ..kernel()
-    };
+    assert!(!shows(Guest { is_kernel: false, ..kernel() }));
+    assert!(shows(Guest { is_kernel: false, osxsave: true, ..kernel() }));
+    let control = Guest { is_control: true, ..kernel() };
     let mtrr = |guest| policies.pv_default.answer(1, 0, &guest, &policies.host)[3] & bit(XEN_X86_FEATURE_MTRR) != 0;
     assert!(mtrr(control) && !mtrr(kernel()));
 }
@@ -155,11 +145,7 @@ fn osxsave_follows_the_guest_and_is_shown_to_kernels() {
 #[test]
 fn xstate_sizes_follow_xcr0() {
     let policies = Policies::of_host(intel);
-    let answer = |subleaf, xcr0| {
-        policies
-            .pv_max
-            .answer(0xd, subleaf, &Guest { xcr0, ..kernel() }, &policies.host)
-    };
+    let answer = |subleaf, xcr0| policies.pv_max.answer(0xd, subleaf, &Guest { xcr0, ..kernel() }, &policies.host);
     // No PKU for PV.
     assert_eq!(answer(0, 1), [0xe7, 576, 2688, 0]);
     assert_eq!(answer(0, 7)[1], 832);
@@ -173,11 +159,8 @@ fn xstate_sizes_follow_xcr0() {
 #[test]
 fn hypervisor_leaves() {
     let policies = Policies::of_host(amd);
-    let answer = |leaf: u32, subleaf| {
-        policies
-            .pv_default
-            .answer(0x4000_0000 + leaf, subleaf, &kernel(), &policies.host)
-    };
+    let answer =
+        |leaf: u32, subleaf| policies.pv_default.answer(0x4000_0000 + leaf, subleaf, &kernel(), &policies.host);
     assert_eq!(answer(0, 0), [0x4000_0005, 0x566e_6558, 0x6558_4d4d, 0x4d4d_566e]);
     assert_eq!(answer(1, 0)[0], 0x0004_0014);
     assert_eq!(answer(2, 0), [1, 0x4000_0000, 1, 0]);
@@ -187,19 +170,9 @@ fn hypervisor_leaves() {
     assert_eq!(answer(4, 0), [0; 4]);
     assert_eq!(answer(5, 0), [0, 0x28, 0, 0]);
     assert_eq!(answer(6, 0), [0; 4]);
-    let limit = CpuidLeaf {
-        leaf: 0x4000_0000,
-        subleaf: NO_SUBLEAF,
-        a: 2,
-        b: 0,
-        c: 0,
-        d: 0,
-    };
+    let limit = CpuidLeaf { leaf: 0x4000_0000, subleaf: NO_SUBLEAF, a: 2, b: 0, c: 0, d: 0 };
     let limited = policies.pv_default.updated(&[limit], &[], &policies.pv_max).unwrap();
-    assert_eq!(
-        limited.answer(0x4000_0000, 0, &kernel(), &policies.host)[0],
-        0x4000_0002
-    );
+    assert_eq!(limited.answer(0x4000_0000, 0, &kernel(), &policies.host)[0], 0x4000_0002);
     assert_eq!(limited.answer(0x4000_0003, 0, &kernel(), &policies.host), [0; 4]);
 }
 
@@ -210,14 +183,8 @@ fn a_policy_survives_the_wire() {
         let all = leaves(&policies.pv_default);
         assert!(all.len() <= MAX_LEAVES && MAX_LEAVES == 120);
         let msrs = policies.pv_default.write_msrs();
-        assert_eq!(
-            policies.pv_default.updated(&all, &msrs, &policies.pv_max),
-            Ok(policies.pv_default.clone())
-        );
-        let order: Vec<_> = all
-            .iter()
-            .map(|leaf| (leaf.leaf, leaf.subleaf.wrapping_add(1)))
-            .collect();
+        assert_eq!(policies.pv_default.updated(&all, &msrs, &policies.pv_max), Ok(policies.pv_default.clone()));
+        let order: Vec<_> = all.iter().map(|leaf| (leaf.leaf, leaf.subleaf.wrapping_add(1))).collect();
         assert!(order.is_sorted(), "{order:x?}");
     }
 }
@@ -225,21 +192,11 @@ fn a_policy_survives_the_wire() {
 #[test]
 fn proposals_are_cut_to_what_there_is() {
     let policies = Policies::of_host(amd);
-    let greedy = CpuidLeaf {
-        leaf: 1,
-        subleaf: NO_SUBLEAF,
-        a: 0,
-        b: !0,
-        c: !0,
-        d: !0,
-    };
+    let greedy = CpuidLeaf { leaf: 1, subleaf: NO_SUBLEAF, a: 0, b: !0, c: !0, d: !0 };
     let got = policies.pv_default.updated(&[greedy], &[], &policies.pv_max).unwrap();
     assert_eq!(FeatureSet::of(&got).0[..2], FeatureSet::of(&policies.pv_max).0[..2]);
     // Without XSAVE there is no AVX, nor its state.
-    let modest = CpuidLeaf {
-        c: !bit(XEN_X86_FEATURE_XSAVE),
-        ..greedy
-    };
+    let modest = CpuidLeaf { c: !bit(XEN_X86_FEATURE_XSAVE), ..greedy };
     let got = policies.pv_default.updated(&[modest], &[], &policies.pv_max).unwrap();
     assert!(!FeatureSet::of(&got).has(XEN_X86_FEATURE_AVX) && !FeatureSet::of(&got).has(XEN_X86_FEATURE_AVX2));
     assert!(got.xcr0().is_empty());
@@ -248,49 +205,22 @@ fn proposals_are_cut_to_what_there_is() {
 #[test]
 fn wrong_proposals_are_named() {
     let policies = Policies::of_host(amd);
-    let leaf = |leaf, subleaf, a| CpuidLeaf {
-        leaf,
-        subleaf,
-        a,
-        b: 0,
-        c: 0,
-        d: 0,
-    };
+    let leaf = |leaf, subleaf, a| CpuidLeaf { leaf, subleaf, a, b: 0, c: 0, d: 0 };
     let refused = |leaf| policies.pv_default.updated(&[leaf], &[], &policies.pv_max).unwrap_err();
-    let bad = |errno, leaf, subleaf| Bad {
-        errno,
-        leaf,
-        subleaf,
-        msr: u32::MAX,
-    };
+    let bad = |errno, leaf, subleaf| Bad { errno, leaf, subleaf, msr: u32::MAX };
     assert_eq!(refused(leaf(0xe, NO_SUBLEAF, 0)), bad(Errno::RANGE, 0xe, NO_SUBLEAF));
     assert_eq!(refused(leaf(1, 0, 0)), bad(Errno::RANGE, 1, 0));
     assert_eq!(refused(leaf(7, 3, 0)), bad(Errno::RANGE, 7, 3));
-    assert_eq!(
-        refused(leaf(0x8000_0022, NO_SUBLEAF, 0)),
-        bad(Errno::RANGE, 0x8000_0022, NO_SUBLEAF)
-    );
+    assert_eq!(refused(leaf(0x8000_0022, NO_SUBLEAF, 0)), bad(Errno::RANGE, 0x8000_0022, NO_SUBLEAF));
     assert_eq!(refused(leaf(0, NO_SUBLEAF, 0xe)), bad(Errno::INVAL, 0, NO_SUBLEAF));
     assert_eq!(refused(leaf(7, 0, 1)), bad(Errno::INVAL, 7, 0));
-    assert_eq!(
-        refused(leaf(0x8000_0000, NO_SUBLEAF, 0x8000_0021)),
-        bad(Errno::INVAL, 0x8000_0000, NO_SUBLEAF)
-    );
+    assert_eq!(refused(leaf(0x8000_0000, NO_SUBLEAF, 0x8000_0021)), bad(Errno::INVAL, 0x8000_0000, NO_SUBLEAF));
     let msr = |idx, flags, val| {
         let entry = MsrEntry { idx, flags, val };
-        policies
-            .pv_default
-            .updated(&[], &[entry], &policies.pv_max)
-            .unwrap_err()
+        policies.pv_default.updated(&[], &[entry], &policies.pv_max).unwrap_err()
     };
-    assert_eq!(
-        (msr(0xce, 0, 1 << 31).errno, msr(0xce, 0, 1).errno),
-        (Errno::INVAL, Errno::OVERFLOW)
-    );
-    assert_eq!(
-        (msr(0x10, 0, 0).errno, msr(0x10a, 1, 0).errno),
-        (Errno::RANGE, Errno::INVAL)
-    );
+    assert_eq!((msr(0xce, 0, 1 << 31).errno, msr(0xce, 0, 1).errno), (Errno::INVAL, Errno::OVERFLOW));
+    assert_eq!((msr(0x10, 0, 0).errno, msr(0x10a, 1, 0).errno), (Errno::RANGE, Errno::INVAL));
     assert_eq!(msr(0x10a, 0, 1).msr, 0x10a);
 }
 

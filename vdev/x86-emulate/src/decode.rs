@@ -72,11 +72,7 @@ pub fn set_value(cpu: &mut impl Registers, register: Register, value: u64) {
     let Some((number, shift, size)) = place(register) else {
         return;
     };
-    let kept = if size < 4 {
-        cpu.get(number) & !(mask(size) << shift)
-    } else {
-        0
-    };
+    let kept = if size < 4 { cpu.get(number) & !(mask(size) << shift) } else { 0 };
     cpu.set(number, kept | (value & mask(size)) << shift);
 }
 
@@ -84,25 +80,16 @@ pub fn set_value(cpu: &mut impl Registers, register: Register, value: u64) {
 fn place(register: Register) -> Option<(u8, u32, u8)> {
     // iced-x86 numbers registers in the order of their encodings, byte registers first: al to bl, ah to bh, spl to dil, r8l to
     // r15l.
-    let distance = |first: Register| {
-        (register as usize)
-            .checked_sub(first as usize)
-            .map(|distance| distance as u8)
-    };
-    let group = |first, size| {
-        distance(first)
-            .filter(|number| *number < 16)
-            .map(|number| (number, 0, size))
-    };
-    group(Register::RAX, 8)
-        .or_else(|| group(Register::EAX, 4))
-        .or_else(|| group(Register::AX, 2))
-        .or_else(|| match distance(Register::AL)? {
+    let distance = |first: Register| (register as usize).checked_sub(first as usize).map(|distance| distance as u8);
+    let group = |first, size| distance(first).filter(|number| *number < 16).map(|number| (number, 0, size));
+    group(Register::RAX, 8).or_else(|| group(Register::EAX, 4)).or_else(|| group(Register::AX, 2)).or_else(|| {
+        match distance(Register::AL)? {
             number @ 0..=3 => Some((number, 0, 1)),
             number @ 4..=7 => Some((number - 4, 8, 1)),
             number @ 8..=19 => Some((number - 4, 0, 1)),
             _ => None,
-        })
+        }
+    })
 }
 
 fn is_32bit(register: Register) -> bool {
@@ -170,14 +157,7 @@ mod tests {
         assert_eq!(prefixes(&[0x48, 0x66, 0x0f], true).0.rex, 0);
         assert_eq!(
             prefixes(&[0x66, 0x48, 0x0f], true),
-            (
-                Prefixes {
-                    operand16: true,
-                    rex: 0x48,
-                    ..Prefixes::default()
-                },
-                2
-            )
+            (Prefixes { operand16: true, rex: 0x48, ..Prefixes::default() }, 2)
         );
         assert_eq!(prefixes(&[0x48, 0x0f], false), (Prefixes::default(), 0));
         assert_eq!(prefixes(&[0x66; 15], true).1, 15);

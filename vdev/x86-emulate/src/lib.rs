@@ -57,15 +57,9 @@ pub enum Trap {
 
 impl Trap {
     /// General protection with error code 0.
-    pub const GP: Trap = Trap::Exception {
-        vector: x86_defs::control::Vector::GENERAL_PROTECTION,
-        error_code: 0,
-    };
+    pub const GP: Trap = Trap::Exception { vector: x86_defs::control::Vector::GENERAL_PROTECTION, error_code: 0 };
     /// Invalid opcode.
-    pub const UD: Trap = Trap::Exception {
-        vector: x86_defs::control::Vector::INVALID_OPCODE,
-        error_code: 0,
-    };
+    pub const UD: Trap = Trap::Exception { vector: x86_defs::control::Vector::INVALID_OPCODE, error_code: 0 };
 }
 
 /// Result of one step.

@@ -24,11 +24,7 @@ pub fn transfer(cpu: &mut impl Privileged, prefixes: Prefixes, size: u8, is_inpu
         Some(segment) if !is_input => cpu.segment_base(segment),
         _ => 0,
     };
-    let step = if cpu.flags() & RFlags::DF.bits() != 0 {
-        u64::from(size).wrapping_neg()
-    } else {
-        size.into()
-    };
+    let step = if cpu.flags() & RFlags::DF.bits() != 0 { u64::from(size).wrapping_neg() } else { size.into() };
     let mut left = if prefixes.repeat { cpu.get(reg::RCX) & width } else { 1 };
     for _ in 0..LIMIT {
         if left == 0 {

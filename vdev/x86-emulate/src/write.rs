@@ -104,11 +104,7 @@ pub fn decode_write(cpu: &impl Registers) -> Option<Write> {
         accumulator: cpu.get(crate::reg::RAX) & mask(size),
         flags: cpu.flags(),
         register,
-        next: if cpu.is_64bit() {
-            decoded.next_ip()
-        } else {
-            decoded.next_ip() & 0xffff_ffff
-        },
+        next: if cpu.is_64bit() { decoded.next_ip() } else { decoded.next_ip() & 0xffff_ffff },
     })
 }
 
@@ -207,12 +203,7 @@ impl Write {
     }
 
     fn effect(&self, value: Option<u64>, register: Option<(Register, u64)>, flags: u64) -> Effect {
-        Effect {
-            value: value.map(|value| value & mask(self.size)),
-            register,
-            flags,
-            next: self.next,
-        }
+        Effect { value: value.map(|value| value & mask(self.size)), register, flags, next: self.next }
     }
 
     fn arithmetic(&self, (value, flags): (u64, u64)) -> Effect {

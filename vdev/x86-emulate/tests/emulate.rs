@@ -53,11 +53,7 @@ impl Registers for Cpu {
         !self.is_32bit
     }
     fn segment_base(&self, segment: Segment) -> u64 {
-        if segment == Segment::Gs {
-            0x7000_0000
-        } else {
-            0x6000_0000
-        }
+        if segment == Segment::Gs { 0x7000_0000 } else { 0x6000_0000 }
     }
     fn fetch(&self, _: u64, to: &mut [u8; MAX_LENGTH]) -> usize {
         let count = self.code.len().min(to.len());
@@ -86,20 +82,14 @@ impl Privileged for Cpu {
     fn read_memory(&self, address: u64, to: &mut [u8]) -> Result<()> {
         for (index, byte) in to.iter_mut().enumerate() {
             let at = address.wrapping_add(index as u64);
-            *byte = *self.memory.get(&at).ok_or(Trap::PageFault {
-                address: at,
-                error_code: 4,
-            })?;
+            *byte = *self.memory.get(&at).ok_or(Trap::PageFault { address: at, error_code: 4 })?;
         }
         Ok(())
     }
     fn write_memory(&mut self, address: u64, from: &[u8]) -> Result<()> {
         for (index, byte) in from.iter().enumerate() {
             let at = address.wrapping_add(index as u64);
-            *self.memory.get_mut(&at).ok_or(Trap::PageFault {
-                address: at,
-                error_code: 6,
-            })? = *byte;
+            *self.memory.get_mut(&at).ok_or(Trap::PageFault { address: at, error_code: 6 })? = *byte;
         }
         Ok(())
     }
@@ -152,12 +142,7 @@ impl Privileged for Cpu {
 }
 
 fn cpu(code: &[u8]) -> Cpu {
-    Cpu {
-        code: code.to_vec(),
-        rip: 0x1000,
-        iopl: true,
-        ..Cpu::default()
-    }
+    Cpu { code: code.to_vec(), rip: 0x1000, iopl: true, ..Cpu::default() }
 }
 
 fn run(code: &[u8], prepare: impl FnOnce(&mut Cpu)) -> Cpu {
@@ -194,17 +179,11 @@ fn an_unknown_msr_leaves_the_registers() {
 #[test]
 fn control_and_debug_registers() {
     // mov cr3, r12; mov r8, cr4; mov db7, rax; mov rbx, db6; clts; mov rax, cr8.
-    assert_eq!(
-        run(&[0x41, 0x0f, 0x22, 0xdc], |cpu| cpu.gpr[12] = 0x5000).control[3],
-        0x5000
-    );
+    assert_eq!(run(&[0x41, 0x0f, 0x22, 0xdc], |cpu| cpu.gpr[12] = 0x5000).control[3], 0x5000);
     assert_eq!(run(&[0x41, 0x0f, 0x20, 0xe0], |cpu| cpu.control[4] = 0x20).gpr[8], 0x20);
     assert_eq!(run(&[0x0f, 0x23, 0xf8], |cpu| cpu.gpr[0] = 0x401).debug[7], 0x401);
     assert_eq!(run(&[0x0f, 0x21, 0xf3], |cpu| cpu.debug[6] = 6).gpr[3], 6);
-    assert_eq!(
-        run(&[0x0f, 0x06], |cpu| cpu.control[0] = 0x8005_003b).control[0],
-        0x8005_0033
-    );
+    assert_eq!(run(&[0x0f, 0x06], |cpu| cpu.control[0] = 0x8005_003b).control[0], 0x8005_0033);
     assert_eq!(run(&[0x44, 0x0f, 0x20, 0xc0], |cpu| cpu.control[8] = 9).gpr[0], 9);
 }
 
@@ -214,24 +193,10 @@ fn group_seven() {
     let done = run(&[0x0f, 0x01, 0xf9], |_| {});
     assert_eq!((done.gpr[0], done.gpr[2], done.gpr[1]), (2, 1, 77));
     // invlpg gs:[rbx+8]; lmsw ax; smsw ecx.
-    assert_eq!(
-        run(&[0x65, 0x0f, 0x01, 0x7b, 8], |cpu| cpu.gpr[3] = 0x100).invalidated,
-        [0x7000_0108]
-    );
-    assert_eq!(
-        run(&[0x0f, 0x01, 0xf0], |cpu| (cpu.gpr[0], cpu.control[0]) = (8, 0x33)).control[0],
-        0x39
-    );
-    assert_eq!(
-        run(&[0x0f, 0x01, 0xe1], |cpu| cpu.control[0] = 0x8005_0033).gpr[1],
-        0x8005_0033
-    );
-    for refused in [
-        &[0x0f, 0x01, 0xf8][..],
-        &[0x0f, 0x01, 0x10],
-        &[0xf4],
-        &[0x0f, 0x00, 0xd0],
-    ] {
+    assert_eq!(run(&[0x65, 0x0f, 0x01, 0x7b, 8], |cpu| cpu.gpr[3] = 0x100).invalidated, [0x7000_0108]);
+    assert_eq!(run(&[0x0f, 0x01, 0xf0], |cpu| (cpu.gpr[0], cpu.control[0]) = (8, 0x33)).control[0], 0x39);
+    assert_eq!(run(&[0x0f, 0x01, 0xe1], |cpu| cpu.control[0] = 0x8005_0033).gpr[1], 0x8005_0033);
+    for refused in [&[0x0f, 0x01, 0xf8][..], &[0x0f, 0x01, 0x10], &[0xf4], &[0x0f, 0x00, 0xd0]] {
         assert_eq!(privileged(&mut cpu(refused)), Err(Trap::Unhandled), "{refused:x?}");
     }
 }
@@ -254,13 +219,7 @@ fn repeated_transfers_stop_at_a_fault_and_go_on() {
     cpu.gpr[1] = 3;
     cpu.gpr[6] = 0x2000;
     cpu.memory.extend((0x2000..0x2008).map(|at| (at, at as u8)));
-    assert_eq!(
-        privileged(&mut cpu),
-        Err(Trap::PageFault {
-            address: 0x2008,
-            error_code: 4
-        })
-    );
+    assert_eq!(privileged(&mut cpu), Err(Trap::PageFault { address: 0x2008, error_code: 4 }));
     assert_eq!((cpu.gpr[1], cpu.gpr[6], cpu.rip), (1, 0x2008, 0x1000));
     assert_eq!(cpu.ports, [(0, 4, 0x0302_0100), (0, 4, 0x0706_0504)]);
     cpu.memory.extend((0x2008..0x200c).map(|at| (at, 9)));
@@ -293,19 +252,10 @@ fn user_code_has_ports_and_little_else() {
         (&[0x0f, 0x20, 0xc0], false),
         (&[0x0f, 0x01, 0xd1], false),
     ] {
-        let mut cpu = Cpu {
-            is_user: true,
-            ..cpu(code)
-        };
+        let mut cpu = Cpu { is_user: true, ..cpu(code) };
         assert_eq!(privileged(&mut cpu).is_ok(), allowed, "{code:x?}");
     }
-    assert_eq!(
-        privileged(&mut Cpu {
-            iopl: false,
-            ..cpu(&[0xfa])
-        }),
-        Err(Trap::Unhandled)
-    );
+    assert_eq!(privileged(&mut Cpu { iopl: false, ..cpu(&[0xfa]) }), Err(Trap::Unhandled));
     run(&[0xfb], |_| {});
 }
 
@@ -348,134 +298,33 @@ fn stores_compute_values_and_flags() {
             flags: SF | PF,
         },
         // lock btr qword [rbx], 1
-        Case {
-            code: &[0xf0, 0x48, 0x0f, 0xba, 0x33, 1],
-            old: 0x67,
-            value: Some(0x65),
-            flags: CF,
-        },
+        Case { code: &[0xf0, 0x48, 0x0f, 0xba, 0x33, 1], old: 0x67, value: Some(0x65), flags: CF },
         // lock btr qword [rbx], 3
-        Case {
-            code: &[0xf0, 0x48, 0x0f, 0xba, 0x33, 3],
-            old: 0x67,
-            value: Some(0x67),
-            flags: 0,
-        },
+        Case { code: &[0xf0, 0x48, 0x0f, 0xba, 0x33, 3], old: 0x67, value: Some(0x67), flags: 0 },
         // bts [rbx], rcx; btc [rbx], ecx
-        Case {
-            code: &[0x48, 0x0f, 0xab, 0x0b],
-            old: 0,
-            value: Some(8),
-            flags: 0,
-        },
-        Case {
-            code: &[0x0f, 0xbb, 0x0b],
-            old: 8,
-            value: Some(0),
-            flags: CF,
-        },
+        Case { code: &[0x48, 0x0f, 0xab, 0x0b], old: 0, value: Some(8), flags: 0 },
+        Case { code: &[0x0f, 0xbb, 0x0b], old: 8, value: Some(0), flags: CF },
         // cmpxchg [rbx], rcx: equal, then not
-        Case {
-            code: &[0xf0, 0x48, 0x0f, 0xb1, 0x0b],
-            old: 0x11,
-            value: Some(3),
-            flags: ZF | PF,
-        },
-        Case {
-            code: &[0xf0, 0x48, 0x0f, 0xb1, 0x0b],
-            old: 0x12,
-            value: None,
-            flags: CF | AF | SF | PF,
-        },
+        Case { code: &[0xf0, 0x48, 0x0f, 0xb1, 0x0b], old: 0x11, value: Some(3), flags: ZF | PF },
+        Case { code: &[0xf0, 0x48, 0x0f, 0xb1, 0x0b], old: 0x12, value: None, flags: CF | AF | SF | PF },
         // add byte [rbx], 0x7f; adc; sub; sbb dword
-        Case {
-            code: &[0x80, 0x03, 0x7f],
-            old: 1,
-            value: Some(0x80),
-            flags: SF | OF | AF,
-        },
-        Case {
-            code: &[0x83, 0x13, 0xff],
-            old: 0,
-            value: Some(0),
-            flags: CF | AF | ZF | PF,
-        },
-        Case {
-            code: &[0x48, 0x83, 0x2b, 1],
-            old: 0,
-            value: Some(u64::MAX),
-            flags: CF | AF | SF | PF,
-        },
-        Case {
-            code: &[0x83, 0x1b, 0],
-            old: 0x8000_0000,
-            value: Some(0x7fff_ffff),
-            flags: OF | AF | PF,
-        },
+        Case { code: &[0x80, 0x03, 0x7f], old: 1, value: Some(0x80), flags: SF | OF | AF },
+        Case { code: &[0x83, 0x13, 0xff], old: 0, value: Some(0), flags: CF | AF | ZF | PF },
+        Case { code: &[0x48, 0x83, 0x2b, 1], old: 0, value: Some(u64::MAX), flags: CF | AF | SF | PF },
+        Case { code: &[0x83, 0x1b, 0], old: 0x8000_0000, value: Some(0x7fff_ffff), flags: OF | AF | PF },
         // inc, dec: carry stays; neg; not
-        Case {
-            code: &[0x48, 0xff, 0x03],
-            old: 0xf,
-            value: Some(0x10),
-            flags: CF | AF,
-        },
-        Case {
-            code: &[0x48, 0xff, 0x0b],
-            old: 1,
-            value: Some(0),
-            flags: CF | ZF | PF,
-        },
-        Case {
-            code: &[0x48, 0xf7, 0x1b],
-            old: 1,
-            value: Some(u64::MAX),
-            flags: CF | AF | SF | PF,
-        },
-        Case {
-            code: &[0x48, 0xf7, 0x13],
-            old: 1,
-            value: Some(!1),
-            flags: CF,
-        },
+        Case { code: &[0x48, 0xff, 0x03], old: 0xf, value: Some(0x10), flags: CF | AF },
+        Case { code: &[0x48, 0xff, 0x0b], old: 1, value: Some(0), flags: CF | ZF | PF },
+        Case { code: &[0x48, 0xf7, 0x1b], old: 1, value: Some(u64::MAX), flags: CF | AF | SF | PF },
+        Case { code: &[0x48, 0xf7, 0x13], old: 1, value: Some(!1), flags: CF },
         // mov [rbx], rcx; mov dword [rbx], imm; mov qword [rbx], imm32; or; xor
-        Case {
-            code: &[0x48, 0x89, 0x0b],
-            old: 9,
-            value: Some(3),
-            flags: CF,
-        },
-        Case {
-            code: &[0xc7, 0x03, 1, 2, 3, 0x84],
-            old: 9,
-            value: Some(0x8403_0201),
-            flags: CF,
-        },
-        Case {
-            code: &[0x48, 0xc7, 0x03, 0xfe, 0xff, 0xff, 0xff],
-            old: 9,
-            value: Some(!1),
-            flags: CF,
-        },
-        Case {
-            code: &[0x48, 0x09, 0x0b],
-            old: 4,
-            value: Some(7),
-            flags: 0,
-        },
-        Case {
-            code: &[0x48, 0x31, 0x0b],
-            old: 3,
-            value: Some(0),
-            flags: ZF | PF,
-        },
+        Case { code: &[0x48, 0x89, 0x0b], old: 9, value: Some(3), flags: CF },
+        Case { code: &[0xc7, 0x03, 1, 2, 3, 0x84], old: 9, value: Some(0x8403_0201), flags: CF },
+        Case { code: &[0x48, 0xc7, 0x03, 0xfe, 0xff, 0xff, 0xff], old: 9, value: Some(!1), flags: CF },
+        Case { code: &[0x48, 0x09, 0x0b], old: 4, value: Some(7), flags: 0 },
+        Case { code: &[0x48, 0x31, 0x0b], old: 3, value: Some(0), flags: ZF | PF },
     ];
-    for Case {
-        code,
-        old,
-        value,
-        flags,
-    } in cases
-    {
+    for Case { code, old, value, flags } in cases {
         let (mut cpu, write) = store(code);
         assert_eq!(write.address, 0x8000, "{code:x?}");
         let effect = write.apply(old);
@@ -514,13 +363,7 @@ fn addresses() {
     assert_eq!(store(&[0x67, 0x89, 0x41, 0xfc]).1.address, 0xffff_ffff);
     assert_eq!(store(&[0x48, 0x0f, 0xb3, 0x13]).1.address, 0x7ff8);
     assert_eq!(store(&[0xa2, 1, 2, 3, 4, 5, 6, 7, 8]).1.address, 0x0807_0605_0403_0201);
-    for other in [
-        &[0x48, 0x8b, 0x03][..],
-        &[0xf3, 0x48, 0xab],
-        &[0x0f, 0x11, 0x03],
-        &[0x48, 0x39, 0x03],
-        &[],
-    ] {
+    for other in [&[0x48, 0x8b, 0x03][..], &[0xf3, 0x48, 0xab], &[0x0f, 0x11, 0x03], &[0x48, 0x39, 0x03], &[]] {
         assert_eq!(decode_write(&cpu(other)), None, "{other:x?}");
     }
 }

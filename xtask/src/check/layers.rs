@@ -92,12 +92,7 @@ mod tests {
         ];
         for (name, layer, on) in bad {
             let mut all = vec![one(name, layer, &[on])];
-            all.extend(
-                crates
-                    .iter()
-                    .filter(|c| c.name != name)
-                    .map(|c| one(&c.name, c.layer, &[])),
-            );
+            all.extend(crates.iter().filter(|c| c.name != name).map(|c| one(&c.name, c.layer, &[])));
             assert_eq!(problems(&all).len(), 1, "{name} on {on}");
         }
     }

@@ -28,23 +28,11 @@ pub fn check() -> Result<ExitCode> {
     let start = Instant::now();
     report("unsafe code and sizes", start, sources::problems(&crates)?);
     let start = Instant::now();
-    report(
-        "formatting",
-        start,
-        cargo(workspace::cargo().args(["fmt", "--all", "--check"]))?,
-    );
+    report("formatting", start, cargo(workspace::cargo().args(["fmt", "--all", "--check"]))?);
     let start = Instant::now();
-    report(
-        "clippy, crates for the host",
-        start,
-        cargo(&mut clippy(&crates, false))?,
-    );
+    report("clippy, crates for the host", start, cargo(&mut clippy(&crates, false))?);
     let start = Instant::now();
-    report(
-        "clippy, crates for the machine",
-        start,
-        cargo(&mut clippy(&crates, true))?,
-    );
+    report("clippy, crates for the machine", start, cargo(&mut clippy(&crates, true))?);
     if failed > 0 {
         eprintln!("{failed} checks failed");
         return Ok(ExitCode::FAILURE);
@@ -57,23 +45,14 @@ pub fn check() -> Result<ExitCode> {
 /// # Errors
 /// Where cargo cannot be run.
 pub fn format() -> Result<ExitCode> {
-    let status = workspace::cargo()
-        .args(["fmt", "--all"])
-        .status()
-        .context("cannot run cargo fmt")?;
+    let status = workspace::cargo().args(["fmt", "--all"]).status().context("cannot run cargo fmt")?;
     Ok(ExitCode::from(u8::from(!status.success())))
 }
 
 /// Runs one of cargo's checks, its output on the terminal.
 fn cargo(command: &mut Command) -> Result<Vec<String>> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
-    Ok(if status.success() {
-        Vec::new()
-    } else {
-        vec!["see above".to_string()]
-    })
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
+    Ok(if status.success() { Vec::new() } else { vec!["see above".to_string()] })
 }
 
 /// Clippy on the crates for the bare machine, or on the others with their tests.

@@ -25,11 +25,7 @@ pub fn problems(crates: &[Crate]) -> Result<Vec<String>> {
         let mut unsafe_places = Vec::new();
         for path in rust_files(&one.folder)? {
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let shown = path
-                .strip_prefix(crate::host::workspace())
-                .unwrap_or(&path)
-                .display()
-                .to_string();
+            let shown = path.strip_prefix(crate::host::workspace()).unwrap_or(&path).display().to_string();
             match examine(&text) {
                 Ok(found) => {
                     problems.extend(found.too_long.iter().map(|p| format!("{shown}:{p}")));
@@ -132,10 +128,9 @@ impl Functions<'_> {
         let start = signature.span().start().line;
         let lines = block.span().end().line + 1 - start;
         if lines > FUNCTION_LINES {
-            self.found.too_long.push(format!(
-                "{start}: function {} has {lines} lines, more than {FUNCTION_LINES}",
-                signature.ident
-            ));
+            self.found
+                .too_long
+                .push(format!("{start}: function {} has {lines} lines, more than {FUNCTION_LINES}", signature.ident));
         }
     }
 }
@@ -176,13 +171,7 @@ mod tests {
         assert!(examine(&just).unwrap().too_long.is_empty());
         let long = format!("struct S;\nimpl S {{\nfn long() {{\n{body}    x();\n}}\n}}\n");
         let found = examine(&long).unwrap().too_long;
-        assert_eq!(
-            found,
-            [format!(
-                "3: function long has {} lines, more than {FUNCTION_LINES}",
-                FUNCTION_LINES + 1
-            )]
-        );
+        assert_eq!(found, [format!("3: function long has {} lines, more than {FUNCTION_LINES}", FUNCTION_LINES + 1)]);
     }
 
     #[test]

@@ -30,23 +30,14 @@ struct Segment {
 pub fn convert(elf64: &[u8]) -> Result<Vec<u8>> {
     let header = Header::parse(elf64).context("not a 64-bit ELF file")?;
     let mut segments = segments(header, elf64)?;
-    let start = segments
-        .iter()
-        .find(|s| s.flags & PF_X != 0)
-        .context("no code in the image")?
-        .virt;
+    let start = segments.iter().find(|s| s.flags & PF_X != 0).context("no code in the image")?.virt;
     fill_names(header, elf64, &mut segments, start)?;
     let entry = header.e_entry(ENDIAN);
-    let home = segments
-        .iter()
-        .find(|s| (s.virt..s.virt + s.memory).contains(&entry))
-        .context("entry outside the image")?;
+    let home =
+        segments.iter().find(|s| (s.virt..s.virt + s.memory).contains(&entry)).context("entry outside the image")?;
     let entry = entry - home.virt + home.physical;
     for segment in &segments {
-        ensure!(
-            segment.physical + segment.memory <= 1 << 32,
-            "the image reaches beyond 4 GiB"
-        );
+        ensure!(segment.physical + segment.memory <= 1 << 32, "the image reaches beyond 4 GiB");
         ensure!(segment.flags & 3 != 3, "a part of the image is writable and executable");
     }
     Ok(write(&segments, entry as u32))
@@ -54,21 +45,13 @@ pub fn convert(elf64: &[u8]) -> Result<Vec<u8>> {
 
 fn segments(header: &Header, elf64: &[u8]) -> Result<Vec<Segment>> {
     let mut segments = Vec::new();
-    for program in header
-        .program_headers(ENDIAN, elf64)?
-        .iter()
-        .filter(|p| p.p_type(ENDIAN) == PT_LOAD)
-    {
+    for program in header.program_headers(ENDIAN, elf64)?.iter().filter(|p| p.p_type(ENDIAN) == PT_LOAD) {
         segments.push(Segment {
             virt: program.p_vaddr(ENDIAN),
             physical: program.p_paddr(ENDIAN),
             memory: program.p_memsz(ENDIAN),
             flags: program.p_flags(ENDIAN),
-            data: program
-                .data(ENDIAN, elf64)
-                .ok()
-                .context("a segment leaves the file")?
-                .to_vec(),
+            data: program.data(ENDIAN, elf64).ok().context("a segment leaves the file")?.to_vec(),
         });
     }
     Ok(segments)
@@ -76,9 +59,7 @@ fn segments(header: &Header, elf64: &[u8]) -> Result<Vec<Segment>> {
 
 fn fill_names(header: &Header, elf64: &[u8], segments: &mut [Segment], start: u64) -> Result<()> {
     let sections = header.sections(ENDIAN, elf64)?;
-    let (_, section) = sections
-        .section_by_name(ENDIAN, b".symbols")
-        .context("no section .symbols")?;
+    let (_, section) = sections.section_by_name(ENDIAN, b".symbols").context("no section .symbols")?;
     let (address, size) = (section.sh_addr(ENDIAN), section.sh_size(ENDIAN) as usize);
     let symbols = sections.symbols(ENDIAN, elf64, object::elf::SHT_SYMTAB)?;
     let mut functions = Vec::new();
@@ -92,25 +73,14 @@ fn fill_names(header: &Header, elf64: &[u8], segments: &mut [Segment], start: u6
     }
     functions.sort();
     functions.dedup_by_key(|function| function.0);
-    let table = NAME_LIMITS
-        .iter()
-        .map(|limit| names_table(&functions, *limit))
-        .find(|table| table.len() <= size);
+    let table = NAME_LIMITS.iter().map(|limit| names_table(&functions, *limit)).find(|table| table.len() <= size);
     let Some(table) = table else {
-        bail!(
-            "{} functions' names do not fit into {size} bytes: raise SYMBOL_TABLE_SIZE in image.ld",
-            functions.len()
-        );
+        bail!("{} functions' names do not fit into {size} bytes: raise SYMBOL_TABLE_SIZE in image.ld", functions.len());
     };
-    let home = segments
-        .iter_mut()
-        .find(|s| (s.virt..s.virt + s.data.len() as u64).contains(&address));
+    let home = segments.iter_mut().find(|s| (s.virt..s.virt + s.data.len() as u64).contains(&address));
     let home = home.context("section .symbols is not loaded")?;
     let at = (address - home.virt) as usize;
-    home.data
-        .get_mut(at..at + table.len())
-        .context("section .symbols is cut off")?
-        .copy_from_slice(&table);
+    home.data.get_mut(at..at + table.len()).context("section .symbols is cut off")?.copy_from_slice(&table);
     Ok(())
 }
 
@@ -123,10 +93,7 @@ fn names_table(functions: &[(u32, String)], limit: usize) -> Vec<u8> {
     };
     for (offset, name) in functions {
         pair(*offset, &text);
-        let end = (0..=limit.min(name.len()))
-            .rev()
-            .find(|end| name.is_char_boundary(*end))
-            .unwrap_or(0);
+        let end = (0..=limit.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
         text.push_str(&name[..end]);
     }
     pair(u32::MAX, &text);
@@ -154,16 +121,8 @@ fn write(segments: &[Segment], entry: u32) -> Vec<u8> {
     let mut offset = FIRST_SEGMENT;
     for segment in segments {
         let (physical, length) = (segment.physical as u32, segment.data.len() as u32);
-        for value in [
-            PT_LOAD,
-            offset as u32,
-            physical,
-            physical,
-            length,
-            segment.memory as u32,
-            segment.flags,
-            0x1000,
-        ] {
+        for value in [PT_LOAD, offset as u32, physical, physical, length, segment.memory as u32, segment.flags, 0x1000]
+        {
             word(&mut file, value);
         }
         offset += segment.data.len().next_multiple_of(0x1000);
@@ -182,20 +141,8 @@ mod tests {
 
     #[test]
     fn written_file_is_elf32() {
-        let code = Segment {
-            virt: 1 << 40,
-            physical: 0x20_0000,
-            memory: 0x1000,
-            flags: 5,
-            data: vec![0xcc; 0x1000],
-        };
-        let data = Segment {
-            virt: 1 << 41,
-            physical: 0x20_1000,
-            memory: 0x9000,
-            flags: 6,
-            data: vec![7; 0x123],
-        };
+        let code = Segment { virt: 1 << 40, physical: 0x20_0000, memory: 0x1000, flags: 5, data: vec![0xcc; 0x1000] };
+        let data = Segment { virt: 1 << 41, physical: 0x20_1000, memory: 0x9000, flags: 6, data: vec![7; 0x123] };
         let file = write(&[code, data], 0x20_0040);
         let header = FileHeader32::<LittleEndian>::parse(&*file).unwrap();
         assert_eq!(header.e_entry(ENDIAN), 0x20_0040);

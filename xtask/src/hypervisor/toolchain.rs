@@ -40,11 +40,7 @@ fn choose(candidates: Vec<Candidate>) -> Result<Toolchain> {
              install rust-src; on Debian 12, cargo-web, rustc-web and rust-web-src"
         );
     };
-    Ok(Toolchain {
-        cargo: found.cargo.clone(),
-        rustc: found.rustc.clone(),
-        builds_core: !found.prebuilt,
-    })
+    Ok(Toolchain { cargo: found.cargo.clone(), rustc: found.rustc.clone(), builds_core: !found.prebuilt })
 }
 
 fn candidates() -> Vec<Candidate> {
@@ -77,21 +73,12 @@ fn examine(folder: &Path) -> Option<Candidate> {
     let prebuilt =
         std::fs::read_dir(libraries).is_ok_and(|mut all| all.any(|e| e.is_ok_and(|e| has_core(e.file_name()))));
     let source = sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file();
-    Some(Candidate {
-        cargo,
-        rustc,
-        prebuilt,
-        source,
-    })
+    Some(Candidate { cargo, rustc, prebuilt, source })
 }
 
 /// A path that the compiler prints.
 fn ask(rustc: &Path, arguments: &[&str]) -> Option<PathBuf> {
-    let output = Command::new(rustc)
-        .args(arguments)
-        .env_remove("LD_LIBRARY_PATH")
-        .output()
-        .ok()?;
+    let output = Command::new(rustc).args(arguments).env_remove("LD_LIBRARY_PATH").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| PathBuf::from(text.trim()))
 }
@@ -101,21 +88,12 @@ mod tests {
     use super::*;
 
     fn candidate(name: &str, prebuilt: bool, source: bool) -> Candidate {
-        Candidate {
-            cargo: format!("{name}/cargo").into(),
-            rustc: format!("{name}/rustc").into(),
-            prebuilt,
-            source,
-        }
+        Candidate { cargo: format!("{name}/cargo").into(), rustc: format!("{name}/rustc").into(), prebuilt, source }
     }
 
     #[test]
     fn prebuilt_is_preferred() {
-        let all = vec![
-            candidate("a", false, false),
-            candidate("b", false, true),
-            candidate("c", true, false),
-        ];
+        let all = vec![candidate("a", false, false), candidate("b", false, true), candidate("c", true, false)];
         let chosen = choose(all).unwrap();
         assert_eq!((chosen.rustc, chosen.builds_core), (PathBuf::from("c/rustc"), false));
     }

@@ -46,9 +46,7 @@ impl Archive {
     fn insert(&mut self, path: &str, node: Node) {
         let path = path.trim_matches('/').to_string();
         for (slash, _) in path.match_indices('/') {
-            self.nodes
-                .entry(path[..slash].to_string())
-                .or_insert(Node::Directory { mode: 0o755 });
+            self.nodes.entry(path[..slash].to_string()).or_insert(Node::Directory { mode: 0o755 });
         }
         self.nodes.insert(path, node);
     }
@@ -60,23 +58,12 @@ impl Archive {
 
     /// Adds a file with its contents.
     pub fn file(&mut self, path: &str, mode: u32, data: impl Into<Vec<u8>>) {
-        self.insert(
-            path,
-            Node::File {
-                mode,
-                data: data.into(),
-            },
-        );
+        self.insert(path, Node::File { mode, data: data.into() });
     }
 
     /// Adds a symbolic link.
     pub fn symlink(&mut self, path: &str, target: &str) {
-        self.insert(
-            path,
-            Node::Symlink {
-                target: target.to_string(),
-            },
-        );
+        self.insert(path, Node::Symlink { target: target.to_string() });
     }
 
     /// Adds a character device node.
@@ -96,9 +83,7 @@ impl Archive {
         entries.sort_by_key(|e| e.file_name());
         for entry in entries {
             let name = entry.file_name();
-            let name = name
-                .to_str()
-                .with_context(|| format!("{}: name is not UTF-8", entry.path().display()))?;
+            let name = name.to_str().with_context(|| format!("{}: name is not UTF-8", entry.path().display()))?;
             let inner = format!("{path}/{name}");
             let kind = entry.file_type()?;
             if kind.is_dir() {
@@ -209,15 +194,7 @@ mod tests {
             .unwrap();
         child.stdin.take().unwrap().write_all(&bytes).unwrap();
         let listing = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-        assert!(
-            listing.contains("-rw-r-----") && listing.contains("etc/link -> file"),
-            "{listing}"
-        );
-        assert!(
-            listing
-                .lines()
-                .any(|l| l.starts_with("crw-------") && l.contains("5,   1")),
-            "{listing}"
-        );
+        assert!(listing.contains("-rw-r-----") && listing.contains("etc/link -> file"), "{listing}");
+        assert!(listing.lines().any(|l| l.starts_with("crw-------") && l.contains("5,   1")), "{listing}");
     }
 }

@@ -50,9 +50,7 @@ pub fn ensure(root: &Path, folder: &Path) -> Result<()> {
     let partial = folder.join("root-partial");
     remove(&partial)?;
     let mut command = host::as_root("debootstrap");
-    command
-        .arg("--variant=minbase")
-        .arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg("--variant=minbase").arg(format!("--include={}", PACKAGES.join(",")));
     command.arg(SUITE).arg(&partial).arg(&mirror);
     let label = format!("Debian 13 packages for dom0, from {mirror} (once; about two minutes)");
     host::run_with_progress(command, &label, &folder.join("debootstrap.log"))?;
@@ -62,21 +60,13 @@ pub fn ensure(root: &Path, folder: &Path) -> Result<()> {
         .arg(&partial)
         .arg(root)
         .status()?;
-    anyhow::ensure!(
-        status.success(),
-        "cannot move {} to {}",
-        partial.display(),
-        root.display()
-    );
+    anyhow::ensure!(status.success(), "cannot move {} to {}", partial.display(), root.display());
     Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {
     if path.exists() {
-        let status = host::as_root("rm")
-            .args(["-rf", "--one-file-system", "--"])
-            .arg(path)
-            .status()?;
+        let status = host::as_root("rm").args(["-rf", "--one-file-system", "--"]).arg(path).status()?;
         anyhow::ensure!(status.success(), "cannot remove {}", path.display());
     }
     Ok(())
@@ -85,12 +75,7 @@ fn remove(path: &Path) -> Result<()> {
 /// The mirror that this machine's own apt uses for Debian itself.
 fn mirror() -> Result<String> {
     let output = Command::new("apt-get")
-        .args([
-            "indextargets",
-            "--format",
-            "$(COMPONENT) $(REPO_URI)",
-            "Created-By: Packages",
-        ])
+        .args(["indextargets", "--format", "$(COMPONENT) $(REPO_URI)", "Created-By: Packages"])
         .output()
         .context("cannot run apt-get")?;
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -101,10 +86,7 @@ fn mirror() -> Result<String> {
 
 /// The apt sources as lines `main URI`, for machines whose lists were never fetched.
 fn sources_files() -> String {
-    let folder = fs::read_dir("/etc/apt/sources.list.d")
-        .into_iter()
-        .flatten()
-        .filter_map(|e| Some(e.ok()?.path()));
+    let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
     let mut out = String::new();
     for path in folder.chain(["/etc/apt/sources.list".into()]) {
         for line in fs::read_to_string(path).unwrap_or_default().lines() {

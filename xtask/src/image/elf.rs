@@ -27,10 +27,7 @@ pub fn needs(data: &[u8]) -> Result<Needs> {
     let endian = header.endian()?;
     for segment in header.program_headers(endian, data)? {
         if segment.p_type(endian) == PT_INTERP {
-            let path = segment
-                .data(endian, data)
-                .ok()
-                .context("program interpreter outside of the file")?;
+            let path = segment.data(endian, data).ok().context("program interpreter outside of the file")?;
             let path = path.strip_suffix(b"\0").unwrap_or(path);
             needs.interpreter = Some(std::str::from_utf8(path)?.to_string());
         }
@@ -42,9 +39,7 @@ pub fn needs(data: &[u8]) -> Result<Needs> {
     let strings = sections.strings(endian, data, strings)?;
     for entry in entries {
         if entry.tag32(endian) == Some(DT_NEEDED) {
-            needs
-                .libraries
-                .push(std::str::from_utf8(entry.string(endian, strings)?)?.to_string());
+            needs.libraries.push(std::str::from_utf8(entry.string(endian, strings)?)?.to_string());
         }
     }
     Ok(needs)

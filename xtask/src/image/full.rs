@@ -42,11 +42,6 @@ pub fn make(tree: &Tree, folder: &Path, path: &Path) -> Result<()> {
     }
     fs::write(files.join("setup"), SETUP)?;
     let mut command = host::as_root("sh");
-    command
-        .arg("-e")
-        .arg(files.join("setup"))
-        .arg(tree.root())
-        .arg(&files)
-        .arg(path);
+    command.arg("-e").arg(files.join("setup")).arg(tree.root()).arg(&files).arg(path);
     host::run_with_progress(command, "full dom0 disk", &folder.join("full.log"))
 }

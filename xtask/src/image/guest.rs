@@ -47,11 +47,7 @@ fn initrd(tree: &Tree) -> Result<Vec<u8>> {
     }
     archive.file("init", 0o755, include_str!("files/guest-init"));
     for (number, path) in tree.modules(MODULES)?.iter().enumerate() {
-        archive.file(
-            &format!("modules/{number:02}-{}.ko", module_name(path)),
-            0o644,
-            tree.module(path)?,
-        );
+        archive.file(&format!("modules/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
     }
     let mut out = Vec::new();
     archive.write(&mut out)?;

@@ -23,16 +23,8 @@ pub const RECIPE: &str = concat!(
 );
 
 /// Loaded by the init script, always.
-const BOOT_MODULES: &[&str] = &[
-    "xen-evtchn",
-    "xen-gntdev",
-    "xen-gntalloc",
-    "xen-privcmd",
-    "xenfs",
-    "xen-netback",
-    "xen-blkback",
-    "loop",
-];
+const BOOT_MODULES: &[&str] =
+    &["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs", "xen-netback", "xen-blkback", "loop"];
 
 /// Loaded where the machine has such a device, or on demand.
 const OTHER_MODULES: &[&str] = &[
@@ -62,6 +54,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/timeout",
     "usr/bin/stty",
     "usr/bin/mawk",
+    "usr/bin/script",
     "usr/sbin/brctl",
     "usr/sbin/bridge",
     "usr/sbin/losetup",
@@ -69,14 +62,8 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// Xen's programs that only a full dom0 has: they need Python, or are large and never used.
-const LEFT_OUT: &[&str] = &[
-    "pygrub",
-    "convert-legacy-stream",
-    "verify-stream-v2",
-    "xen-9pfsd",
-    "vchan-socket-proxy",
-    "depriv-fd-checker",
-];
+const LEFT_OUT: &[&str] =
+    &["pygrub", "convert-legacy-stream", "verify-stream-v2", "xen-9pfsd", "vchan-socket-proxy", "depriv-fd-checker"];
 
 /// Libraries that no program names, but that are opened when needed: by pthread_cancel, which the toolstack uses.
 const OPENED_LIBRARIES: &[&str] = &["libgcc_s.so.1"];
@@ -109,11 +96,7 @@ pub fn archive(tree: &Tree) -> Result<Archive> {
     }
     archive.symlink("usr/sbin/modprobe", "../bin/busybox");
     for name in ["poweroff", "reboot", "halt"] {
-        archive.file(
-            &format!("usr/sbin/{name}"),
-            0o755,
-            format!("#!/bin/sh\nsync\nexec busybox {name} -f\n"),
-        );
+        archive.file(&format!("usr/sbin/{name}"), 0o755, format!("#!/bin/sh\nsync\nexec busybox {name} -f\n"));
     }
     for (name, data) in guest::files(tree)? {
         archive.file(&format!("root/guests/{name}"), 0o644, data);
@@ -127,16 +110,9 @@ pub fn archive(tree: &Tree) -> Result<Archive> {
 /// # Errors
 /// Where the tree's busybox does not run.
 pub fn busybox_applets(tree: &Tree) -> Result<Vec<String>> {
-    let output = Command::new(tree.resolve("usr/bin/busybox")?)
-        .arg("--list")
-        .output()
-        .context("cannot run busybox")?;
+    let output = Command::new(tree.resolve("usr/bin/busybox")?).arg("--list").output().context("cannot run busybox")?;
     let names = String::from_utf8(output.stdout)?;
-    Ok(names
-        .lines()
-        .filter(|n| !n.is_empty() && *n != "busybox")
-        .map(str::to_string)
-        .collect())
+    Ok(names.lines().filter(|n| !n.is_empty() && *n != "busybox").map(str::to_string).collect())
 }
 
 fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
@@ -167,13 +143,7 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.file("usr/lib/xenolith/run-job", 0o755, include_str!("files/run-job"));
     archive.file("etc/motd", 0o644, include_str!("files/motd"));
     archive.file("etc/profile", 0o644, "PS1='dom0:\\w# '\nalias ll='ls -l'\n");
-    for path in [
-        "etc/passwd",
-        "etc/group",
-        "etc/nsswitch.conf",
-        "etc/os-release",
-        "etc/debian_version",
-    ] {
+    for path in ["etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/os-release", "etc/debian_version"] {
         archive.file(path, 0o644, tree.read(path)?);
     }
     archive.file("etc/hostname", 0o644, "dom0\n");
@@ -185,9 +155,7 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
 fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.tree("etc/xen", &tree.root().join("etc/xen"))?;
     archive.tree("usr/lib/xen-common", &tree.root().join("usr/lib/xen-common"))?;
-    let versioned = names(&tree.root().join("usr/lib"))?
-        .into_iter()
-        .find(|n| n.starts_with("xen-4"));
+    let versioned = names(&tree.root().join("usr/lib"))?.into_iter().find(|n| n.starts_with("xen-4"));
     let versioned = versioned.context("no xen-utils in the Debian tree")?;
     let bin = format!("usr/lib/{versioned}/bin");
     for name in names(&tree.root().join(&bin))? {
@@ -196,10 +164,7 @@ fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
         }
     }
     // oxenstored loads its hypercall bindings from here.
-    archive.tree(
-        &format!("usr/lib/{versioned}/ocaml"),
-        &tree.root().join(format!("usr/lib/{versioned}/ocaml")),
-    )?;
+    archive.tree(&format!("usr/lib/{versioned}/ocaml"), &tree.root().join(format!("usr/lib/{versioned}/ocaml")))?;
     for folder in ["usr/bin", "usr/sbin"] {
         for name in names(&tree.root().join(folder))? {
             if (name.starts_with("xen") || name.starts_with("oxen") || name == "xl") && name != "xenalyze" {
@@ -234,10 +199,7 @@ fn program(archive: &mut Archive, tree: &Tree, path: &str) -> Result<()> {
 /// Adds the libraries that the programs so far need, and what these need.
 fn libraries(archive: &mut Archive, tree: &Tree) -> Result<()> {
     let mut todo: Vec<elf::Needs> = archive.files().map(elf::needs).collect::<Result<_>>()?;
-    todo.push(elf::Needs {
-        interpreter: None,
-        libraries: OPENED_LIBRARIES.iter().map(|l| l.to_string()).collect(),
-    });
+    todo.push(elf::Needs { interpreter: None, libraries: OPENED_LIBRARIES.iter().map(|l| l.to_string()).collect() });
     let mut seen = BTreeSet::new();
     while let Some(needs) = todo.pop() {
         if let Some(path) = needs.interpreter {
@@ -250,10 +212,7 @@ fn libraries(archive: &mut Archive, tree: &Tree) -> Result<()> {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let found = LIBRARY_FOLDERS
-                .iter()
-                .map(|f| format!("{f}/{name}"))
-                .find(|p| tree.resolve(p).is_ok());
+            let found = LIBRARY_FOLDERS.iter().map(|f| format!("{f}/{name}")).find(|p| tree.resolve(p).is_ok());
             let path = found.with_context(|| format!("library {name} is not in the Debian tree"))?;
             let data = tree.read(&path)?;
             todo.push(elf::needs(&data)?);
@@ -271,17 +230,11 @@ fn modules(archive: &mut Archive, tree: &Tree) -> Result<()> {
     for path in &all {
         archive.file(&format!("{folder}/{}", plain(path)), 0o644, tree.module(path)?);
     }
-    archive.file(
-        "etc/xenolith/modules",
-        0o644,
-        boot.iter().map(|p| format!("{}\n", plain(p))).collect::<String>(),
-    );
+    archive.file("etc/xenolith/modules", 0o644, boot.iter().map(|p| format!("{}\n", plain(p))).collect::<String>());
     let table = |name: &str| -> Result<String> { Ok(String::from_utf8(tree.read(&format!("{folder}/{name}"))?)?) };
     let has = |path: &str| all.iter().any(|p| p == path);
     let dependencies = table("modules.dep")?;
-    let dependencies = dependencies
-        .lines()
-        .filter(|l| l.split_once(':').is_some_and(|(path, _)| has(path)));
+    let dependencies = dependencies.lines().filter(|l| l.split_once(':').is_some_and(|(path, _)| has(path)));
     archive.file(
         &format!("{folder}/modules.dep"),
         0o644,
@@ -289,23 +242,13 @@ fn modules(archive: &mut Archive, tree: &Tree) -> Result<()> {
     );
     let underscored: BTreeSet<String> = all.iter().map(|p| module_name(p).replace('-', "_")).collect();
     let aliases = table("modules.alias")?;
-    let aliases = aliases
-        .lines()
-        .filter(|l| l.rsplit(' ').next().is_some_and(|n| underscored.contains(n)));
-    archive.file(
-        &format!("{folder}/modules.alias"),
-        0o644,
-        aliases.map(|l| format!("{l}\n")).collect::<String>(),
-    );
+    let aliases = aliases.lines().filter(|l| l.rsplit(' ').next().is_some_and(|n| underscored.contains(n)));
+    archive.file(&format!("{folder}/modules.alias"), 0o644, aliases.map(|l| format!("{l}\n")).collect::<String>());
     for name in ["modules.builtin", "modules.symbols"] {
         archive.file(
             &format!("{folder}/{name}"),
             0o644,
-            if name == "modules.builtin" {
-                table(name)?
-            } else {
-                String::new()
-            },
+            if name == "modules.builtin" { table(name)? } else { String::new() },
         );
     }
     Ok(())

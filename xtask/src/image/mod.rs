@@ -74,12 +74,7 @@ fn open_cache() -> Result<Cache> {
     let root_key = debian::recipe_key();
     let root = folder.join(format!("root-{root_key}"));
     debian::ensure(&root, &folder)?;
-    Ok(Cache {
-        tree: Tree::open(&root)?,
-        folder,
-        root_key,
-        _lock: lock,
-    })
+    Ok(Cache { tree: Tree::open(&root)?, folder, root_key, _lock: lock })
 }
 
 /// The small dom0: everything in the initial RAM file system.
@@ -88,16 +83,9 @@ fn open_cache() -> Result<Cache> {
 /// Where it is not cached and cannot be made.
 pub fn mini() -> Result<Dom0> {
     let cache = open_cache()?;
-    let initrd = cache.folder.join(format!(
-        "mini-{}.cpio",
-        key(&[&cache.root_key, mini::RECIPE, guest::RECIPE])
-    ));
+    let initrd = cache.folder.join(format!("mini-{}.cpio", key(&[&cache.root_key, mini::RECIPE, guest::RECIPE])));
     cached(&initrd, |path| write_archive(&mini::archive(&cache.tree)?, path))?;
-    Ok(Dom0 {
-        kernel: cache.tree.kernel(),
-        initrd,
-        disk: None,
-    })
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: None })
 }
 
 /// The full dom0: Debian with systemd on a disk.
@@ -106,18 +94,11 @@ pub fn mini() -> Result<Dom0> {
 /// Where it is not cached and cannot be made.
 pub fn full() -> Result<Dom0> {
     let cache = open_cache()?;
-    let disk = cache.folder.join(format!(
-        "full-{}.ext4",
-        key(&[&cache.root_key, full::RECIPE, guest::RECIPE])
-    ));
+    let disk = cache.folder.join(format!("full-{}.ext4", key(&[&cache.root_key, full::RECIPE, guest::RECIPE])));
     cached(&disk, |path| full::make(&cache.tree, &cache.folder, path))?;
     let initrd = cache.folder.join(format!("full-{}.initrd", cache.root_key));
     cached(&initrd, |path| Ok(fs::write(path, fs::read(cache.tree.initrd())?)?))?;
-    Ok(Dom0 {
-        kernel: cache.tree.kernel(),
-        initrd,
-        disk: Some(disk),
-    })
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: Some(disk) })
 }
 
 /// Debian's own Xen, as an ELF file that QEMU can load.
@@ -145,10 +126,7 @@ pub fn clean() -> Result<()> {
         eprintln!("nothing to remove at {}", folder.display());
         return Ok(());
     }
-    let status = host::as_root("rm")
-        .args(["-rf", "--one-file-system", "--"])
-        .arg(&folder)
-        .status()?;
+    let status = host::as_root("rm").args(["-rf", "--one-file-system", "--"]).arg(&folder).status()?;
     anyhow::ensure!(status.success(), "cannot remove {}", folder.display());
     eprintln!("removed {}", folder.display());
     Ok(())

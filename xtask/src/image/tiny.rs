@@ -66,12 +66,7 @@ fn notes_with_entry(mut notes: Vec<u8>, entry: u64) -> Vec<u8> {
 }
 
 fn note(kind: u32, value: &[u8]) -> Vec<u8> {
-    let mut out = [
-        4u32.to_le_bytes(),
-        (value.len() as u32).to_le_bytes(),
-        kind.to_le_bytes(),
-    ]
-    .concat();
+    let mut out = [4u32.to_le_bytes(), (value.len() as u32).to_le_bytes(), kind.to_le_bytes()].concat();
     out.extend(b"Xen\0");
     out.extend(value);
     out.resize(out.len().next_multiple_of(4), 0);
@@ -107,10 +102,7 @@ mod tests {
         let header = FileHeader64::<Endianness>::parse(image.as_slice()).unwrap();
         let segments = header.program_headers(Endianness::Little, image.as_slice()).unwrap();
         let e = Endianness::Little;
-        assert_eq!(
-            segments.iter().map(|s| s.p_type(e)).collect::<Vec<_>>(),
-            [PT_LOAD, PT_NOTE]
-        );
+        assert_eq!(segments.iter().map(|s| s.p_type(e)).collect::<Vec<_>>(), [PT_LOAD, PT_NOTE]);
         let load = &segments[0];
         assert_eq!(load.p_filesz(e), image.len() as u64);
         let entry = header.e_entry(e);

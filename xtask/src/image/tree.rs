@@ -24,10 +24,7 @@ impl Tree {
             .filter_map(|e| e.ok()?.file_name().into_string().ok())
             .find(|name| root.join(format!("boot/vmlinuz-{name}")).exists())
             .with_context(|| format!("no kernel with modules in {}", root.display()))?;
-        Ok(Self {
-            root: root.to_path_buf(),
-            release,
-        })
+        Ok(Self { root: root.to_path_buf(), release })
     }
 
     /// The folder.
@@ -59,9 +56,7 @@ impl Tree {
         fs::read_dir(&boot)?
             .filter_map(|e| Some(e.ok()?.path()))
             .find(|p| {
-                p.file_name()
-                    .and_then(|n| n.to_str())
-                    .is_some_and(|n| n.starts_with("xen-") && n.ends_with(".gz"))
+                p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("xen-") && n.ends_with(".gz"))
             })
             .with_context(|| format!("no Xen in {}", boot.display()))
     }
@@ -157,10 +152,7 @@ fn loading_order(modules_dep: &str, names: &[&str]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     for name in names {
         let same = |path: &str| module_name(path).replace('-', "_") == name.replace('-', "_");
-        let Some((path, needs)) = modules_dep
-            .lines()
-            .filter_map(|l| l.split_once(':'))
-            .find(|(path, _)| same(path))
+        let Some((path, needs)) = modules_dep.lines().filter_map(|l| l.split_once(':')).find(|(path, _)| same(path))
         else {
             continue;
         };

@@ -121,17 +121,10 @@ const MISTAKES: &[Mistake] = &[
 fn broken_tables(options: &mut RunOptions, folder: &Path, fault: Fault) -> Result<()> {
     let files = tables::files(2, fault);
     options.qemu_args.extend(["-M", "q35,acpi=off"].map(String::from));
-    for (name, data) in [
-        ("acpi/rsdp", files.rsdp),
-        ("acpi/tables", files.tables),
-        ("table-loader", files.loader),
-    ] {
+    for (name, data) in [("acpi/rsdp", files.rsdp), ("acpi/tables", files.tables), ("table-loader", files.loader)] {
         let path = folder.join(name.replace('/', "-"));
         fs::write(&path, data)?;
-        options.qemu_args.extend([
-            "-fw_cfg".to_string(),
-            format!("name=etc/{name},file={}", path.display()),
-        ]);
+        options.qemu_args.extend(["-fw_cfg".to_string(), format!("name=etc/{name},file={}", path.display())]);
     }
     Ok(())
 }
@@ -179,19 +172,12 @@ fn one(hypervisor: Hypervisor, mistake: &Mistake) -> Result<Outcome> {
     File::create(&log)?;
     let prepared = run::prepare(&options)?;
     (mistake.make)(&mut options, &prepared, &folder)?;
-    let mut dom0 = image::Dom0 {
-        kernel: prepared.dom0.kernel,
-        initrd: prepared.dom0.initrd,
-        disk: None,
-    };
+    let mut dom0 = image::Dom0 { kernel: prepared.dom0.kernel, initrd: prepared.dom0.initrd, disk: None };
     if let Some(kernel) = options.kernel.take() {
         dom0.kernel = kernel;
     }
     let mut command = machine::command(&options, prepared.image.as_deref(), &dom0, &Console::File(&log), None);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(folder.join("qemu.log"))?);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(folder.join("qemu.log"))?);
     let mut child = command.spawn().context("cannot run QEMU")?;
     let outcome = observe(&mut child, &log, words, mistake.halts);
     child.kill().ok();
@@ -221,11 +207,7 @@ fn observe(child: &mut Child, log: &Path, words: &[&str], halts: bool) -> Result
                 return Ok(if reached { ran() } else { Outcome::Passed });
             }
             None if gone.is_some() || start.elapsed() > LIMIT => {
-                let how = if gone.is_some() {
-                    "the machine was reset or ended"
-                } else {
-                    "time limit passed"
-                };
+                let how = if gone.is_some() { "the machine was reset or ended" } else { "time limit passed" };
                 let words = words.join(" ");
                 return Ok(Outcome::Failed(format!(
                     "{how} without a line that says: {words}\n{}",
@@ -250,10 +232,7 @@ mod tests {
     #[test]
     fn the_echo_of_the_command_line_is_no_warning() {
         assert!(says("(XEN) Unknown option \"frobnicate\"", &["unknown", "frobnicate"]));
-        assert!(!says(
-            "(XEN) Command line: unknown frobnicate=7",
-            &["unknown", "frobnicate"]
-        ));
+        assert!(!says("(XEN) Command line: unknown frobnicate=7", &["unknown", "frobnicate"]));
         assert!(says("(XEN) bad MADT", &["acpi|madt", "bad|broken"]));
         assert!(!says("(XEN) frobnicate", &["unknown", "frobnicate"]));
     }

@@ -17,10 +17,8 @@ const SHOWN: usize = 20;
 fn scripts() -> Result<Vec<PathBuf>> {
     let folder = host::workspace().join("tests/compare");
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "sh"))
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "sh")).collect();
     paths.sort();
     Ok(paths)
 }
@@ -48,11 +46,7 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
             continue;
         }
         if selection.hypervisor() != Hypervisor::Xenolith {
-            tally.add(
-                &name,
-                &Outcome::Skipped("compares Xenolith with Xen".to_string()),
-                Duration::ZERO,
-            );
+            tally.add(&name, &Outcome::Skipped("compares Xenolith with Xen".to_string()), Duration::ZERO);
             continue;
         }
         let start = Instant::now();
@@ -86,11 +80,7 @@ fn output(hypervisor: Hypervisor, script: &[u8]) -> Result<String> {
 
 fn compare(ours: &str, theirs: &str) -> Outcome {
     if ours == theirs {
-        return if ours.is_empty() {
-            Outcome::Failed("neither printed anything".to_string())
-        } else {
-            Outcome::Passed
-        };
+        return if ours.is_empty() { Outcome::Failed("neither printed anything".to_string()) } else { Outcome::Passed };
     }
     let (a, b): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), theirs.lines().collect());
     let mut report = String::from("differs (- Xen, + Xenolith):\n");
@@ -113,12 +103,7 @@ mod tests {
     fn only_equal_and_not_empty_passes() {
         assert_eq!(compare("a\n", "a\n"), Outcome::Passed);
         assert!(matches!(compare("", ""), Outcome::Failed(_)));
-        let Outcome::Failed(report) = compare("a\nb\n", "a\nc\n") else {
-            panic!()
-        };
-        assert!(
-            report.contains("-2: c") && report.contains("+2: b") && !report.contains("1: a"),
-            "{report}"
-        );
+        let Outcome::Failed(report) = compare("a\nb\n", "a\nc\n") else { panic!() };
+        assert!(report.contains("-2: c") && report.contains("+2: b") && !report.contains("1: a"), "{report}");
     }
 }

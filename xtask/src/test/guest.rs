@@ -58,10 +58,7 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
     if blesses && selection.wants("guest/") {
         return bless();
     }
-    let wanted: Sections = expected()?
-        .into_iter()
-        .filter(|(s, _)| selection.wants(&name(s)))
-        .collect();
+    let wanted: Sections = expected()?.into_iter().filter(|(s, _)| selection.wants(&name(s))).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -80,9 +77,8 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
     };
     let got: BTreeMap<String, Vec<String>> = sections(&text).into_iter().collect();
     for (section, lines) in &wanted {
-        let mut outcome = got
-            .get(section)
-            .map_or_else(|| Outcome::Failed("did not run".to_string()), |got| compare(got, lines));
+        let mut outcome =
+            got.get(section).map_or_else(|| Outcome::Failed("did not run".to_string()), |got| compare(got, lines));
         if let Outcome::Failed(report) = &mut outcome {
             report.push_str(&trouble);
         }
@@ -112,21 +108,10 @@ fn output(hypervisor: Hypervisor, sections: &[&str]) -> Result<(String, String)>
     options.files = Some(files);
     let script = script.replacen("#!/bin/sh\n", &format!("#!/bin/sh\nset -- {}\n", sections.join(" ")), 1);
     let log = folder.join("serial.log");
-    eprintln!(
-        "boots {hypervisor:?} to run the test guest; serial log: {}",
-        log.display()
-    );
+    eprintln!("boots {hypervisor:?} to run the test guest; serial log: {}", log.display());
     let prepared = run::prepare(&options)?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let verdict = run::scripted(
-        &options,
-        &prepared,
-        script.as_bytes(),
-        &folder,
-        &log,
-        &mut out,
-        &mut err,
-    )?;
+    let verdict = run::scripted(&options, &prepared, script.as_bytes(), &folder, &log, &mut out, &mut err)?;
     let trouble = match verdict {
         Verdict::Exited(0) => String::new(),
         Verdict::Exited(status) => format!("exit status {status}\n{}", String::from_utf8_lossy(&err)),
@@ -163,11 +148,7 @@ fn compare(got: &[String], expected: &[String]) -> Outcome {
     if count > SHOWN {
         report.push(format!("and {} more", count - SHOWN));
     }
-    Outcome::Failed(format!(
-        "{count} of {} cases differ:\n{}\n",
-        expected.len(),
-        report.join("\n")
-    ))
+    Outcome::Failed(format!("{count} of {} cases differ:\n{}\n", expected.len(), report.join("\n")))
 }
 
 #[cfg(test)]
@@ -181,18 +162,13 @@ mod tests {
     #[test]
     fn sections_are_split() {
         let all = sections("noise\n== a\nx: 1\ny: 2\n== b\n");
-        assert_eq!(
-            all,
-            [("a".to_string(), lines("x: 1\ny: 2")), ("b".to_string(), Vec::new())]
-        );
+        assert_eq!(all, [("a".to_string(), lines("x: 1\ny: 2")), ("b".to_string(), Vec::new())]);
     }
 
     #[test]
     fn only_equal_answers_pass() {
         assert_eq!(compare(&lines("b: 2\na: 1"), &lines("a: 1\nb: 2")), Outcome::Passed);
-        let Outcome::Failed(report) = compare(&lines("a: 0\nc: 3"), &lines("a: 1\nb: 2")) else {
-            panic!()
-        };
+        let Outcome::Failed(report) = compare(&lines("a: 0\nc: 3"), &lines("a: 1\nb: 2")) else { panic!() };
         assert!(report.starts_with("3 of 2 cases differ"), "{report}");
         assert!(report.contains("a: 0, on Xen 1") && report.contains("b: no answer, on Xen 2"));
         assert!(report.contains("c: 3, on Xen no answer"), "{report}");

@@ -14,11 +14,7 @@ use std::time::Instant;
 /// # Errors
 /// Where cargo does not list the crates.
 pub fn names() -> Result<Vec<String>> {
-    Ok(workspace::crates()?
-        .iter()
-        .filter(|c| c.host_tests)
-        .map(|c| format!("host/{}", c.name))
-        .collect())
+    Ok(workspace::crates()?.iter().filter(|c| c.host_tests).map(|c| format!("host/{}", c.name)).collect())
 }
 
 /// What `cargo test` printed, counted.
@@ -60,14 +56,8 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
     let cargo = workspace::cargo();
     let mut command = Command::new("sh");
     // One pipe for both streams keeps what cargo says in order with what the tests say.
-    command
-        .args(["-c", "exec \"$0\" \"$@\" 2>&1"])
-        .arg(cargo.get_program())
-        .args(["test", "--no-fail-fast"]);
-    command
-        .current_dir(host::workspace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(cargo.get_program()).args(["test", "--no-fail-fast"]);
+    command.current_dir(host::workspace()).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in &wanted {
         command.args(["-p", name.trim_start_matches("host/")]);
     }
@@ -93,19 +83,10 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
         println!("         | all of it: {}", path.display());
     }
     let broken = !status.success() && counts.failed.is_empty();
-    println!(
-        "host     {} passed, {} failed, {} ignored",
-        counts.passed,
-        counts.failed.len(),
-        counts.ignored
-    );
+    println!("host     {} passed, {} failed, {} ignored", counts.passed, counts.failed.len(), counts.ignored);
     tally.add_counts(counts.passed, counts.failed, counts.ignored);
     if broken {
-        tally.add(
-            "host/build",
-            &Outcome::Failed("the tests do not build, or one died".to_string()),
-            start.elapsed(),
-        );
+        tally.add("host/build", &Outcome::Failed("the tests do not build, or one died".to_string()), start.elapsed());
     }
     Ok(())
 }
@@ -134,13 +115,6 @@ mod tests {
         ] {
             counts.line(line);
         }
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 7,
-                ignored: 2,
-                failed: vec!["host/c".to_string()]
-            }
-        );
+        assert_eq!(counts, Counts { passed: 7, ignored: 2, failed: vec!["host/c".to_string()] });
     }
 }

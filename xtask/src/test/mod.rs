@@ -91,14 +91,8 @@ impl Selection<'_> {
 pub fn test(options: &TestOptions) -> Result<ExitCode> {
     let selection = Selection { options };
     if options.list {
-        for name in [
-            hosted::names()?,
-            bad_input::names(),
-            system::names()?,
-            guest::names()?,
-            compare::names()?,
-        ]
-        .concat()
+        for name in
+            [hosted::names()?, bad_input::names(), system::names()?, guest::names()?, compare::names()?].concat()
         {
             if selection.wants(&name) {
                 println!("{name}");
@@ -115,11 +109,6 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     if !tally.failed.is_empty() {
         println!("failed: {}", tally.failed.join(" "));
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed,
-        tally.failed.len(),
-        tally.skipped
-    );
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
     Ok(ExitCode::from(u8::from(!tally.failed.is_empty())))
 }

@@ -41,10 +41,7 @@ fn scripts() -> Result<Vec<Script>> {
     let mut scripts = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .and_then(|n| n.strip_suffix(".sh"));
+        let name = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".sh"));
         if let Some(name) = name {
             scripts.push(parse(name, &fs::read_to_string(&path)?)?);
         }
@@ -54,12 +51,7 @@ fn scripts() -> Result<Vec<Script>> {
 }
 
 fn parse(name: &str, text: &str) -> Result<Script> {
-    let mut script = Script {
-        name: name.to_string(),
-        machine: String::new(),
-        limit: LIMIT,
-        long: false,
-    };
+    let mut script = Script { name: name.to_string(), machine: String::new(), limit: LIMIT, long: false };
     for comment in text.lines().filter_map(|l| l.strip_prefix("# ")) {
         match comment.split_once(": ") {
             Some(("machine", options)) => script.machine = options.trim().to_string(),
@@ -105,22 +97,15 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
 /// Boots one machine and runs its scripts one after the other.
 fn boot(hypervisor: Hypervisor, machine: &str, scripts: &[Script], tally: &mut Tally) -> Result<()> {
     let start = Instant::now();
-    let mut results = Results {
-        line: Vec::new(),
-        current: None,
-        outcomes: BTreeMap::new(),
-    };
+    let mut results = Results { line: Vec::new(), current: None, outcomes: BTreeMap::new() };
     let how = match drive(hypervisor, machine, scripts, &mut results) {
         Ok(how) => how,
         Err(error) => format!("{error:#}"),
     };
     for script in scripts {
         let (outcome, time) = results.outcomes.remove(&script.name).unwrap_or_else(|| {
-            let said = results
-                .current
-                .as_ref()
-                .filter(|(name, ..)| *name == script.name)
-                .map_or("", |(_, text, _)| text);
+            let said =
+                results.current.as_ref().filter(|(name, ..)| *name == script.name).map_or("", |(_, text, _)| text);
             (Outcome::Failed(format!("{said}{how}")), start.elapsed())
         });
         tally.add(&format!("system/{}", script.name), &outcome, time);
@@ -130,9 +115,7 @@ fn boot(hypervisor: Hypervisor, machine: &str, scripts: &[Script], tally: &mut T
 
 fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mut Results) -> Result<String> {
     let words = ["machine"].into_iter().chain(machine.split_whitespace());
-    let mut options = MachineOptions::try_parse_from(words)
-        .with_context(|| format!("machine: {machine}"))?
-        .run;
+    let mut options = MachineOptions::try_parse_from(words).with_context(|| format!("machine: {machine}"))?.run;
     options.hypervisor = hypervisor;
     options.files = Some(folder());
     options.timeout = BOOT + scripts.iter().map(|s| s.limit).sum::<u64>();
@@ -141,22 +124,10 @@ fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mu
     let folder = host::run_folder()?;
     let log = folder.join("serial.log");
     let names: Vec<&str> = scripts.iter().map(|s| s.name.as_str()).collect();
-    eprintln!(
-        "boots {hypervisor:?} {machine} for {}; serial log: {}",
-        names.join(", "),
-        log.display()
-    );
+    eprintln!("boots {hypervisor:?} {machine} for {}; serial log: {}", names.join(", "), log.display());
     let prepared = run::prepare(&options)?;
     let mut ignored = io::sink();
-    let verdict = run::scripted(
-        &options,
-        &prepared,
-        script.as_bytes(),
-        &folder,
-        &log,
-        results,
-        &mut ignored,
-    )?;
+    let verdict = run::scripted(&options, &prepared, script.as_bytes(), &folder, &log, results, &mut ignored)?;
     Ok(match verdict {
         Verdict::Exited(status) => format!("the runner ended with status {status} before this test did"),
         Verdict::NoDom0(reason) => format!("{reason}\n{}", last_lines(&log)),
@@ -168,11 +139,7 @@ fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mu
 pub fn last_lines(log: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).replace('\r', "");
     let lines: Vec<&str> = text.lines().collect();
-    format!(
-        "{}\n(serial log: {})",
-        lines[lines.len().saturating_sub(12)..].join("\n"),
-        log.display()
-    )
+    format!("{}\n(serial log: {})", lines[lines.len().saturating_sub(12)..].join("\n"), log.display())
 }
 
 /// Takes in what the runner writes: `@begin NAME`, the test's output, `@end NAME STATUS`.
@@ -231,33 +198,21 @@ mod tests {
     #[test]
     fn needs_are_read_from_comments() {
         let text = "#!/bin/sh\n# Something: else\n# machine: --smp 4\n# limit: 7\n# long\n";
-        let want = Script {
-            name: "n".to_string(),
-            machine: "--smp 4".to_string(),
-            limit: 7,
-            long: true,
-        };
+        let want = Script { name: "n".to_string(), machine: "--smp 4".to_string(), limit: 7, long: true };
         assert_eq!(parse("n", text).unwrap(), want);
         assert!(parse("n", "# limit: soon").is_err());
     }
 
     #[test]
     fn runner_output_becomes_outcomes() {
-        let mut results = Results {
-            line: Vec::new(),
-            current: None,
-            outcomes: BTreeMap::new(),
-        };
+        let mut results = Results { line: Vec::new(), current: None, outcomes: BTreeMap::new() };
         results
             .write_all(
                 b"@begin a\n@end a 0\n@begin b\nno such thing\n@end b 1\n@begin c\nn/a\n@end c 77\n@begin d\nhal",
             )
             .unwrap();
         assert_eq!(results.outcomes["a"].0, Outcome::Passed);
-        assert_eq!(
-            results.outcomes["b"].0,
-            Outcome::Failed("no such thing\nexit status 1".to_string())
-        );
+        assert_eq!(results.outcomes["b"].0, Outcome::Failed("no such thing\nexit status 1".to_string()));
         assert_eq!(results.outcomes["c"].0, Outcome::Skipped("n/a".to_string()));
         assert!(!results.outcomes.contains_key("d"));
     }
@@ -266,12 +221,7 @@ mod tests {
     fn every_script_in_the_tree_is_valid() {
         for script in scripts().unwrap() {
             let words = ["machine"].into_iter().chain(script.machine.split_whitespace());
-            assert!(
-                MachineOptions::try_parse_from(words).is_ok(),
-                "{}: {}",
-                script.name,
-                script.machine
-            );
+            assert!(MachineOptions::try_parse_from(words).is_ok(), "{}: {}", script.name, script.machine);
         }
     }
 }

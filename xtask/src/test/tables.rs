@@ -80,11 +80,7 @@ fn madt(cpus: u8, fault: Fault) -> Vec<u8> {
     if fault == Fault::EmptyEntry {
         body[9] = 0;
     }
-    let length = if fault == Fault::HugeTable {
-        0x8000_0000
-    } else {
-        HEADER + body.len()
-    };
+    let length = if fault == Fault::HugeTable { 0x8000_0000 } else { HEADER + body.len() };
     let mut table = header(b"APIC", length);
     table.extend(body);
     table
@@ -113,10 +109,7 @@ fn pointer(file: &str, to: &str, offset: usize) -> Vec<u8> {
 }
 
 fn checksum(file: &str, offset: usize, start: usize, length: usize) -> Vec<u8> {
-    let numbers: Vec<u8> = [offset, start, length]
-        .iter()
-        .flat_map(|n| (*n as u32).to_le_bytes())
-        .collect();
+    let numbers: Vec<u8> = [offset, start, length].iter().flat_map(|n| (*n as u32).to_le_bytes()).collect();
     command(3, &[&name(file), &numbers])
 }
 

@@ -38,9 +38,7 @@ pub fn locate() -> Option<PathBuf> {
         Ok(value) => PathBuf::from(value),
         Err(_) => PathBuf::from(SYSTEM_HEADERS),
     };
-    let found = [directory.join("xen"), directory.clone()]
-        .into_iter()
-        .find(|d| d.join("xen.h").is_file());
+    let found = [directory.join("xen"), directory.clone()].into_iter().find(|d| d.join("xen.h").is_file());
     Some(found.unwrap_or_else(|| {
         panic!(
             "no Xen headers in {}: install Debian 13's libxen-dev or set {VARIABLE} to the directory that holds xen.h of Xen \
@@ -59,10 +57,7 @@ pub fn run(headers: &Path, name: &str, body: &str) -> Vec<String> {
     let headers = headers.canonicalize().expect("resolve the header directory");
     std::os::unix::fs::symlink(headers, directory.join("include/xen")).expect("link the headers");
 
-    let includes: String = INCLUDES
-        .iter()
-        .map(|header| format!("#include <xen/{header}>\n"))
-        .collect();
+    let includes: String = INCLUDES.iter().map(|header| format!("#include <xen/{header}>\n")).collect();
     let source = directory.join("program.c");
     let program = directory.join("program");
     fs::write(
@@ -73,13 +68,7 @@ pub fn run(headers: &Path, name: &str, body: &str) -> Vec<String> {
 
     let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
     let output = Command::new(compiler)
-        .args([
-            "-std=gnu11",
-            "-w",
-            "-m64",
-            "-D__XEN_TOOLS__",
-            "-D__XEN_INTERFACE_VERSION__=0x00041300",
-        ])
+        .args(["-std=gnu11", "-w", "-m64", "-D__XEN_TOOLS__", "-D__XEN_INTERFACE_VERSION__=0x00041300"])
         .arg("-I")
         .arg(directory.join("include"))
         .arg(&source)
@@ -87,33 +76,18 @@ pub fn run(headers: &Path, name: &str, body: &str) -> Vec<String> {
         .arg(&program)
         .output()
         .expect("run the C compiler");
-    assert!(
-        output.status.success(),
-        "the C compiler failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "the C compiler failed:\n{}", String::from_utf8_lossy(&output.stderr));
 
     let output = Command::new(&program).output().expect("run the C program");
     assert!(output.status.success(), "the C program failed: {}", output.status);
-    String::from_utf8(output.stdout)
-        .expect("C program prints text")
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    String::from_utf8(output.stdout).expect("C program prints text").lines().map(str::to_owned).collect()
 }
 
 /// Names of all macros without parameters that the included headers define, in whatever configuration.
 pub fn macros(headers: &Path) -> Vec<String> {
     let name_of = |line: &str| {
-        let rest = line
-            .trim_start()
-            .strip_prefix('#')?
-            .trim_start()
-            .strip_prefix("define")?
-            .trim_start();
-        let end = rest
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(rest.len());
+        let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("define")?.trim_start();
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
         (!rest[end..].starts_with('(') && !rest[end..].trim().is_empty()).then(|| rest[..end].to_owned())
     };
     INCLUDES

@@ -65,11 +65,7 @@ fn use_of(call: Call<'_>, domain: &Domain<X86>, mfn: Mfn) -> u32 {
         return XEN_DOMCTL_PFINFO_XTAB;
     };
     let table = view.ty.level() << XEN_DOMCTL_PFINFO_LTAB_SHIFT;
-    if view.pinned {
-        table | XEN_DOMCTL_PFINFO_LPINTAB
-    } else {
-        table
-    }
+    if view.pinned { table | XEN_DOMCTL_PFINFO_LPINTAB } else { table }
 }
 
 #[cfg(test)]
@@ -79,16 +75,8 @@ mod tests {
     #[test]
     fn stubs_load_their_numbers() {
         let page = stubs();
-        assert_eq!(
-            &page[..16],
-            [
-                0x51, 0x41, 0x53, 0xb8, 0, 0, 0, 0, 0x0f, 5, 0x41, 0x5b, 0x59, 0xc3, 0xcc, 0xcc
-            ]
-        );
+        assert_eq!(&page[..16], [0x51, 0x41, 0x53, 0xb8, 0, 0, 0, 0, 0x0f, 5, 0x41, 0x5b, 0x59, 0xc3, 0xcc, 0xcc]);
         assert_eq!(page[32 * 36 + 4], 36);
-        assert_eq!(
-            &page[32 * 23..][..11],
-            [0x51, 0x41, 0x53, 0x50, 0xb8, 23, 0, 0, 0, 0x0f, 5]
-        );
+        assert_eq!(&page[32 * 23..][..11], [0x51, 0x41, 0x53, 0x50, 0xb8, 23, 0, 0, 0, 0x0f, 5]);
     }
 }

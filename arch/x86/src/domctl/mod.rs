@@ -49,11 +49,7 @@ impl Call<'_> {
 
     /// Refuses what a domain cannot do to itself.
     fn not_itself(&self, domain: &Domain<X86>) -> Result<()> {
-        if domain.id == self.caller.id {
-            Err(Errno::INVAL)
-        } else {
-            Ok(())
-        }
+        if domain.id == self.caller.id { Err(Errno::INVAL) } else { Ok(()) }
     }
 
     /// Acts on a domain that is stopped meanwhile. Not for the caller's own.
@@ -155,12 +151,8 @@ fn set_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
         return Err(Errno::INVAL);
     }
     let began = call.hypervisor.machine().system_time().wrapping_sub(op.elapsed_nsec);
-    *domain.arch.tsc.lock() = crate::facts::Tsc {
-        mode: op.tsc_mode,
-        khz: op.gtsc_khz,
-        incarnation: op.incarnation,
-        began,
-    };
+    *domain.arch.tsc.lock() =
+        crate::facts::Tsc { mode: op.tsc_mode, khz: op.gtsc_khz, incarnation: op.incarnation, began };
     Ok(false)
 }
 
@@ -170,11 +162,7 @@ fn get_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
     let tsc = *domain.arch.tsc.lock();
     *op = TscInfo {
         tsc_mode: tsc.mode,
-        gtsc_khz: if tsc.khz == 0 {
-            crate::facts::host().cpu_khz
-        } else {
-            tsc.khz
-        },
+        gtsc_khz: if tsc.khz == 0 { crate::facts::host().cpu_khz } else { tsc.khz },
         incarnation: tsc.incarnation,
         pad: 0,
         elapsed_nsec: call.hypervisor.machine().system_time().wrapping_sub(tsc.began),
@@ -191,9 +179,6 @@ fn ports(call: Call<'_>, domain: &Domain<X86>, op: &mut IoPortPermission) -> Don
     if !call.caller.is_privileged() && !call.caller.rights.lock().may_use_ports(op.first_port, end - 1) {
         return Err(Errno::PERM);
     }
-    domain
-        .rights
-        .lock()
-        .change_ports(op.first_port, end - 1, op.allow_access != 0)?;
+    domain.rights.lock().change_ports(op.first_port, end - 1, op.allow_access != 0)?;
     Ok(false)
 }

@@ -50,10 +50,7 @@ fn write(machine: &X86, policy: &Policy, to: &Buffers) -> Result<(u32, u32)> {
 
 /// XEN_DOMCTL_get_cpu_policy.
 pub fn get(call: Call<'_>, domain: &Domain<X86>, op: &mut CpuPolicy) -> Done {
-    let to = Buffers {
-        leaves: (op.leaves, op.nr_leaves),
-        msrs: (op.msrs, op.nr_msrs),
-    };
+    let to = Buffers { leaves: (op.leaves, op.nr_leaves), msrs: (op.msrs, op.nr_msrs) };
     let written = write(call.hypervisor.machine(), &domain.arch.policy.read(), &to);
     (op.nr_leaves, op.nr_msrs) = written?;
     Ok(true)
@@ -104,10 +101,7 @@ pub fn of_host(hypervisor: &Hypervisor<X86>, op: &mut sysctl::CpuPolicy) -> Done
         sysctl::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => &all.hvm_default,
         _ => return Err(Errno::INVAL),
     };
-    let to = Buffers {
-        leaves: (op.leaves, op.nr_leaves),
-        msrs: (op.msrs, op.nr_msrs),
-    };
+    let to = Buffers { leaves: (op.leaves, op.nr_leaves), msrs: (op.msrs, op.nr_msrs) };
     (op.nr_leaves, op.nr_msrs) = write(hypervisor.machine(), policy, &to)?;
     Ok(true)
 }
@@ -130,13 +124,7 @@ pub fn features(hypervisor: &Hypervisor<X86>, op: &mut sysctl::CpuFeatureset) ->
     };
     let words = FeatureSet::of(policy).0;
     let count = (op.nr_features as usize).min(words.len());
-    hypervisor
-        .machine()
-        .copy_out(op.features.address(), words[..count].as_bytes())?;
+    hypervisor.machine().copy_out(op.features.address(), words[..count].as_bytes())?;
     op.nr_features = count as u32;
-    if count < words.len() {
-        Err(Errno::NOBUFS)
-    } else {
-        Ok(true)
-    }
+    if count < words.len() { Err(Errno::NOBUFS) } else { Ok(true) }
 }

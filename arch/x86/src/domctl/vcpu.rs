@@ -37,9 +37,7 @@ pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
         return Ok(false);
     }
     let mut context: Box<VcpuGuestContext> = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
-    call.hypervisor
-        .machine()
-        .copy_in(op.ctxt.address(), context.as_mut_bytes())?;
+    call.hypervisor.machine().copy_in(op.ctxt.address(), context.as_mut_bytes())?;
     let applied = call.while_paused(domain, || {
         let applied = guest_context::apply(call.hypervisor, domain, vcpu, &mut vcpu.state.lock(), &context);
         if applied.is_ok() && context.flags & VGCF_ONLINE != 0 {
@@ -67,9 +65,7 @@ pub fn get_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
         let (_, masked) = domain.evtchn.upcall_state(call.hypervisor.machine(), vcpu.id);
         Box::new(guest_context::read(domain, vcpu, &vcpu.state.lock(), masked))
     });
-    call.hypervisor
-        .machine()
-        .copy_out(op.ctxt.address(), context.as_bytes())?;
+    call.hypervisor.machine().copy_out(op.ctxt.address(), context.as_bytes())?;
     Ok(true)
 }
 
@@ -85,10 +81,7 @@ pub fn set_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
     }
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();
-        let callback = |rip, masks| Callback {
-            rip,
-            masks_events: masks != 0,
-        };
+        let callback = |rip, masks| Callback { rip, masks_events: masks != 0 };
         state.sysenter = callback(op.sysenter_callback_eip, op.sysenter_disables_events);
         state.syscall32 = callback(op.syscall32_callback_eip, op.syscall32_disables_events);
     });
@@ -124,9 +117,5 @@ pub fn get_msrs(domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
 /// XEN_DOMCTL_set_vcpu_msrs.
 pub fn set_msrs(domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
     find(domain, op.vcpu)?;
-    if op.msr_count != 0 {
-        Err(Errno::INVAL)
-    } else {
-        Ok(false)
-    }
+    if op.msr_count != 0 { Err(Errno::INVAL) } else { Ok(false) }
 }

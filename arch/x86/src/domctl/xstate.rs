@@ -41,9 +41,7 @@ pub fn get(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
         }
         let address = op.buffer.address();
         call.write(address, &[own, own])?;
-        call.hypervisor
-            .machine()
-            .copy_out(address.wrapping_add(HEAD as u64), image)
+        call.hypervisor.machine().copy_out(address.wrapping_add(HEAD as u64), image)
     });
     copied.map(|()| true)
 }
@@ -63,9 +61,7 @@ pub fn set(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
     image.resize(size - HEAD, 0);
     let address = op.buffer.address();
     let [own, used]: [u64; 2] = call.read(address)?;
-    call.hypervisor
-        .machine()
-        .copy_in(address.wrapping_add(HEAD as u64), &mut image)?;
+    call.hypervisor.machine().copy_in(address.wrapping_add(HEAD as u64), &mut image)?;
     if !is_valid(own, used, known, &image) {
         return Err(Errno::INVAL);
     }
@@ -83,12 +79,7 @@ pub fn set(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
 /// Whether the image fits the CPU: no state that it has not, in standard form, x87 always on.
 fn is_valid(own: u64, used: u64, known: Xcr0, image: &[u8]) -> bool {
     let known = known.bits();
-    let word = |at: usize| {
-        image
-            .get(at..at + 8)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(u64::from_le_bytes)
-    };
+    let word = |at: usize| image.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
     if (own | used) & !known != 0 || own & 1 == 0 || own & !used != 0 {
         return false;
     }

@@ -64,10 +64,7 @@ impl Devices {
     /// `ENODEV` if it is not known.
     pub fn remove(&self, lines: &Lines<Hardware>, function: Sbdf) -> Result<()> {
         let mut known = self.known.lock();
-        let device = known
-            .get_mut(&function)
-            .filter(|device| device.present)
-            .ok_or(Errno::NODEV)?;
+        let device = known.get_mut(&function).filter(|device| device.present).ok_or(Errno::NODEV)?;
         device.present = false;
         device.prepared = false;
         for (number, _) in core::mem::take(&mut device.lines) {
@@ -80,21 +77,14 @@ impl Devices {
 
     /// Whether dom0 may only read a frame: it holds messages that the hypervisor has written.
     pub fn is_read_only(&self, mfn: Mfn) -> bool {
-        self.read_only
-            .read()
-            .iter()
-            .any(|(first, end)| (*first..*end).contains(&mfn.0))
+        self.read_only.read().iter().any(|(first, end)| (*first..*end).contains(&mfn.0))
     }
 
     fn update_read_only(&self) {
         let known = self.known.lock();
-        let tables = known
-            .values()
-            .filter(|device| device.prepared || device.lines.iter().any(|line| line.1.is_some()));
-        let frames = tables
-            .filter_map(|device| device.table)
-            .flat_map(|table| table.frames)
-            .collect();
+        let tables =
+            known.values().filter(|device| device.prepared || device.lines.iter().any(|line| line.1.is_some()));
+        let frames = tables.filter_map(|device| device.table).flat_map(|table| table.frames).collect();
         *self.read_only.write() = frames;
     }
 
@@ -105,14 +95,8 @@ impl Devices {
     /// `ENXIO`: its memory is off. `ENOSPC`, `ENOMEM`.
     pub fn map(&self, lines: &Lines<Hardware>, domain: DomId, cpu: CpuId, wanted: Wanted) -> Result<u32> {
         let mut known = self.known.lock();
-        let device = known
-            .get_mut(&wanted.function)
-            .filter(|device| device.present)
-            .ok_or(Errno::NODEV)?;
-        device
-            .lines
-            .try_reserve(wanted.count as usize)
-            .map_err(|_| Errno::NOMEM)?;
+        let device = known.get_mut(&wanted.function).filter(|device| device.present).ok_or(Errno::NODEV)?;
+        device.lines.try_reserve(wanted.count as usize).map_err(|_| Errno::NOMEM)?;
         let first = match wanted.msix {
             Some((entry, base)) => device.map_msix(lines, domain, cpu, (wanted.function, entry, base))?,
             None => device.map_msi(lines, domain, cpu, wanted)?,
@@ -140,10 +124,7 @@ impl Devices {
     /// `ENODEV` if it is not known.
     pub fn restore(&self, lines: &Lines<Hardware>, function: Sbdf) -> Result<()> {
         let known = self.known.lock();
-        let device = known
-            .get(&function)
-            .filter(|device| device.present)
-            .ok_or(Errno::NODEV)?;
+        let device = known.get(&function).filter(|device| device.present).ok_or(Errno::NODEV)?;
         device.lines.iter().for_each(|(number, _)| lines.restore(*number));
         Ok(())
     }
@@ -154,10 +135,7 @@ impl Devices {
     /// `ENODEV`: not known, or without a table. `EBUSY`: entries are in use. `ENXIO`, `ENOMEM`.
     pub fn prepare(&self, function: Sbdf, on: bool) -> Result<()> {
         let mut known = self.known.lock();
-        let device = known
-            .get_mut(&function)
-            .filter(|device| device.present)
-            .ok_or(Errno::NODEV)?;
+        let device = known.get_mut(&function).filter(|device| device.present).ok_or(Errno::NODEV)?;
         let msix = Msix::find(pci::config(), function).ok_or(Errno::NODEV)?;
         if device.lines.iter().any(|line| line.1.is_some()) || device.prepared == on {
             return Err(Errno::BUSY);
@@ -183,11 +161,7 @@ impl Device {
         if !self.lines.is_empty() {
             return Err(Errno::EXIST);
         }
-        let place = |index| Place::Msi {
-            msi,
-            index: index as u8,
-            count: count as u8,
-        };
+        let place = |index| Place::Msi { msi, index: index as u8, count: count as u8 };
         let first = lines.add_messages(domain, cpu, count, place)?;
         self.lines.extend((first..first + count).map(|number| (number, None)));
         Ok(first)
@@ -208,11 +182,7 @@ impl Device {
             return Err(Errno::EXIST);
         }
         let region = self.use_table(function, &msix, base)?.region;
-        let first = lines.add_messages(domain, cpu, 1, |_| Place::Msix {
-            function,
-            table: region,
-            index: entry,
-        })?;
+        let first = lines.add_messages(domain, cpu, 1, |_| Place::Msix { function, table: region, index: entry })?;
         self.lines.push((first, Some(entry)));
         Ok(first)
     }
@@ -225,30 +195,20 @@ impl Device {
         let own = msix.table_address(pci::config());
         let given = || base.checked_add(msix.table.1.into()).filter(|_| base != 0);
         let address = own.or_else(given).ok_or(Errno::NXIO)?;
-        if let Some(table) = self
-            .table
-            .filter(|table| table.address == address && !self.lines.is_empty())
-        {
+        if let Some(table) = self.table.filter(|table| table.address == address && !self.lines.is_empty()) {
             return Ok(table);
         }
-        let region = match self
-            .table
-            .filter(|table| table.address == address && table.region.length() == msix.table_size())
-        {
-            Some(table) => table.region,
-            None => map_io(address, msix.table_size(), true)?,
-        };
+        let region =
+            match self.table.filter(|table| table.address == address && table.region.length() == msix.table_size()) {
+                Some(table) => table.region,
+                None => map_io(address, msix.table_size(), true)?,
+            };
         let pending_base = pci::base_address(pci::config(), function, msix.pending.0);
-        let pending = pending_base
-            .and_then(|base| base.checked_add(msix.pending.1.into()))
-            .unwrap_or(address);
+        let pending = pending_base.and_then(|base| base.checked_add(msix.pending.1.into())).unwrap_or(address);
         let frames = |start: u64, length: u64| (start >> PAGE_SHIFT, ((start + length - 1) >> PAGE_SHIFT) + 1);
         let bits = u64::from(msix.entries).div_ceil(64) * 8;
-        let table = Table {
-            address,
-            region,
-            frames: [frames(address, msix.table_size() as u64), frames(pending, bits)],
-        };
+        let table =
+            Table { address, region, frames: [frames(address, msix.table_size() as u64), frames(pending, bits)] };
         self.table = Some(table);
         Ok(table)
     }

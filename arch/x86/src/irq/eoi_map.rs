@@ -31,10 +31,7 @@ impl EoiMaps {
     /// Sets or clears a line's bit, if the domain has a page.
     pub fn set(&self, frames: &X86, domain: DomId, pirq: u32, needed: bool) {
         let pages = self.0.lock();
-        let page = pages
-            .iter()
-            .find(|(owner, _)| *owner == domain)
-            .and_then(|(_, mfn)| frames.table(*mfn));
+        let page = pages.iter().find(|(owner, _)| *owner == domain).and_then(|(_, mfn)| frames.table(*mfn));
         if let Some(word) = page.and_then(|page| page.get(pirq as usize / 64)) {
             let bit = 1 << (pirq % 64);
             if needed {

@@ -114,10 +114,7 @@ impl<M: Clone> Line<M> {
 
     /// The domain's number for it.
     pub fn name_in(&self, domain: DomId) -> Option<u32> {
-        self.names
-            .iter()
-            .find(|(owner, _)| *owner == domain)
-            .map(|(_, pirq)| *pirq)
+        self.names.iter().find(|(owner, _)| *owner == domain).map(|(_, pirq)| *pirq)
     }
 
     /// Gives it a number in a domain.

@@ -110,17 +110,8 @@ impl<C: Controller> Lines<C> {
     }
 
     fn pin(&self, gsi: u32) -> Result<MutexGuard<'_, Line<C::Message>>> {
-        let line = self
-            .lines
-            .get(gsi as usize)
-            .filter(|_| gsi < self.pins)
-            .ok_or(Errno::INVAL)?
-            .lock();
-        if line.source.is_some() {
-            Ok(line)
-        } else {
-            Err(Errno::INVAL)
-        }
+        let line = self.lines.get(gsi as usize).filter(|_| gsi < self.pins).ok_or(Errno::INVAL)?.lock();
+        if line.source.is_some() { Ok(line) } else { Err(Errno::INVAL) }
     }
 
     /// The line that a domain calls `pirq`, locked.
@@ -196,11 +187,7 @@ impl<C: Controller> Lines<C> {
             line.vector = Some(vector);
             line.in_block = count > 1;
             self.point(vector, number);
-            let programmed = if index == 0 {
-                line.program(&self.controller, true)
-            } else {
-                Ok(())
-            };
+            let programmed = if index == 0 { line.program(&self.controller, true) } else { Ok(()) };
             let named = programmed.and_then(|()| line.add_name(domain, number));
             drop(line);
             if let Err(errno) = named {
@@ -233,8 +220,7 @@ impl<C: Controller> Lines<C> {
             return Ok((cpu, first));
         }
         let near = vectors.allocate(core::iter::once(cpu).filter(|cpu| cpu.0 < self.cpus), false);
-        near.or_else(|| vectors.allocate((0..self.cpus).map(CpuId), false))
-            .ok_or(Errno::NOSPC)
+        near.or_else(|| vectors.allocate((0..self.cpus).map(CpuId), false)).ok_or(Errno::NOSPC)
     }
 
     fn point(&self, (cpu, vector): (CpuId, u8), number: u32) {

@@ -99,17 +99,12 @@ pub fn take_isa(irq: u8, handler: Handler) -> Result<()> {
 
 /// Whether no guest may map a frame writably: it holds a device's table of messages.
 pub fn is_read_only(mfn: Mfn) -> bool {
-    INTERRUPTS
-        .get()
-        .is_some_and(|interrupts| interrupts.devices.is_read_only(mfn))
+    INTERRUPTS.get().is_some_and(|interrupts| interrupts.devices.is_read_only(mfn))
 }
 
 /// The CPU on which a domain's interrupts are best taken: where its first vCPU runs.
 fn near(domain: &Domain<X86>) -> CpuId {
-    domain
-        .vcpu(VcpuId(0))
-        .and_then(|vcpu| vcpu.running_on())
-        .unwrap_or(CpuId(0))
+    domain.vcpu(VcpuId(0)).and_then(|vcpu| vcpu.running_on()).unwrap_or(CpuId(0))
 }
 
 /// Starts a line that a domain has bound to an event channel (EVTCHNOP_bind_pirq). Sharing with other domains is not possible,
@@ -120,9 +115,7 @@ fn near(domain: &Domain<X86>) -> CpuId {
 pub fn bound(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, _share: bool) -> Result<()> {
     let interrupts = interrupts()?;
     let needs_eoi = interrupts.lines.bind(domain.id, pirq, near(domain))?;
-    interrupts
-        .eoi_maps
-        .set(hypervisor.machine(), domain.id, pirq, needs_eoi);
+    interrupts.eoi_maps.set(hypervisor.machine(), domain.id, pirq, needs_eoi);
     Ok(())
 }
 
@@ -222,9 +215,7 @@ pub fn gsi_of(domain: DomId, pirq: u32) -> Option<u32> {
 /// See [`Devices::map`].
 pub fn map_messages(domain: &Domain<X86>, wanted: Wanted) -> Result<u32> {
     let interrupts = interrupts()?;
-    interrupts
-        .devices
-        .map(&interrupts.lines, domain.id, near(domain), wanted)
+    interrupts.devices.map(&interrupts.lines, domain.id, near(domain), wanted)
 }
 
 /// Takes a domain's number for a line away (PHYSDEVOP_unmap_pirq).
@@ -313,10 +304,7 @@ pub fn release(hypervisor: &Hypervisor<X86>, domain: DomId) {
 /// ACPI's number of the processor with an APIC id.
 pub fn acpi_id(apic_id: u32) -> Option<u32> {
     let processors = &interrupts().ok()?.processors;
-    processors
-        .iter()
-        .find(|(id, _)| *id == apic_id)
-        .map(|(_, acpi_id)| *acpi_id)
+    processors.iter().find(|(id, _)| *id == apic_id).map(|(_, acpi_id)| *acpi_id)
 }
 
 /// Logs all lines in use, for the debug key `i`.

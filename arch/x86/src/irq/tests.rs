@@ -173,13 +173,7 @@ fn one_user_at_a_time() {
     lines.name_pin(5, OTHER, 30).unwrap();
     assert_eq!(lines.bind(OTHER, 30, CpuId(0)), Ok(false));
     assert_eq!(lines.bind(DOM0, 5, CpuId(0)), Err(Errno::BUSY));
-    assert_eq!(
-        fire(&lines, pin(&lines, 5)),
-        Arrival::Guest {
-            domain: OTHER,
-            pirq: 30
-        }
-    );
+    assert_eq!(fire(&lines, pin(&lines, 5)), Arrival::Guest { domain: OTHER, pirq: 30 });
     lines.remove_domain(OTHER);
     assert!(pin(&lines, 5).masked);
     assert_eq!(lines.bind(DOM0, 5, CpuId(0)), Ok(false));
@@ -195,13 +189,7 @@ fn messages_have_numbers_from_the_top() {
     assert!(message(&lines, 100).masked);
     assert_eq!(lines.bind(DOM0, first, CpuId(0)), Ok(false));
     assert!(!message(&lines, 100).masked);
-    assert_eq!(
-        fire(&lines, message(&lines, 100)),
-        Arrival::Guest {
-            domain: DOM0,
-            pirq: first
-        }
-    );
+    assert_eq!(fire(&lines, message(&lines, 100)), Arrival::Guest { domain: DOM0, pirq: first });
     let setting = message(&lines, 100);
     assert_eq!(lines.remove_name(DOM0, first), Ok(()));
     assert!(message(&lines, 100).masked && lines.summary(first).is_none());
@@ -218,18 +206,12 @@ fn blocks_of_messages_have_vectors_in_a_row() {
     assert_eq!(vector % 4, 0);
     for index in 0..4 {
         lines.bind(DOM0, first + index, CpuId(1)).unwrap();
-        let arrival = Arrival::Guest {
-            domain: DOM0,
-            pirq: first + index,
-        };
+        let arrival = Arrival::Guest { domain: DOM0, pirq: first + index };
         assert_eq!(lines.arrived(cpu, vector + index as u8), arrival);
     }
     lines.move_to(DOM0, first, CpuId(1));
     assert_eq!(message(&lines, 0).to, (cpu, vector));
-    assert_eq!(
-        lines.add_messages(DOM0, CpuId(0), 32, |index| 50 + index),
-        Err(Errno::NOSPC)
-    );
+    assert_eq!(lines.add_messages(DOM0, CpuId(0), 32, |index| 50 + index), Err(Errno::NOSPC));
 }
 
 #[test]

@@ -24,11 +24,7 @@ pub struct Bounce {
 impl Bounce {
     /// Delivery without error code.
     pub fn plain(to: Callback) -> Bounce {
-        Bounce {
-            to,
-            error_code: None,
-            with_segments: false,
-        }
+        Bounce { to, error_code: None, with_segments: false }
     }
 }
 

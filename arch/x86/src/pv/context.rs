@@ -68,11 +68,7 @@ pub fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
     let mut record = [0; 48];
     record[..4].copy_from_slice(&(runstate.state() as u32).to_le_bytes());
-    let since = if flagged {
-        runstate.since() | UPDATING
-    } else {
-        runstate.since()
-    };
+    let since = if flagged { runstate.since() | UPDATING } else { runstate.since() };
     record[8..16].copy_from_slice(&since.to_le_bytes());
     for (index, time) in runstate.times().iter().enumerate() {
         record[16 + index * 8..24 + index * 8].copy_from_slice(&time.to_le_bytes());

@@ -12,18 +12,9 @@ pub fn answer(current: &Current<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
         is_control: current.domain.is_privileged(),
         osxsave: current.state.cr4 & Cr4::OSXSAVE.bits() != 0,
         xcr0: current.state.xcr0,
-        tsc: if leaf == Tsc::LEAF {
-            tsc(current)
-        } else {
-            Tsc::default()
-        },
+        tsc: if leaf == Tsc::LEAF { tsc(current) } else { Tsc::default() },
     };
-    current
-        .domain
-        .arch
-        .policy
-        .read()
-        .answer(leaf, subleaf, &guest, &facts::policies().host)
+    current.domain.arch.policy.read().answer(leaf, subleaf, &guest, &facts::policies().host)
 }
 
 fn tsc(current: &Current<'_>) -> Tsc {

@@ -29,9 +29,7 @@ fn replace_gdt(current: &mut Current<'_>, list: u64, entries: u64) -> Result<()>
     let mut frames = ArrayVec::<Mfn, GDT_PAGES>::new();
     for index in 0..pages {
         let mut word = [0; 8];
-        current
-            .machine()
-            .copy_in(list.wrapping_add(index as u64 * 8), &mut word)?;
+        current.machine().copy_in(list.wrapping_add(index as u64 * 8), &mut word)?;
         frames.push(Mfn(u64::from_le_bytes(word)));
     }
     let taken = take_descriptors(current.hypervisor, current.domain.id, &frames)?;
@@ -77,10 +75,7 @@ fn write_descriptor(current: &mut Current<'_>, address: u64, descriptor: u64) ->
     let checked = memory::check_descriptor(descriptor).ok_or(Errno::INVAL)?;
     let mfn = Mfn::containing(address);
     let memory = &current.hypervisor.memory;
-    let is_table = memory
-        .frames()
-        .view(mfn)
-        .is_some_and(|view| view.ty == FrameType::SegDesc);
+    let is_table = memory.frames().view(mfn).is_some_and(|view| view.ty == FrameType::SegDesc);
     let taken = if is_table {
         memory.get_descriptors(mfn, current.domain.id)
     } else {
@@ -114,17 +109,9 @@ pub fn set_ldt(current: &mut Current<'_>, base: u64, entries: u64) -> Result<()>
     if let Some(root) = current.state.root_kernel {
         for page in 0..entries.div_ceil(PER_PAGE) {
             let entry = current.hypervisor.memory.read_l1(root, base + page * 4096);
-            let mfn = entry
-                .ok()
-                .filter(|entry| entry.is_present())
-                .map(|entry| Mfn(entry.frame()));
-            current.state.ldt[page as usize] = mfn.filter(|&mfn| {
-                current
-                    .hypervisor
-                    .memory
-                    .get_descriptors(mfn, current.domain.id)
-                    .is_ok()
-            });
+            let mfn = entry.ok().filter(|entry| entry.is_present()).map(|entry| Mfn(entry.frame()));
+            current.state.ldt[page as usize] =
+                mfn.filter(|&mfn| current.hypervisor.memory.get_descriptors(mfn, current.domain.id).is_ok());
         }
     }
     current.state.ldt_base = base;

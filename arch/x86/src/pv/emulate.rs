@@ -11,11 +11,7 @@ use xen_abi::arch_x86::{FLAT_KERNEL_CS64, cr3_to_pfn, pfn_to_cr3};
 
 const PAGE: u64 = 4096;
 /// Bits of CR4 that a guest kernel may change.
-const OWN_CR4: Cr4 = Cr4::TSD
-    .union(Cr4::DE)
-    .union(Cr4::FSGSBASE)
-    .union(Cr4::OSXSAVE)
-    .union(Cr4::PCE);
+const OWN_CR4: Cr4 = Cr4::TSD.union(Cr4::DE).union(Cr4::FSGSBASE).union(Cr4::OSXSAVE).union(Cr4::PCE);
 /// Bits of the host's CR4 that a guest kernel sees.
 const SHOWN_CR4: Cr4 = Cr4::PAE.union(Cr4::MCE).union(Cr4::OSFXSR).union(Cr4::OSXMMEXCPT);
 /// DR6.BS: a single step.
@@ -70,10 +66,7 @@ impl Guest<'_, '_> {
     }
 
     fn page_fault(&self, address: u64, bits: PageFault) -> Trap {
-        Trap::PageFault {
-            address,
-            error_code: (bits | PageFault::USER).bits(),
-        }
+        Trap::PageFault { address, error_code: (bits | PageFault::USER).bits() }
     }
 }
 
@@ -163,11 +156,7 @@ impl Registers for Guest<'_, '_> {
         }
         // The page behind may be missing.
         let here = ((PAGE - rip % PAGE) as usize).min(to.len());
-        if machine.copy_in(rip, &mut to[..here]).is_ok() {
-            here
-        } else {
-            0
-        }
+        if machine.copy_in(rip, &mut to[..here]).is_ok() { here } else { 0 }
     }
 }
 
@@ -193,17 +182,11 @@ impl Privileged for Guest<'_, '_> {
     }
 
     fn read_memory(&self, address: u64, to: &mut [u8]) -> Result<()> {
-        self.0
-            .machine()
-            .copy_in(address, to)
-            .map_err(|_| self.page_fault(address, PageFault::empty()))
+        self.0.machine().copy_in(address, to).map_err(|_| self.page_fault(address, PageFault::empty()))
     }
 
     fn write_memory(&mut self, address: u64, from: &[u8]) -> Result<()> {
-        self.0
-            .machine()
-            .copy_out(address, from)
-            .map_err(|_| self.page_fault(address, PageFault::WRITE))
+        self.0.machine().copy_out(address, from).map_err(|_| self.page_fault(address, PageFault::WRITE))
     }
 
     fn read_control(&mut self, number: u8) -> Result<u64> {
@@ -270,11 +253,7 @@ impl Privileged for Guest<'_, '_> {
     }
 
     fn read_xcr(&mut self, number: u32) -> Result<u64> {
-        if number == 0 {
-            Ok(self.0.state.xcr0)
-        } else {
-            Err(Trap::GP)
-        }
+        if number == 0 { Ok(self.0.state.xcr0) } else { Err(Trap::GP) }
     }
 
     fn write_xcr(&mut self, number: u32, value: u64) -> Result<()> {

@@ -18,13 +18,7 @@ pub fn deliver_pending(current: &mut Current<'_>) {
     }
     let rip = current.state.event.rip;
     if rip != 0 {
-        traps::deliver(
-            current,
-            Bounce::plain(Callback {
-                rip,
-                masks_events: true,
-            }),
-        );
+        traps::deliver(current, Bounce::plain(Callback { rip, masks_events: true }));
     }
 }
 
@@ -32,18 +26,8 @@ pub fn deliver_pending(current: &mut Current<'_>) {
 fn deliver_nmi(current: &mut Current<'_>) {
     current.vcpu.nmi_pending.store(false, SeqCst);
     let handler = current.state.traps[usize::from(Vector::NMI)].handler;
-    let rip = if current.state.nmi != 0 {
-        current.state.nmi
-    } else {
-        handler.rip
-    };
+    let rip = if current.state.nmi != 0 { current.state.nmi } else { handler.rip };
     if rip != 0 {
-        traps::deliver(
-            current,
-            Bounce::plain(Callback {
-                rip,
-                masks_events: true,
-            }),
-        );
+        traps::deliver(current, Bounce::plain(Callback { rip, masks_events: true }));
     }
 }

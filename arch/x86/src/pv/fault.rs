@@ -35,12 +35,7 @@ fn emulate_write(current: &mut Current<'_>, address: u64) -> bool {
         return false;
     }
     let mfn = Mfn(entry.frame());
-    let is_table = current
-        .hypervisor
-        .memory
-        .frames()
-        .view(mfn)
-        .is_some_and(|view| view.ty == FrameType::L1);
+    let is_table = current.hypervisor.memory.frames().view(mfn).is_some_and(|view| view.ty == FrameType::L1);
     if !is_table && !current.machine().is_io_read_only(mfn) {
         return false;
     }
@@ -51,11 +46,7 @@ fn emulate_write(current: &mut Current<'_>, address: u64) -> bool {
     if !same_page || write.address % u64::from(write.size) != 0 {
         return false;
     }
-    if is_table {
-        table_write(current, mfn, &write)
-    } else {
-        device_write(current, mfn, &write)
-    }
+    if is_table { table_write(current, mfn, &write) } else { device_write(current, mfn, &write) }
 }
 
 /// A store to an L1 table. Parts of an entry are written as a whole one.
@@ -76,22 +67,14 @@ fn table_write(current: &mut Current<'_>, table: Mfn, write: &Write) -> bool {
         let new = old & !(mask << shift) | part << shift;
         let expected = (!write.is_plain() || write.size != 8).then_some(old);
         let context = Context::own(&current.domain.memory, current.machine());
-        match current
-            .hypervisor
-            .memory
-            .emulate_pte_write(&context, table, slot, expected, new)
-        {
+        match current.hypervisor.memory.emulate_pte_write(&context, table, slot, expected, new) {
             Ok(Cas::Written) => {
                 effect.complete(&mut Guest(current));
                 return true;
             }
             Ok(Cas::Differs(now)) => old = now,
             Err(denied) => {
-                log::debug!(
-                    "{}v{}: write to a page table: {denied}",
-                    current.domain.id,
-                    current.vcpu.id.0
-                );
+                log::debug!("{}v{}: write to a page table: {denied}", current.domain.id, current.vcpu.id.0);
                 return false;
             }
         }
@@ -105,11 +88,7 @@ fn device_write(current: &mut Current<'_>, mfn: Mfn, write: &Write) -> bool {
         if !matches!(write.size, 1 | 2 | 4) {
             return false;
         }
-        let old = if write.is_plain() {
-            0
-        } else {
-            config().read(function, register, write.size)
-        };
+        let old = if write.is_plain() { 0 } else { config().read(function, register, write.size) };
         let effect = write.apply(old.into());
         if let Some(value) = effect.value {
             config().write(function, register, write.size, value as u32);

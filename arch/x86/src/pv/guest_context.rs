@@ -46,9 +46,7 @@ pub fn apply(
     set_registers(state, context);
     set_entries(state, context);
     set_vector_registers(state, context);
-    domain
-        .vm_assist
-        .fetch_or(context.vm_assist as u32 & super::ALLOWED_ASSISTS, SeqCst);
+    domain.vm_assist.fetch_or(context.vm_assist as u32 & super::ALLOWED_ASSISTS, SeqCst);
     vcpu.initialised.store(true, SeqCst);
     Ok(())
 }
@@ -56,12 +54,8 @@ pub fn apply(
 /// Addresses of handlers must be the guest's own.
 fn check(context: &VcpuGuestContext) -> Result<()> {
     let traps = context.trap_ctxt.iter().map(|trap| trap.address);
-    let callbacks = [
-        context.event_callback_eip,
-        context.failsafe_callback_eip,
-        context.syscall_callback_eip,
-        context.kernel_sp,
-    ];
+    let callbacks =
+        [context.event_callback_eip, context.failsafe_callback_eip, context.syscall_callback_eip, context.kernel_sp];
     if !traps.chain(callbacks).all(is_guest_address)
         || !is_guest_address(context.ldt_base)
         || context.ldt_base % 4096 != 0
@@ -170,12 +164,7 @@ fn set_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
     state.iopl = (from.rflags >> 12 & 3) as u8;
     state.task_switched = context.ctrlreg[0] & CR0_TS != 0;
     let [dr0, dr1, dr2, dr3, _, _, dr6, dr7] = context.debugreg;
-    state.debug = DebugRegs {
-        address: [dr0, dr1, dr2, dr3],
-        status: dr6,
-        control: dr7,
-    }
-    .sanitised();
+    state.debug = DebugRegs { address: [dr0, dr1, dr2, dr3], status: dr6, control: dr7 }.sanitised();
     state.kernel_ss = context.kernel_ss as u16 | 3;
     state.kernel_sp = context.kernel_sp;
     state.ldt_base = context.ldt_base;
@@ -186,18 +175,10 @@ fn set_entries(state: &mut VcpuState, context: &VcpuGuestContext) {
         state.traps[index] = operations::trap_gate(trap);
     }
     let masks = |flag| context.flags & flag != 0;
-    state.event = Callback {
-        rip: context.event_callback_eip,
-        masks_events: true,
-    };
-    state.failsafe = Callback {
-        rip: context.failsafe_callback_eip,
-        masks_events: masks(VGCF_FAILSAFE_DISABLES_EVENTS),
-    };
-    state.syscall = Callback {
-        rip: context.syscall_callback_eip,
-        masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS),
-    };
+    state.event = Callback { rip: context.event_callback_eip, masks_events: true };
+    state.failsafe =
+        Callback { rip: context.failsafe_callback_eip, masks_events: masks(VGCF_FAILSAFE_DISABLES_EVENTS) };
+    state.syscall = Callback { rip: context.syscall_callback_eip, masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS) };
 }
 
 fn set_vector_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
@@ -269,11 +250,7 @@ fn read_registers(to: &mut CpuUserRegs, regs: &GuestRegs, state: &VcpuState, mas
     (to.rdx, to.rsi, to.rdi) = (regs.rdx, regs.rsi, regs.rdi);
     (to.rip, to.rsp) = (regs.rip, regs.rsp);
     // The guest's kernel takes itself to be in ring 0.
-    to.cs = if state.kernel_mode {
-        regs.cs as u16 & !3
-    } else {
-        regs.cs as u16
-    };
+    to.cs = if state.kernel_mode { regs.cs as u16 & !3 } else { regs.cs as u16 };
     to.ss = regs.ss as u16;
     to.rflags = regs.rflags & !(3 << 12) | u64::from(state.iopl) << 12;
     to.saved_upcall_mask = u8::from(masked);

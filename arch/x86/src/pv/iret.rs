@@ -41,9 +41,7 @@ pub fn iret(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuS
         // The kernel promises that rcx and r11 need not survive, so the way back may be SYSRET.
         regs.vector = GuestRegs::BY_SYSCALL;
     }
-    domain
-        .evtchn
-        .set_upcall_mask(machine, vcpu, frame.rflags & RFlags::IF.bits() == 0);
+    domain.evtchn.set_upcall_mask(machine, vcpu, frame.rflags & RFlags::IF.bits() == 0);
     Ok(())
 }
 

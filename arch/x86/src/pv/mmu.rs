@@ -80,12 +80,7 @@ pub fn mmu_update(current: &mut Current<'_>, args: &Args) -> Outcome {
                 break;
             }
         };
-        let context = Context {
-            caller: current.domain.id,
-            tables: &tables,
-            frames,
-            preempt: machine,
-        };
+        let context = Context { caller: current.domain.id, tables: &tables, frames, preempt: machine };
         match current.hypervisor.memory.mmu_update(&context, request.ptr, request.val) {
             Ok(Progress::Done(())) => done += 1,
             Ok(Progress::Again(_)) => return again(current, args, handle, (count, done, before)),
@@ -114,14 +109,7 @@ fn again<T>(
     if let Err(errno) = report_done(current, args[2], before + done) {
         return errno.into();
     }
-    Outcome::Again([
-        handle.offset(done).address(),
-        (count - done) | PREEMPTED,
-        args[2],
-        args[3],
-        args[4],
-        args[5],
-    ])
+    Outcome::Again([handle.offset(done).address(), (count - done) | PREEMPTED, args[2], args[3], args[4], args[5]])
 }
 
 /// Bits 0 to 15 name the frames' owner, bits 16 to 31 the tables' owner plus one (xen.h).
@@ -152,24 +140,12 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
         return Errno::INVAL.into();
     };
     // A table that an earlier call let go of must not stand in the way of a writable mapping.
-    if let Progress::Again(_) = current
-        .hypervisor
-        .memory
-        .settle(&current.domain.memory, current.machine())
-    {
+    if let Progress::Again(_) = current.hypervisor.memory.settle(&current.domain.memory, current.machine()) {
         return Outcome::Again(*args);
     }
-    let context = Context {
-        caller: current.domain.id,
-        tables: &current.domain.memory,
-        frames,
-        preempt: current.machine(),
-    };
-    if let Err(denied) = current
-        .hypervisor
-        .memory
-        .update_va_mapping(&context, root, address, entry)
-    {
+    let context =
+        Context { caller: current.domain.id, tables: &current.domain.memory, frames, preempt: current.machine() };
+    if let Err(denied) = current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
         return explain(current, "update_va_mapping", denied).into();
     }
     let kind = match flags & UVMF_FLUSHTYPE_MASK {
@@ -201,9 +177,7 @@ fn vcpu_mask(current: &Current<'_>, bitmap: u64) -> Result<CpuMask> {
     for (index, chunk) in current.domain.vcpus().chunks(64).enumerate() {
         let mut word = [0u8; 8];
         let bytes = chunk.len().div_ceil(8);
-        current
-            .machine()
-            .copy_in(bitmap.wrapping_add(index as u64 * 8), &mut word[..bytes])?;
+        current.machine().copy_in(bitmap.wrapping_add(index as u64 * 8), &mut word[..bytes])?;
         let word = u64::from_le_bytes(word);
         for (bit, vcpu) in chunk.iter().enumerate() {
             if word >> bit & 1 != 0 {
@@ -231,9 +205,7 @@ pub fn mmuext_op(current: &mut Current<'_>, args: &Args) -> Outcome {
     let mut result = Ok(());
     while done < count {
         let mut op = MmuextOp::new_zeroed();
-        let outcome = current
-            .machine()
-            .copy_in(handle.offset(done).address(), op.as_mut_bytes());
+        let outcome = current.machine().copy_in(handle.offset(done).address(), op.as_mut_bytes());
         match outcome.and_then(|()| extended(current, &owner, &op)) {
             Ok(Progress::Done(())) => done += 1,
             Ok(Progress::Again(_)) => return again(current, args, handle, (count, done, before)),
@@ -255,20 +227,13 @@ pub fn mmuext_op(current: &mut Current<'_>, args: &Args) -> Outcome {
 fn extended(current: &mut Current<'_>, owner: &Arc<Domain<crate::X86>>, op: &MmuextOp) -> Result<Progress<()>> {
     let memory = &current.hypervisor.memory;
     let tables = &owner.memory;
-    let context = Context {
-        caller: current.domain.id,
-        tables,
-        frames: owner.id,
-        preempt: current.machine(),
-    };
+    let context = Context { caller: current.domain.id, tables, frames: owner.id, preempt: current.machine() };
     let is_self = owner.id == current.domain.id;
     let mfn = Mfn(op.arg1);
     match op.cmd {
         MMUEXT_PIN_L1_TABLE | MMUEXT_PIN_L2_TABLE | MMUEXT_PIN_L3_TABLE | MMUEXT_PIN_L4_TABLE => {
             let level = op.cmd - MMUEXT_PIN_L1_TABLE + 1;
-            memory
-                .pin(&context, mfn, level)
-                .map_err(|denied| explain(current, "pin", denied))
+            memory.pin(&context, mfn, level).map_err(|denied| explain(current, "pin", denied))
         }
         MMUEXT_UNPIN_TABLE => match memory.unpin(&context, mfn) {
             // Unpinned already; what is left is done by the next call on these tables.
@@ -276,16 +241,12 @@ fn extended(current: &mut Current<'_>, owner: &Arc<Domain<crate::X86>>, op: &Mmu
             Err(denied) => Err(explain(current, "unpin", denied)),
         },
         MMUEXT_CLEAR_PAGE => {
-            memory
-                .clear_page(owner.id, mfn)
-                .map_err(|denied| explain(current, "clear_page", denied))?;
+            memory.clear_page(owner.id, mfn).map_err(|denied| explain(current, "clear_page", denied))?;
             Ok(Progress::Done(()))
         }
         MMUEXT_COPY_PAGE => {
             let from = Mfn(op.arg2);
-            memory
-                .copy_page(owner.id, from, mfn)
-                .map_err(|denied| explain(current, "copy_page", denied))?;
+            memory.copy_page(owner.id, from, mfn).map_err(|denied| explain(current, "copy_page", denied))?;
             Ok(Progress::Done(()))
         }
         MMUEXT_NEW_BASEPTR if is_self => new_root(current, mfn),
@@ -366,20 +327,13 @@ fn new_user_root(current: &mut Current<'_>, mfn: Mfn) -> Result<Progress<()>> {
 
 fn take_root(current: &Current<'_>, mfn: Mfn) -> Result<Progress<()>> {
     let context = Context::own(&current.domain.memory, current.machine());
-    current
-        .hypervisor
-        .memory
-        .take_root(&context, mfn)
-        .map_err(|denied| explain(current, "new base pointer", denied))
+    current.hypervisor.memory.take_root(&context, mfn).map_err(|denied| explain(current, "new base pointer", denied))
 }
 
 fn drop_root(current: &Current<'_>, old: Option<Mfn>) {
     if let Some(old) = old {
         current.hypervisor.memory.drop_root(old);
         // What is left is done by the next call on these tables.
-        let _ = current
-            .hypervisor
-            .memory
-            .settle(&current.domain.memory, current.machine());
+        let _ = current.hypervisor.memory.settle(&current.domain.memory, current.machine());
     }
 }

@@ -45,10 +45,7 @@ pub fn trap_gate(entry: &TrapInfo) -> TrapGate {
     TrapGate {
         cs: guest_code_selector(entry.cs),
         dpl: entry.flags & 3,
-        handler: Callback {
-            rip: entry.address,
-            masks_events: entry.flags & 4 != 0,
-        },
+        handler: Callback { rip: entry.address, masks_events: entry.flags & 4 != 0 },
     }
 }
 
@@ -155,10 +152,7 @@ fn register_callback(current: &mut Current<'_>, handle: GuestHandle<Register>) -
     if !is_guest_address(call.address) {
         return Err(Errno::INVAL);
     }
-    let callback = Callback {
-        rip: call.address,
-        masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0,
-    };
+    let callback = Callback { rip: call.address, masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0 };
     let state = &mut current.state;
     match call.r#type {
         CALLBACKTYPE_EVENT => state.event = callback,
@@ -194,10 +188,7 @@ pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Outcome {
     use xen_abi::nmi::{XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK};
     match args[0] as u32 {
         XENNMI_REGISTER_CALLBACK => {
-            let call = match current
-                .caller()
-                .read(GuestHandle::<xen_abi::nmi::Callback>::new(args[1]))
-            {
+            let call = match current.caller().read(GuestHandle::<xen_abi::nmi::Callback>::new(args[1])) {
                 Ok(call) => call,
                 Err(errno) => return errno.into(),
             };

@@ -49,14 +49,8 @@ pub fn may_try(current: &Current<'_>, first: u16, size: u8) -> bool {
 
 /// A byte of the guest kernel's memory, which the tables of its user mode need not map.
 fn kernel_byte(current: &Current<'_>, address: u64) -> Option<u8> {
-    let entry = current
-        .hypervisor
-        .memory
-        .read_l1(current.state.root_kernel?, address)
-        .ok()?;
-    let table = entry
-        .is_present()
-        .then(|| current.machine().table(Mfn(entry.frame())))??;
+    let entry = current.hypervisor.memory.read_l1(current.state.root_kernel?, address).ok()?;
+    let table = entry.is_present().then(|| current.machine().table(Mfn(entry.frame())))??;
     let mut byte = [0];
     platform::read_bytes(table, (address & 0xfff) as usize, &mut byte);
     Some(byte[0])
@@ -74,10 +68,7 @@ fn is_own(current: &Current<'_>, first: u16, size: u8) -> bool {
     if let Some(uart) = hal::console::line_port() {
         denied |= meets(uart, uart.saturating_add(UART_PORTS - 1));
     }
-    if let Some(timer) = hal_irq::power::fadt()
-        .and_then(|fadt| fadt.pm_timer)
-        .and_then(|address| address.as_port())
-    {
+    if let Some(timer) = hal_irq::power::fadt().and_then(|fadt| fadt.pm_timer).and_then(|address| address.as_port()) {
         denied |= meets(timer, timer.saturating_add(PM_TIMER_PORTS - 1));
     }
     !denied && (current.domain.is_privileged() || current.domain.rights.lock().may_use_ports(first.into(), last))
@@ -148,11 +139,5 @@ fn pci_target(current: &Current<'_>, port: u16) -> Option<(Sbdf, u16)> {
     }
     // AMD's way to the upper registers by bits 24 to 27 is not offered: MMCFG has them.
     let register = (address & 0xfc) as u16 | port & 3;
-    Some((
-        Sbdf {
-            segment: 0,
-            bdf: (address >> 8) as u16,
-        },
-        register,
-    ))
+    Some((Sbdf { segment: 0, bdf: (address >> 8) as u16 }, register))
 }

@@ -136,11 +136,7 @@ impl VcpuState {
 
     /// The top-level table of the mode that runs.
     pub fn root(&self) -> Option<Mfn> {
-        if self.kernel_mode {
-            self.root_kernel
-        } else {
-            self.root_user
-        }
+        if self.kernel_mode { self.root_kernel } else { self.root_user }
     }
 
     /// Loads the vector registers. All states that the CPU has are loaded, those too that the guest has not turned on, so that

@@ -62,14 +62,7 @@ pub fn inject(current: &mut Current<'_>, vector: u8, error_code: Option<u32>) {
         current.crash(&text);
         return;
     }
-    deliver(
-        current,
-        Bounce {
-            to: gate.handler,
-            error_code,
-            with_segments: false,
-        },
-    );
+    deliver(current, Bounce { to: gate.handler, error_code, with_segments: false });
 }
 
 /// Delivers a page fault, with the address where the guest looks for it.
@@ -81,25 +74,14 @@ pub fn inject_page_fault(current: &mut Current<'_>, address: u64, error_code: u3
         }
     }
     let user = PageFault::USER.bits();
-    let code = if current.state.kernel_mode {
-        error_code & !user
-    } else {
-        error_code | user
-    };
+    let code = if current.state.kernel_mode { error_code & !user } else { error_code | user };
     inject(current, Vector::PAGE_FAULT, Some(code));
 }
 
 /// Enters the guest kernel; crashes the domain if its stack is not there.
 pub fn deliver(current: &mut Current<'_>, bounce: Bounce) {
     let was_user = mode::to_kernel(current.state);
-    let result = bounce::deliver(
-        current.machine(),
-        current.domain,
-        current.vcpu.id,
-        current.state,
-        bounce,
-        was_user,
-    );
+    let result = bounce::deliver(current.machine(), current.domain, current.vcpu.id, current.state, bounce, was_user);
     if result.is_err() {
         let regs = &current.state.context.regs;
         let text = format!(
@@ -122,14 +104,7 @@ fn enter_syscall(current: &mut Current<'_>, callback: Callback) {
 /// Delivers the failsafe callback: the guest's frame or segments could not be loaded.
 pub fn failsafe(current: &mut Current<'_>) {
     let to = current.state.failsafe;
-    deliver(
-        current,
-        Bounce {
-            to,
-            error_code: None,
-            with_segments: true,
-        },
-    );
+    deliver(current, Bounce { to, error_code: None, with_segments: true });
 }
 
 /// A first use of vector registers while the guest has CR0.TS set: its own business.

@@ -55,10 +55,7 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
 impl<'a> Payload<'a> {
     /// Finds the kernel in a boot module and how it is packed.
     pub fn find(module: &'a [u8]) -> Result<Payload<'a>, Error> {
-        let truncated = |wanted: usize| Error::Truncated {
-            wanted: wanted as u64,
-            present: module.len() as u64,
-        };
+        let truncated = |wanted: usize| Error::Truncated { wanted: wanted as u64, present: module.len() as u64 };
         if module.get(0x202..0x206) == Some(b"HdrS") {
             let version = u16_at(module, 0x206).ok_or(truncated(SETUP_HEADER_END))?;
             if version < 0x0208 {
@@ -80,10 +77,7 @@ impl<'a> Payload<'a> {
 
     /// Recognises the packing by its magic bytes. In a bzImage the unpacked size follows what does not carry it.
     fn packed(data: &'a [u8], in_bzimage: bool) -> Result<Payload<'a>, Error> {
-        let start = *data.first_chunk::<4>().ok_or(Error::Truncated {
-            wanted: 64,
-            present: data.len() as u64,
-        })?;
+        let start = *data.first_chunk::<4>().ok_or(Error::Truncated { wanted: 64, present: data.len() as u64 })?;
         let unsupported = |name| Err(Error::UnsupportedCompression { name });
         let format = match start {
             [0x7f, b'E', b'L', b'F'] => Format::Plain,
@@ -97,11 +91,7 @@ impl<'a> Payload<'a> {
             _ => return Err(Error::UnknownImage { start }),
         };
         if format == Format::Plain {
-            return Ok(Payload {
-                data,
-                format,
-                unpacked_size: data.len(),
-            });
+            return Ok(Payload { data, format, unpacked_size: data.len() });
         }
         if !in_bzimage && format != Format::Gzip {
             return unsupported("a format outside of a bzImage that does not state the unpacked size");
@@ -109,11 +99,7 @@ impl<'a> Payload<'a> {
         let body = data.len() - 4;
         let unpacked_size = u32_at(data, body).unwrap_or(0) as usize;
         let data = if format == Format::Gzip { data } else { &data[..body] };
-        Ok(Payload {
-            data,
-            format,
-            unpacked_size,
-        })
+        Ok(Payload { data, format, unpacked_size })
     }
 
     /// How the kernel is packed.
@@ -137,14 +123,8 @@ impl<'a> Payload<'a> {
     pub fn unpack<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], Error> {
         let present = out.len() as u64;
         let wanted = self.unpacked_size;
-        let out = out.get_mut(..wanted).ok_or(Error::BufferTooSmall {
-            wanted: wanted as u64,
-            present,
-        })?;
-        let corrupt = |what| Error::Corrupt {
-            format: self.format,
-            what,
-        };
+        let out = out.get_mut(..wanted).ok_or(Error::BufferTooSmall { wanted: wanted as u64, present })?;
+        let corrupt = |what| Error::Corrupt { format: self.format, what };
         let found = match self.format {
             Format::Plain => {
                 out.copy_from_slice(self.data);
@@ -156,11 +136,7 @@ impl<'a> Payload<'a> {
             Format::Xz => other::xz(self.data, out)?,
         };
         if found != wanted {
-            return Err(Error::WrongSize {
-                format: self.format,
-                stated: wanted as u64,
-                found: found as u64,
-            });
+            return Err(Error::WrongSize { format: self.format, stated: wanted as u64, found: found as u64 });
         }
         Ok(out)
     }

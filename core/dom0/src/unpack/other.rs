@@ -116,15 +116,10 @@ fn xz_dictionary(data: &[u8]) -> Option<u64> {
 
 /// Unpacks an xz stream; returns the bytes written.
 pub fn xz(data: &[u8], out: &mut [u8]) -> Result<usize, Error> {
-    let corrupt = |what| Error::Corrupt {
-        format: Format::Xz,
-        what,
-    };
+    let corrupt = |what| Error::Corrupt { format: Format::Xz, what };
     let wanted = xz_dictionary(data).ok_or(corrupt("its header makes no sense"))?;
     let mut dictionary = Vec::new();
-    dictionary
-        .try_reserve_exact(wanted as usize)
-        .map_err(|_| Error::NoMemory { wanted })?;
+    dictionary.try_reserve_exact(wanted as usize).map_err(|_| Error::NoMemory { wanted })?;
     dictionary.resize(wanted as usize, 0);
     let mut decoder = Box::new(XzDecoder::with_fixed_size_dict(&mut dictionary));
     let (mut used, mut done) = (0, 0);

@@ -11,11 +11,7 @@ pub struct Note {
 }
 
 pub fn note(kind: u32, value: impl Into<Vec<u8>>) -> Note {
-    Note {
-        owner: "Xen",
-        kind,
-        value: value.into(),
-    }
+    Note { owner: "Xen", kind, value: value.into() }
 }
 
 pub const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
@@ -24,11 +20,7 @@ pub const ENTRY: u64 = VIRT_BASE + 0x100_0040;
 /// The notes of Debian's kernel, with another entry point.
 pub fn linux_notes() -> Vec<Note> {
     vec![
-        Note {
-            owner: "GNU",
-            kind: 1,
-            value: vec![9; 7],
-        },
+        Note { owner: "GNU", kind: 1, value: vec![9; 7] },
         note(6, *b"linux\0"),
         note(7, *b"2.6\0"),
         note(5, *b"xen-3.0\0"),
@@ -73,11 +65,7 @@ pub fn code(length: usize) -> Vec<u8> {
     let mut state = 1u32;
     let words = std::iter::from_fn(|| {
         state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
-        let word = if state >> 29 == 0 {
-            state >> 8
-        } else {
-            0x488b_45e8_u32.rotate_left(state >> 28)
-        };
+        let word = if state >> 29 == 0 { state >> 8 } else { 0x488b_45e8_u32.rotate_left(state >> 28) };
         Some(word.to_le_bytes())
     });
     words.flatten().take(length).collect()

@@ -12,13 +12,7 @@ use types::{DomId, Mfn};
 pub const SPARE: u64 = 16;
 
 pub fn table(domain: u16, vcpus: u32, max_port: u32) -> EventChannels {
-    let config = Config {
-        domain: DomId(domain),
-        shared_info: Mfn(u64::from(domain)),
-        vcpus,
-        max_port,
-        pirqs: 32,
-    };
+    let config = Config { domain: DomId(domain), shared_info: Mfn(u64::from(domain)), vcpus, max_port, pirqs: 32 };
     EventChannels::new(config).unwrap()
 }
 
@@ -88,20 +82,11 @@ const F_LINK: u32 = (1 << 17) - 1;
 
 impl<'a> FifoGuest<'a> {
     pub fn new(machine: &'a FakeMachine, control: (Mfn, usize), array: Vec<Mfn>) -> FifoGuest<'a> {
-        FifoGuest {
-            machine,
-            control,
-            array,
-            heads: [0; 16],
-            ready: 0,
-        }
+        FifoGuest { machine, control, array, heads: [0; 16], ready: 0 }
     }
 
     fn half(&self, mfn: Mfn, byte: usize) -> (&'a AtomicU64, u32) {
-        (
-            &self.machine.table(mfn).unwrap()[byte / 8],
-            if byte % 8 == 0 { 0 } else { 32 },
-        )
+        (&self.machine.table(mfn).unwrap()[byte / 8], if byte % 8 == 0 { 0 } else { 32 })
     }
 
     fn word(&self, port: u32) -> (&'a AtomicU64, u32) {
@@ -125,10 +110,7 @@ impl<'a> FifoGuest<'a> {
 
     /// Unmasks; true if the hypervisor has to be asked because the event is pending or the word is busy.
     pub fn unmask(&self, port: u32) -> bool {
-        self.update(port, |word| {
-            (word & (F_BUSY | F_PENDING) == 0).then_some(word & !F_MASKED)
-        })
-        .is_err()
+        self.update(port, |word| (word & (F_BUSY | F_PENDING) == 0).then_some(word & !F_MASKED)).is_err()
     }
 
     pub fn is_pending(&self, port: u32) -> bool {

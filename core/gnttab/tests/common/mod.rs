@@ -20,21 +20,9 @@ pub const GRANTER: DomId = DomId(1);
 pub const MAPPER: DomId = DomId(2);
 pub const OTHER: DomId = DomId(3);
 
-pub const READ: Access = Access {
-    host: true,
-    device: false,
-    readonly: true,
-};
-pub const WRITE: Access = Access {
-    host: true,
-    device: false,
-    readonly: false,
-};
-pub const DEVICE: Access = Access {
-    host: false,
-    device: true,
-    readonly: false,
-};
+pub const READ: Access = Access { host: true, device: false, readonly: true };
+pub const WRITE: Access = Access { host: true, device: false, readonly: false };
+pub const DEVICE: Access = Access { host: false, device: true, readonly: false };
 
 /// Gives out frames from a number on, and none beyond a limit.
 pub struct Pool {
@@ -44,10 +32,7 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(first: u64, count: u64) -> Pool {
-        Pool {
-            next: Cell::new(first),
-            end: first + count,
-        }
+        Pool { next: Cell::new(first), end: first + count }
     }
 
     pub fn take(&self) -> Option<Mfn> {
@@ -62,9 +47,7 @@ pub fn table(machine: &FakeMachine, domain: DomId, version: u32, first: u64) -> 
     let table = GrantTable::new(domain, Limits { frames: 4, version: 2 });
     let pool = Pool::new(first, 2);
     table.grow(machine, 1, &mut || pool.take()).unwrap();
-    table
-        .set_version(machine, version, &mut || pool.take(), &mut |_| Ok(()))
-        .unwrap();
+    table.set_version(machine, version, &mut || pool.take(), &mut |_| Ok(())).unwrap();
     table
 }
 
@@ -92,9 +75,7 @@ pub fn grant_part(
 }
 
 pub fn shared<'a>(machine: &'a FakeMachine, table: &GrantTable) -> &'a [AtomicU64; 512] {
-    machine
-        .table(table.frame(gnttab::FrameKind::Shared, 0).unwrap())
-        .unwrap()
+    machine.table(table.frame(gnttab::FrameKind::Shared, 0).unwrap()).unwrap()
 }
 
 /// The marks that the guest sees on an entry.
@@ -102,9 +83,7 @@ pub fn marks(machine: &FakeMachine, table: &GrantTable, reference: u32) -> u16 {
     let word = if table.version() == 1 {
         shared(machine, table)[reference as usize].load(Ordering::SeqCst)
     } else {
-        let status = machine
-            .table(table.frame(gnttab::FrameKind::Status, 0).unwrap())
-            .unwrap();
+        let status = machine.table(table.frame(gnttab::FrameKind::Status, 0).unwrap()).unwrap();
         status[reference as usize / 4].load(Ordering::SeqCst) >> (reference % 4 * 16)
     };
     word as u16 & (READING | WRITING)
@@ -112,11 +91,7 @@ pub fn marks(machine: &FakeMachine, table: &GrantTable, reference: u32) -> u16 {
 
 /// Frame numbers below 1000 are frames; others are none.
 pub fn resolve(gfn: Gfn, _readonly: bool) -> Result<Mfn, Status> {
-    if gfn.0 < 1000 {
-        Ok(Mfn(gfn.0))
-    } else {
-        Err(Status::BadPage)
-    }
+    if gfn.0 < 1000 { Ok(Mfn(gfn.0)) } else { Err(Status::BadPage) }
 }
 
 pub fn resolve_of(_domain: DomId, gfn: Gfn, readonly: bool) -> Result<Mfn, Status> {

@@ -22,30 +22,17 @@ pub(super) fn last_cpu<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> u32 {
 
 /// Refuses flags without their bitmap, and no flags at all.
 fn check<A: Arch>(caller: &Caller<'_, A>, op: &VcpuAffinity) -> Result<()> {
-    let (hard, soft) = (
-        op.flags & XEN_VCPUAFFINITY_HARD != 0,
-        op.flags & XEN_VCPUAFFINITY_SOFT != 0,
-    );
+    let (hard, soft) = (op.flags & XEN_VCPUAFFINITY_HARD != 0, op.flags & XEN_VCPUAFFINITY_SOFT != 0);
     let missing = hard && op.cpumap_hard.bitmap.is_null() || soft && op.cpumap_soft.bitmap.is_null();
     if missing || !hard && !soft {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "vcpuaffinity: flags {:#x} without the bitmaps they name",
-            op.flags
-        ));
+        return Err(refuse!(caller, INVAL, "vcpuaffinity: flags {:#x} without the bitmaps they name", op.flags));
     }
     Ok(())
 }
 
 /// The affinity of a vCPU as the scheduler has it.
 fn affinity_of<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> Affinity {
-    caller
-        .hypervisor
-        .scheduler
-        .lock()
-        .affinity(vcpu.unit)
-        .unwrap_or_default()
+    caller.hypervisor.scheduler.lock().affinity(vcpu.unit).unwrap_or_default()
 }
 
 /// XEN_DOMCTL_setvcpuaffinity. The bitmaps then hold what is in effect.
@@ -53,10 +40,7 @@ pub fn set<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut VcpuAff
     let vcpu = vcpu(caller, target, op.vcpu)?;
     check(caller, op)?;
     let mut affinity = affinity_of(caller, vcpu);
-    let (hard, soft) = (
-        op.flags & XEN_VCPUAFFINITY_HARD != 0,
-        op.flags & XEN_VCPUAFFINITY_SOFT != 0,
-    );
+    let (hard, soft) = (op.flags & XEN_VCPUAFFINITY_HARD != 0, op.flags & XEN_VCPUAFFINITY_SOFT != 0);
     if hard {
         affinity.hard = bitmap::read(caller, &op.cpumap_hard)?;
     }
@@ -64,21 +48,10 @@ pub fn set<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut VcpuAff
         affinity.soft = bitmap::read(caller, &op.cpumap_soft)?;
     }
     if affinity.hard.and(&all(caller)).is_empty() {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "{}v{}: there is none of the CPUs {:?}",
-            target.id,
-            op.vcpu,
-            affinity.hard
-        ));
+        return Err(refuse!(caller, INVAL, "{}v{}: there is none of the CPUs {:?}", target.id, op.vcpu, affinity.hard));
     }
     let now = caller.machine().system_time();
-    let moved = caller
-        .hypervisor
-        .scheduler
-        .lock()
-        .set_affinity(vcpu.unit, affinity, now)?;
+    let moved = caller.hypervisor.scheduler.lock().set_affinity(vcpu.unit, affinity, now)?;
     if let Some(cpu) = moved {
         caller.hypervisor.reschedule(cpu);
     }
@@ -109,12 +82,7 @@ pub fn get<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut VcpuAff
 /// XEN_DOMCTL_setnodeaffinity: there is one node, so that any set of nodes but the empty one means the same.
 pub fn set_nodes<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut NodeAffinity) -> Done {
     if bitmap::read(caller, &op.nodemap)?.is_empty() {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "setnodeaffinity: {} would have no node",
-            target.id
-        ));
+        return Err(refuse!(caller, INVAL, "setnodeaffinity: {} would have no node", target.id));
     }
     Ok(false)
 }
@@ -129,21 +97,12 @@ pub fn get_nodes<A: Arch>(caller: &Caller<'_, A>, op: &mut NodeAffinity) -> Done
 pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut SchedulerOp) -> Done {
     let ours = caller.hypervisor.scheduler.lock().id();
     if op.sched_id != ours {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "scheduler_op on {}: scheduler {} is not {ours}",
-            target.id,
-            op.sched_id
-        ));
+        return Err(refuse!(caller, INVAL, "scheduler_op on {}: scheduler {} is not {ours}", target.id, op.sched_id));
     }
     match op.cmd {
         XEN_DOMCTL_SCHEDOP_GETINFO => {
             let share = share_of(caller, target);
-            op.u.write(&SchedCredit2 {
-                weight: share.weight,
-                cap: share.cap,
-            });
+            op.u.write(&SchedCredit2 { weight: share.weight, cap: share.cap });
         }
         XEN_DOMCTL_SCHEDOP_PUTINFO => {
             let wanted = op.u.read::<SchedCredit2>();
@@ -158,12 +117,7 @@ pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut S
             }
         }
         other => {
-            return Err(refuse!(
-                caller,
-                INVAL,
-                "scheduler_op on {}: no command {other}",
-                target.id
-            ));
+            return Err(refuse!(caller, INVAL, "scheduler_op on {}: no command {other}", target.id));
         }
     }
     Ok(true)

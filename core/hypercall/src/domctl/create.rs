@@ -32,9 +32,7 @@ pub fn create<A: Arch>(caller: &Caller<'_, A>, op: &mut Domctl) -> Done {
     let id = number(caller, op.domain)?;
     let asked = op.u.read::<CreateDomain>();
     let creation = check(caller, &asked)?;
-    let arch = caller
-        .machine()
-        .domctl(caller.hypervisor, caller.domain, op.cmd, None, payload(&mut op.u));
+    let arch = caller.machine().domctl(caller.hypervisor, caller.domain, op.cmd, None, payload(&mut op.u));
     if let Some(Err(errno)) = arch {
         let (emulation, misc) = (asked.arch.emulation_flags, asked.arch.misc_flags);
         let text = format_args!("createdomain: emulation flags {emulation:#x}, misc flags {misc:#x}");
@@ -43,15 +41,9 @@ pub fn create<A: Arch>(caller: &Caller<'_, A>, op: &mut Domctl) -> Done {
     }
     let made = caller.hypervisor.create_domain(id, creation);
     let domain = made.inspect_err(|errno| {
-        caller.hypervisor.log_refusal(
-            caller.domain.id,
-            *errno,
-            format_args!("createdomain: {id} cannot be made"),
-        );
+        caller.hypervisor.log_refusal(caller.domain.id, *errno, format_args!("createdomain: {id} cannot be made"));
     })?;
-    domain
-        .is_store
-        .store(asked.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0, Relaxed);
+    domain.is_store.store(asked.flags & XEN_DOMCTL_CDF_XS_DOMAIN != 0, Relaxed);
     op.domain = id.0;
     Ok(true)
 }
@@ -71,9 +63,8 @@ fn number<A: Arch>(caller: &Caller<'_, A>, wanted: u16) -> Result<DomId> {
     let last = hypervisor.last_domain.load(Relaxed);
     let count = DomId::FIRST_RESERVED.0 - 1;
     let mut next = (0..count).map(|step| DomId(((u32::from(last) + u32::from(step)) % u32::from(count) + 1) as u16));
-    let found = next
-        .find(|&id| is_free(id))
-        .ok_or_else(|| refuse!(caller, NOMEM, "createdomain: no number is free"))?;
+    let found =
+        next.find(|&id| is_free(id)).ok_or_else(|| refuse!(caller, NOMEM, "createdomain: no number is free"))?;
     hypervisor.last_domain.store(found.0, Relaxed);
     Ok(found)
 }
@@ -123,43 +114,20 @@ fn check_flags<A: Arch>(caller: &Caller<'_, A>, asked: &CreateDomain) -> Result<
     } else {
         return Ok(());
     };
-    Err(refuse!(
-        caller,
-        INVAL,
-        "createdomain: {wrong} (flags {flags:#x}, iommu_opts {:#x})",
-        asked.iommu_opts
-    ))
+    Err(refuse!(caller, INVAL, "createdomain: {wrong} (flags {flags:#x}, iommu_opts {:#x})", asked.iommu_opts))
 }
 
 fn check_sizes<A: Arch>(caller: &Caller<'_, A>, asked: &CreateDomain) -> Result<()> {
-    let most = if asked.flags & XEN_DOMCTL_CDF_HVM != 0 {
-        MAX_HVM_VCPUS
-    } else {
-        MAX_PV_VCPUS
-    };
+    let most = if asked.flags & XEN_DOMCTL_CDF_HVM != 0 { MAX_HVM_VCPUS } else { MAX_PV_VCPUS };
     if asked.max_vcpus < 1 || asked.max_vcpus > most {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "createdomain: max_vcpus {} is not 1 to {most}",
-            asked.max_vcpus
-        ));
+        return Err(refuse!(caller, INVAL, "createdomain: max_vcpus {} is not 1 to {most}", asked.max_vcpus));
     }
     if asked.grant_opts & !XEN_DOMCTL_GRANT_VERSION_MASK != 0 || !(1..=2).contains(&asked.grant_opts) {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "createdomain: grant_opts {:#x}: version 1 or 2",
-            asked.grant_opts
-        ));
+        return Err(refuse!(caller, INVAL, "createdomain: grant_opts {:#x}: version 1 or 2", asked.grant_opts));
     }
     let (grants, maptrack) = (asked.max_grant_frames, asked.max_maptrack_frames);
     if grants == 0 || grants > MOST_GRANT_FRAMES as i32 || maptrack > MOST_MAPTRACK_FRAMES as i32 {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "createdomain: {grants} grant frames, {maptrack} maptrack frames"
-        ));
+        return Err(refuse!(caller, INVAL, "createdomain: {grants} grant frames, {maptrack} maptrack frames"));
     }
     if asked.vmtrace_size != 0 {
         return Err(refuse!(caller, INVAL, "createdomain: trace buffers are not supported"));
@@ -175,13 +143,7 @@ pub fn vcpus<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut MaxVc
     not_itself(caller, target, "max_vcpus")?;
     let most = target.creation.max_vcpus;
     if op.max != most {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "max_vcpus: {} was created for {most} vCPUs, not {}",
-            target.id,
-            op.max
-        ));
+        return Err(refuse!(caller, INVAL, "max_vcpus: {} was created for {most} vCPUs, not {}", target.id, op.max));
     }
     match caller.hypervisor.create_vcpus(target) {
         // They are there already.

@@ -26,16 +26,12 @@ pub fn domain_info<A: Arch>(hypervisor: &Hypervisor<A>, domain: &Domain<A>) -> G
     info.shared_info_frame = domain.shared_info.0;
     info.cpu_time = domain.vcpus().iter().map(|vcpu| time_run(vcpu, now)).sum();
     info.nr_online_vcpus = online.count() as u32;
-    info.max_vcpu_id = (domain.vcpus().len() as u32)
-        .checked_sub(1)
-        .unwrap_or(XEN_INVALID_MAX_VCPU_ID);
+    info.max_vcpu_id = (domain.vcpus().len() as u32).checked_sub(1).unwrap_or(XEN_INVALID_MAX_VCPU_ID);
     info.handle = *domain.handle.lock();
     info.cpupool = domain.creation.cpupool;
     info.gpaddr_bits = hypervisor.machine().host().address_bits;
-    info.arch_config = ArchDomainConfig {
-        emulation_flags: domain.creation.emulation_flags,
-        misc_flags: domain.creation.misc_flags,
-    };
+    info.arch_config =
+        ArchDomainConfig { emulation_flags: domain.creation.emulation_flags, misc_flags: domain.creation.misc_flags };
     info
 }
 

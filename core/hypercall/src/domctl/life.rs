@@ -14,12 +14,7 @@ pub fn pause<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>) -> Done {
     not_itself(caller, target, "pausedomain")?;
     let more = |count| (count < MAX_PAUSES).then_some(count + 1);
     if target.toolstack_pauses.fetch_update(SeqCst, SeqCst, more).is_err() {
-        return Err(refuse!(
-            caller,
-            TOOBIG,
-            "pausedomain: {} is paused {MAX_PAUSES} times",
-            target.id
-        ));
+        return Err(refuse!(caller, TOOBIG, "pausedomain: {} is paused {MAX_PAUSES} times", target.id));
     }
     caller.hypervisor.pause_domain(target);
     Ok(false)
@@ -50,11 +45,6 @@ pub fn destroy<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>) -> Done {
     match caller.hypervisor.destroy(target) {
         Ok(()) => Ok(false),
         Err(Errno::AGAIN) => Err(Errno::RESTART),
-        Err(_) => Err(refuse!(
-            caller,
-            INVAL,
-            "destroydomain: {} cannot be destroyed",
-            target.id
-        )),
+        Err(_) => Err(refuse!(caller, INVAL, "destroydomain: {} cannot be destroyed", target.id)),
     }
 }

@@ -31,13 +31,7 @@ pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     };
     if op.interface_version != XEN_DOMCTL_INTERFACE_VERSION {
         let (given, ours) = (op.interface_version, XEN_DOMCTL_INTERFACE_VERSION);
-        return refuse!(
-            caller,
-            ACCES,
-            "domctl {}: interface version {given:#x} is not {ours:#x}",
-            op.cmd
-        )
-        .into();
+        return refuse!(caller, ACCES, "domctl {}: interface version {given:#x} is not {ours:#x}", op.cmd).into();
     }
     let target = match find(caller, &op) {
         Ok(target) => target,
@@ -71,11 +65,7 @@ pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 fn find<A: Arch>(caller: &Caller<'_, A>, op: &Domctl) -> Result<Option<Target<A>>> {
     let privileged = caller.domain.is_privileged();
     if op.cmd == XEN_DOMCTL_CREATEDOMAIN {
-        return if privileged {
-            Ok(None)
-        } else {
-            Err(refuse!(caller, PERM, "createdomain: no such right"))
-        };
+        return if privileged { Ok(None) } else { Err(refuse!(caller, PERM, "createdomain: no such right")) };
     }
     let asks = op.cmd == XEN_DOMCTL_GETDOMAININFO;
     let Some(target) = caller.hypervisor.domains.get(DomId(op.domain)) else {
@@ -89,13 +79,7 @@ fn find<A: Arch>(caller: &Caller<'_, A>, op: &Domctl) -> Result<Option<Target<A>
     if privileged || asks && caller.domain.is_store.load(Relaxed) {
         Ok(Some(target))
     } else {
-        Err(refuse!(
-            caller,
-            PERM,
-            "domctl {} on {}: no such right",
-            op.cmd,
-            target.id
-        ))
+        Err(refuse!(caller, PERM, "domctl {} on {}: no such right", op.cmd, target.id))
     }
 }
 
@@ -144,15 +128,11 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Domctl
 /// The architecture's commands, and those that there are none of.
 fn other<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Domctl) -> Done {
     let cmd = op.cmd;
-    let done = caller
-        .machine()
-        .domctl(caller.hypervisor, caller.domain, cmd, Some(target), payload(&mut op.u));
+    let done = caller.machine().domctl(caller.hypervisor, caller.domain, cmd, Some(target), payload(&mut op.u));
     let done = done.unwrap_or_else(|| Err(absent(cmd)));
     done.inspect_err(|errno| {
         if !matches!(errno, Errno::RESTART | Errno::NOBUFS) {
-            caller
-                .hypervisor
-                .log_refusal(caller.domain.id, *errno, format_args!("domctl {cmd} on {}", target.id));
+            caller.hypervisor.log_refusal(caller.domain.id, *errno, format_args!("domctl {cmd} on {}", target.id));
         }
     })
 }

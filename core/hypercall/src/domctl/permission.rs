@@ -18,23 +18,14 @@ pub fn interrupt<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut I
     if op.pirq >= INTERRUPTS {
         return Err(refuse!(caller, INVAL, "irq_permission: no interrupt {}", op.pirq));
     }
-    target
-        .rights
-        .lock()
-        .change_irqs(op.pirq, op.pirq, op.allow_access != 0)?;
+    target.rights.lock().change_irqs(op.pirq, op.pirq, op.allow_access != 0)?;
     Ok(false)
 }
 
 /// XEN_DOMCTL_gsi_permission.
 pub fn gsi<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut GsiPermission) -> Done {
     if op.gsi >= INTERRUPTS || op.flags & !GIVE != 0 {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "gsi_permission: interrupt {}, flags {:#x}",
-            op.gsi,
-            op.flags
-        ));
+        return Err(refuse!(caller, INVAL, "gsi_permission: interrupt {}, flags {:#x}", op.gsi, op.flags));
     }
     target.rights.lock().change_irqs(op.gsi, op.gsi, op.flags & GIVE != 0)?;
     Ok(false)
@@ -45,18 +36,10 @@ pub fn device_memory<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &m
     let (first, count) = (op.first_mfn, op.nr_mfns);
     let last = first.checked_add(count).and_then(|end| end.checked_sub(1));
     let Some(last) = last.filter(|&last| last >= first && count != 0 && count <= MAX_FRAMES) else {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "iomem_permission: {count} frames from {first:#x}"
-        ));
+        return Err(refuse!(caller, INVAL, "iomem_permission: {count} frames from {first:#x}"));
     };
     if !(first..=last).all(|mfn| caller.machine().may_map_io(caller.domain.id, Mfn(mfn))) {
-        return Err(refuse!(
-            caller,
-            PERM,
-            "iomem_permission: frames {first:#x} to {last:#x} are not the caller's"
-        ));
+        return Err(refuse!(caller, PERM, "iomem_permission: frames {first:#x} to {last:#x} are not the caller's"));
     }
     target.rights.lock().change_iomem(first, last, op.allow_access != 0)?;
     Ok(false)

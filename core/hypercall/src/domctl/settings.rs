@@ -31,12 +31,7 @@ pub fn subscribe<A: Arch>(target: &Target<A>, op: &mut Subscribe) -> Done {
 /// XEN_DOMCTL_set_virq_handler.
 pub fn virq_handler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut SetVirqHandler) -> Done {
     if op.virq as usize >= evtchn::NR_VIRQS || evtchn::scope(op.virq) != Scope::Global {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "set_virq_handler: VIRQ {} is not global",
-            op.virq
-        ));
+        return Err(refuse!(caller, INVAL, "set_virq_handler: VIRQ {} is not global", op.virq));
     }
     caller.hypervisor.virqs.set_handler(op.virq, target.id);
     Ok(false)
@@ -45,13 +40,7 @@ pub fn virq_handler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mu
 /// XEN_DOMCTL_sendtrigger. A PV guest has no buttons, but takes an NMI.
 pub fn trigger<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut SendTrigger) -> Done {
     let Some(vcpu) = target.vcpu(VcpuId(op.vcpu)) else {
-        return Err(refuse!(
-            caller,
-            SRCH,
-            "sendtrigger: {} has no vCPU {}",
-            target.id,
-            op.vcpu
-        ));
+        return Err(refuse!(caller, SRCH, "sendtrigger: {} has no vCPU {}", target.id, op.vcpu));
     };
     match op.trigger {
         XEN_DOMCTL_SENDTRIGGER_NMI => {
@@ -60,12 +49,9 @@ pub fn trigger<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Sen
             }
             Ok(false)
         }
-        XEN_DOMCTL_SENDTRIGGER_POWER | XEN_DOMCTL_SENDTRIGGER_SLEEP => Err(refuse!(
-            caller,
-            INVAL,
-            "sendtrigger: {} has no power and sleep buttons",
-            target.id
-        )),
+        XEN_DOMCTL_SENDTRIGGER_POWER | XEN_DOMCTL_SENDTRIGGER_SLEEP => {
+            Err(refuse!(caller, INVAL, "sendtrigger: {} has no power and sleep buttons", target.id))
+        }
         other => Err(refuse!(caller, NOSYS, "sendtrigger: trigger {other} is not supported")),
     }
 }
@@ -73,13 +59,7 @@ pub fn trigger<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Sen
 /// XEN_DOMCTL_set_llc_colors: there are none. libxl takes just this answer for "not on this host".
 pub fn colours<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut SetLlcColors) -> Done {
     if op.pad != 0 {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "set_llc_colors on {}: padding is {:#x}",
-            target.id,
-            op.pad
-        ));
+        return Err(refuse!(caller, INVAL, "set_llc_colors on {}: padding is {:#x}", target.id, op.pad));
     }
     Err(types::Errno::OPNOTSUPP)
 }

@@ -20,9 +20,7 @@ impl<A: Arch> Drop for End<'_, '_, A> {
     fn drop(&mut self) {
         super::drop_references(self.caller, self.mfn, self.readonly);
         if let Some((granter, grant)) = &self.grant {
-            granter
-                .gnttab
-                .release_copy(self.caller.machine(), *grant, &AllTables(self.caller));
+            granter.gnttab.release_copy(self.caller.machine(), *grant, &AllTables(self.caller));
             self.caller.hypervisor.reap(granter);
         }
     }
@@ -33,13 +31,7 @@ pub fn copy<A: Arch>(caller: &Caller<'_, A>, call: &Copy) -> Result<(), Status> 
     let by_reference = |flag| call.flags & flag != 0;
     let from_domain = domain_of(caller, &call.source, by_reference(GNTCOPY_SOURCE_GREF))?;
     let to_domain = domain_of(caller, &call.dest, by_reference(GNTCOPY_DEST_GREF))?;
-    let source = end(
-        caller,
-        from_domain,
-        &call.source,
-        by_reference(GNTCOPY_SOURCE_GREF),
-        true,
-    )?;
+    let source = end(caller, from_domain, &call.source, by_reference(GNTCOPY_SOURCE_GREF), true)?;
     let target = end(caller, to_domain, &call.dest, by_reference(GNTCOPY_DEST_GREF), false)?;
     for end in [&call.source, &call.dest] {
         if usize::from(end.offset) + usize::from(call.len) > PAGE_SIZE {
@@ -47,23 +39,12 @@ pub fn copy<A: Arch>(caller: &Caller<'_, A>, call: &Copy) -> Result<(), Status> 
         }
     }
     for (end, place) in [(&source, &call.source), (&target, &call.dest)] {
-        if end
-            .grant
-            .as_ref()
-            .is_some_and(|(_, grant)| !grant.allows(place.offset, call.len))
-        {
+        if end.grant.as_ref().is_some_and(|(_, grant)| !grant.allows(place.offset, call.len)) {
             return Err(Status::GeneralError);
         }
     }
-    let (from, to) = (
-        (source.mfn, call.source.offset.into()),
-        (target.mfn, call.dest.offset.into()),
-    );
-    if copy_bytes(caller.machine(), from, to, call.len.into()) {
-        Ok(())
-    } else {
-        Err(Status::BadPage)
-    }
+    let (from, to) = ((source.mfn, call.source.offset.into()), (target.mfn, call.dest.offset.into()));
+    if copy_bytes(caller.machine(), from, to, call.len.into()) { Ok(()) } else { Err(Status::BadPage) }
 }
 
 /// The domain whose grant, or the caller whose frame, an end is.
@@ -88,38 +69,22 @@ fn end<'a, 'b, A: Arch>(
     if !by_reference {
         let mfn = caller.machine().translate(domain.id, place.u).ok_or(Status::BadPage)?;
         take(caller, mfn, domain.id, readonly)?;
-        return Ok(End {
-            caller,
-            mfn,
-            readonly,
-            grant: None,
-        });
+        return Ok(End { caller, mfn, readonly, grant: None });
     }
     let find = |owner: DomId, gfn: Gfn, _: bool| resolve(caller, owner, gfn);
     let (machine, me) = (caller.machine(), caller.domain.id);
     let others = AllTables(caller);
-    let grant = domain
-        .gnttab
-        .acquire_for_copy(machine, place.u as u32, me, readonly, &find, &others)?;
+    let grant = domain.gnttab.acquire_for_copy(machine, place.u as u32, me, readonly, &find, &others)?;
     if let Err(status) = take(caller, grant.mfn, grant.owner, readonly) {
         domain.gnttab.release_copy(machine, grant, &others);
         return Err(status);
     }
-    Ok(End {
-        caller,
-        mfn: grant.mfn,
-        readonly,
-        grant: Some((domain, grant)),
-    })
+    Ok(End { caller, mfn: grant.mfn, readonly, grant: Some((domain, grant)) })
 }
 
 /// Takes a reference of a frame, and a writable use where the copy goes.
 fn take<A: Arch>(caller: &Caller<'_, A>, mfn: Mfn, owner: DomId, readonly: bool) -> Result<(), Status> {
     let memory = &caller.hypervisor.memory;
-    let taken = if readonly {
-        memory.get_frame(mfn, owner)
-    } else {
-        memory.get_writable(mfn, owner)
-    };
+    let taken = if readonly { memory.get_frame(mfn, owner) } else { memory.get_writable(mfn, owner) };
     taken.map_err(|denied| explain(caller, "grant copy", denied, Status::BadPage))
 }

@@ -24,12 +24,7 @@ pub fn map<A: Arch>(caller: &Caller<'_, A>, call: &mut MapGrantRef) {
             call.status = GNTST_OKAY;
         }
         Err(status) => {
-            log::debug!(
-                "{}: map of grant {} of {}: {status}",
-                caller.domain.id,
-                call.r#ref,
-                DomId(call.dom)
-            );
+            log::debug!("{}: map of grant {} of {}: {status}", caller.domain.id, call.r#ref, DomId(call.dom));
             call.status = number(Err(status));
         }
     }
@@ -37,27 +32,15 @@ pub fn map<A: Arch>(caller: &Caller<'_, A>, call: &mut MapGrantRef) {
 
 fn try_map<A: Arch>(caller: &Caller<'_, A>, call: &MapGrantRef) -> Result<(Handle, Mfn), Status> {
     let flag = |flag| call.flags & flag != 0;
-    let access = Access {
-        host: flag(GNTMAP_HOST_MAP),
-        device: flag(GNTMAP_DEVICE_MAP),
-        readonly: flag(GNTMAP_READONLY),
-    };
+    let access =
+        Access { host: flag(GNTMAP_HOST_MAP), device: flag(GNTMAP_DEVICE_MAP), readonly: flag(GNTMAP_READONLY) };
     if !access.host && !access.device {
         return Err(Status::BadReference);
     }
-    let granter = caller
-        .hypervisor
-        .domains
-        .get(DomId(call.dom))
-        .ok_or(Status::BadDomain)?;
+    let granter = caller.hypervisor.domains.get(DomId(call.dom)).ok_or(Status::BadDomain)?;
     let handle = caller.domain.maptrack.reserve()?;
     let mapped = pin_and_map(caller, &granter, call, access).inspect_err(|_| caller.domain.maptrack.cancel(handle))?;
-    let mapping = Mapping {
-        granter: granter.id,
-        reference: call.r#ref,
-        access,
-        by_entry: flag(GNTMAP_CONTAINS_PTE),
-    };
+    let mapping = Mapping { granter: granter.id, reference: call.r#ref, access, by_entry: flag(GNTMAP_CONTAINS_PTE) };
     caller.domain.maptrack.commit(handle, mapping);
     Ok((handle, mapped))
 }
@@ -69,9 +52,8 @@ fn pin_and_map<A: Arch>(
     access: Access,
 ) -> Result<Mfn, Status> {
     let table = &granter.gnttab;
-    let granted = table.map(caller.machine(), call.r#ref, caller.domain.id, access, |gfn, _| {
-        resolve(caller, granter.id, gfn)
-    })?;
+    let granted =
+        table.map(caller.machine(), call.r#ref, caller.domain.id, access, |gfn, _| resolve(caller, granter.id, gfn))?;
     match take_and_map(caller, granter, call, access, granted) {
         Ok(()) => Ok(granted.mfn),
         Err(status) => {
@@ -125,12 +107,7 @@ fn write_entry<A: Arch>(
 ) -> Result<(), Status> {
     let target = target(caller, call.host_addr, call.flags & GNTMAP_CONTAINS_PTE != 0)?;
     let tables = &caller.domain.memory;
-    let context = Context {
-        caller: caller.domain.id,
-        tables,
-        frames: granter,
-        preempt: caller.machine(),
-    };
+    let context = Context { caller: caller.domain.id, tables, frames: granter, preempt: caller.machine() };
     caller
         .hypervisor
         .memory
@@ -154,9 +131,8 @@ fn entry(flags: u32, granted: Granted) -> Pte {
         bits |= PteFlags::WRITABLE;
     }
     let cache = granted.cache >> CACHE_SHIFT;
-    for (bit, attribute) in [PteFlags::WRITE_THROUGH, PteFlags::CACHE_DISABLE, PteFlags::LARGE_OR_PAT]
-        .iter()
-        .enumerate()
+    for (bit, attribute) in
+        [PteFlags::WRITE_THROUGH, PteFlags::CACHE_DISABLE, PteFlags::LARGE_OR_PAT].iter().enumerate()
     {
         if cache >> bit & 1 != 0 {
             bits |= *attribute;
@@ -173,19 +149,10 @@ mod tests {
 
     #[test]
     fn an_entry_has_the_rights_and_attributes_that_were_asked_for() {
-        let granted = Granted {
-            mfn: Mfn(0x123),
-            cache: GTF_PWT | GTF_PAT,
-        };
+        let granted = Granted { mfn: Mfn(0x123), cache: GTF_PWT | GTF_PAT };
         let writable = entry(GNTMAP_HOST_MAP | 5 << 16, granted);
         assert_eq!(writable.0, 0x12_3000 | 1 | 2 | 4 | 8 | 0x20 | 0x40 | 0x80 | 5 << 9);
-        let readonly = entry(
-            GNTMAP_HOST_MAP | GNTMAP_READONLY,
-            Granted {
-                cache: GTF_PCD,
-                ..granted
-            },
-        );
+        let readonly = entry(GNTMAP_HOST_MAP | GNTMAP_READONLY, Granted { cache: GTF_PCD, ..granted });
         assert_eq!(readonly.0, 0x12_3000 | 1 | 4 | 0x10 | 0x20 | 0x40);
         assert_eq!(
             entry(0xfff8_0000, Granted { cache: 0, ..granted }).0 >> 9 & 7,

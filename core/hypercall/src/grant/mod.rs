@@ -34,9 +34,7 @@ pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         GNTTABOP_UNMAP_GRANT_REF => continued::<UnmapGrantRef>(args, unmap::unmap(caller, at, count)),
         GNTTABOP_UNMAP_AND_REPLACE => continued::<UnmapAndReplace>(args, unmap::unmap_and_replace(caller, at, count)),
         GNTTABOP_COPY => {
-            let batch = each(caller, at, count, |call: &mut Copy| {
-                call.status = number(copy::copy(caller, call))
-            });
+            let batch = each(caller, at, count, |call: &mut Copy| call.status = number(copy::copy(caller, call)));
             continued::<Copy>(args, batch)
         }
         GNTTABOP_SWAP_GRANT_REF => {

@@ -13,18 +13,14 @@ use xen_abi::grant_table::*;
 /// A domain whose table the caller may look at and set up.
 fn target<A: Arch>(caller: &Caller<'_, A>, raw: u16) -> core::result::Result<Arc<Domain<A>>, Status> {
     let domain = caller.any_domain(raw).map_err(|_| Status::BadDomain)?;
-    caller
-        .require_rights_over(&domain)
-        .map_err(|_| Status::PermissionDenied)?;
+    caller.require_rights_over(&domain).map_err(|_| Status::PermissionDenied)?;
     Ok(domain)
 }
 
 pub fn setup<A: Arch>(caller: &Caller<'_, A>, call: &mut SetupTable) {
     let setup = || {
         let domain = target(caller, call.dom)?;
-        domain
-            .gnttab
-            .setup_table(caller.machine(), call.nr_frames, &mut allocate(caller, &domain))?;
+        domain.gnttab.setup_table(caller.machine(), call.nr_frames, &mut allocate(caller, &domain))?;
         tell(caller, &domain, FrameKind::Shared, call.nr_frames, call.frame_list)
     };
     call.status = number(setup());
@@ -40,9 +36,7 @@ fn tell<A: Arch>(
 ) -> core::result::Result<(), Status> {
     for index in 0..count {
         let mfn = domain.gnttab.frame(kind, index).ok_or(Status::GeneralError)?;
-        caller
-            .write(list.offset(index.into()), &mfn.0)
-            .map_err(|_| Status::BadVirtualAddress)?;
+        caller.write(list.offset(index.into()), &mfn.0).map_err(|_| Status::BadVirtualAddress)?;
     }
     Ok(())
 }
@@ -65,11 +59,7 @@ pub fn status_frames<A: Arch>(caller: &Caller<'_, A>, call: &mut GetStatusFrames
 pub fn dump<A: Arch>(caller: &Caller<'_, A>, call: &mut DumpTable) {
     call.status = number(target(caller, call.dom).map(|domain| {
         let (size, limit) = domain.gnttab.size();
-        log::info!(
-            "{}: grant table version {}, {size} of {limit} frames",
-            domain.id,
-            domain.gnttab.version()
-        );
+        log::info!("{}: grant table version {}, {size} of {limit} frames", domain.id, domain.gnttab.version());
         domain.gnttab.for_each_active(|reference, mfn, peer| {
             log::info!("{}: grant {reference}: frame {mfn:#x}, used by {peer}", domain.id);
         });
@@ -80,12 +70,7 @@ pub fn set_version<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetVersion>)
     let mut call = caller.read(at)?;
     let table = &caller.domain.gnttab;
     let retract = &mut |frames: &[Mfn]| retract(caller, frames);
-    let result = table.set_version(
-        caller.machine(),
-        call.version,
-        &mut allocate(caller, caller.domain),
-        retract,
-    );
+    let result = table.set_version(caller.machine(), call.version, &mut allocate(caller, caller.domain), retract);
     call.version = table.version().into();
     caller.write(at, &call)?;
     result
@@ -94,12 +79,8 @@ pub fn set_version<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetVersion>)
 /// Takes status frames back, if the guest maps none of them.
 fn retract<A: Arch>(caller: &Caller<'_, A>, frames: &[Mfn]) -> Result<()> {
     let memory = &caller.hypervisor.memory;
-    let is_mapped = |mfn: &Mfn| {
-        memory
-            .frames()
-            .view(*mfn)
-            .is_none_or(|view| view.references > 1 || view.ty != FrameType::Writable)
-    };
+    let is_mapped =
+        |mfn: &Mfn| memory.frames().view(*mfn).is_none_or(|view| view.references > 1 || view.ty != FrameType::Writable);
     if frames.iter().any(is_mapped) {
         return Err(Errno::BUSY);
     }

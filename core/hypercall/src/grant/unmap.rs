@@ -35,33 +35,19 @@ struct Request {
 /// GNTTABOP_unmap_grant_ref.
 pub fn unmap<A: Arch>(caller: &Caller<'_, A>, at: u64, count: u64) -> Batch {
     run(caller, GuestHandle::<UnmapGrantRef>::new(at), count, |call, cleared| {
-        let request = Request {
-            handle: call.handle,
-            host: call.host_addr,
-            device: call.dev_bus_addr,
-            replacement: None,
-        };
+        let request =
+            Request { handle: call.handle, host: call.host_addr, device: call.dev_bus_addr, replacement: None };
         call.status = number(clear(caller, &request).map(|done| cleared.push(done)));
     })
 }
 
 /// GNTTABOP_unmap_and_replace.
 pub fn unmap_and_replace<A: Arch>(caller: &Caller<'_, A>, at: u64, count: u64) -> Batch {
-    run(
-        caller,
-        GuestHandle::<UnmapAndReplace>::new(at),
-        count,
-        |call, cleared| {
-            let replacement = Some(call.new_addr).filter(|&address| address != 0);
-            let request = Request {
-                handle: call.handle,
-                host: call.host_addr,
-                device: 0,
-                replacement,
-            };
-            call.status = number(clear(caller, &request).map(|done| cleared.push(done)));
-        },
-    )
+    run(caller, GuestHandle::<UnmapAndReplace>::new(at), count, |call, cleared| {
+        let replacement = Some(call.new_addr).filter(|&address| address != 0);
+        let request = Request { handle: call.handle, host: call.host_addr, device: 0, replacement };
+        call.status = number(clear(caller, &request).map(|done| cleared.push(done)));
+    })
 }
 
 type Pending = ArrayVec<Cleared, { BATCH as usize }>;
@@ -123,11 +109,7 @@ fn find_and_clear<A: Arch>(
     claim: &Claim,
 ) -> core::result::Result<Mfn, Status> {
     let mapping = &claim.mapping;
-    let granter = caller
-        .hypervisor
-        .domains
-        .get(mapping.granter)
-        .ok_or(Status::BadDomain)?;
+    let granter = caller.hypervisor.domains.get(mapping.granter).ok_or(Status::BadDomain)?;
     let mfn = granter.gnttab.pinned_frame(mapping.reference)?;
     if mapping.access.device && request.device != mfn.address() {
         return Err(Status::GeneralError);
@@ -165,11 +147,7 @@ fn give_back<A: Arch>(caller: &Caller<'_, A>, granter: DomId, claim: &Claim, mfn
     let granter = caller.hypervisor.domains.get(granter);
     if let Some(granter) = &granter {
         if let Err(status) = granter.gnttab.unmap(caller.machine(), claim.mapping.reference, access) {
-            log::error!(
-                "{}: grant {} was not pinned: {status}",
-                granter.id,
-                claim.mapping.reference
-            );
+            log::error!("{}: grant {} was not pinned: {status}", granter.id, claim.mapping.reference);
         }
     }
     for part in [access.host, access.device] {

@@ -41,11 +41,7 @@ pub fn exchange<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     for chunk in first..chunks {
         let result = if chunk != first && caller.machine().should_yield() {
             let outcome = finish(caller, at, chunk << exchange.chunk_in, Ok(()));
-            return if outcome == Outcome::Done(0) {
-                Outcome::Again(*args)
-            } else {
-                outcome
-            };
+            return if outcome == Outcome::Done(0) { Outcome::Again(*args) } else { outcome };
         } else {
             exchange.trade(caller, chunk)
         };
@@ -63,9 +59,7 @@ fn finish<A: Arch>(
     exchanged: u64,
     result: Result<()>,
 ) -> Outcome {
-    let field = at
-        .address()
-        .wrapping_add(offset_of!(MemoryExchange, nr_exchanged) as u64);
+    let field = at.address().wrapping_add(offset_of!(MemoryExchange, nr_exchanged) as u64);
     caller.write(GuestHandle::new(field), &exchanged).and(result).into()
 }
 
@@ -87,13 +81,7 @@ fn accept<A: Arch>(caller: &Caller<'_, A>, call: MemoryExchange) -> Result<Excha
     let bits = address_bits(to.mem_flags)?;
     let chunk_in = to.extent_order.saturating_sub(from.extent_order);
     let chunk_out = from.extent_order.saturating_sub(to.extent_order);
-    Ok(Exchange {
-        domain,
-        call,
-        bits,
-        chunk_in,
-        chunk_out,
-    })
+    Ok(Exchange { domain, call, bits, chunk_in, chunk_out })
 }
 
 impl<A: Arch> Exchange<A> {
@@ -114,9 +102,7 @@ impl<A: Arch> Exchange<A> {
     /// Takes a chunk's frames from the domain.
     fn take(&self, caller: &Caller<'_, A>, chunk: u64, taken: &mut Vec<Taken>) -> Result<()> {
         let list = &self.call.r#in;
-        taken
-            .try_reserve_exact(1 << (self.chunk_in + list.extent_order))
-            .map_err(|_| Errno::NOMEM)?;
+        taken.try_reserve_exact(1 << (self.chunk_in + list.extent_order)).map_err(|_| Errno::NOMEM)?;
         for extent in 0..1u64 << self.chunk_in {
             let first: u64 = caller.read(list.extent_start.offset((chunk << self.chunk_in) + extent))?;
             for frame in first..first.saturating_add(1 << list.extent_order) {
@@ -150,16 +136,10 @@ impl<A: Arch> Exchange<A> {
         let mut given = Vec::new();
         given.try_reserve_exact(count).map_err(|_| Errno::NOMEM)?;
         for _ in 0..count {
-            match caller.hypervisor.memory.allocate_anonymous(Request {
-                order,
-                bits: self.bits,
-                zero: true,
-            }) {
+            match caller.hypervisor.memory.allocate_anonymous(Request { order, bits: self.bits, zero: true }) {
                 Ok(mfn) => given.push(mfn),
                 Err(denied) => {
-                    given
-                        .iter()
-                        .for_each(|&mfn| caller.hypervisor.memory.free_anonymous(mfn, order));
+                    given.iter().for_each(|&mfn| caller.hypervisor.memory.free_anonymous(mfn, order));
                     return Err(caller.explain("exchange", denied));
                 }
             }

@@ -52,9 +52,7 @@ pub fn own<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     let mut call = caller.read(at)?;
     entries.truncate(call.nr_entries as usize);
     call.nr_entries = entries.len() as u32;
-    caller
-        .machine()
-        .copy_out(call.buffer.address(), entries.as_slice().as_bytes())?;
+    caller.machine().copy_out(call.buffer.address(), entries.as_slice().as_bytes())?;
     caller.write(at, &call)
 }
 
@@ -69,9 +67,7 @@ pub fn set<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     let mut entries: Vec<[u8; ENTRY as usize]> = Vec::new();
     entries.try_reserve_exact(count as usize).map_err(|_| Errno::NOMEM)?;
     entries.resize(count as usize, [0; ENTRY as usize]);
-    caller
-        .machine()
-        .copy_in(call.map.buffer.address(), entries.as_mut_slice().as_mut_bytes())?;
+    caller.machine().copy_in(call.map.buffer.address(), entries.as_mut_slice().as_mut_bytes())?;
     *domain.memory_map.lock() = entries;
     Ok(())
 }

@@ -61,11 +61,7 @@ fn again(args: &Args, op: u32, done: u64) -> Outcome {
 
 /// The highest order of an extent that the caller may ask for.
 fn max_order<A: Arch>(caller: &Caller<'_, A>) -> u32 {
-    if caller.domain.is_privileged() {
-        MAX_CONTROL_ORDER
-    } else {
-        MAX_GUEST_ORDER
-    }
+    if caller.domain.is_privileged() { MAX_CONTROL_ORDER } else { MAX_GUEST_ORDER }
 }
 
 /// Width of the addresses that a reservation asks for, 64 for any.

@@ -25,10 +25,7 @@ pub fn figure<A: Arch>(caller: &Caller<'_, A>, op: u32, at: u64) -> Result<i64> 
 /// The highest frame number of a guest, which it has written into its shared_info.
 fn highest_frame<A: Arch>(caller: &Caller<'_, A>, domain: &Domain<A>) -> u64 {
     let at = (offset_of!(SharedInfo, arch) + offset_of!(ArchSharedInfo, max_pfn)) / 8;
-    let count = caller
-        .machine()
-        .table(domain.shared_info)
-        .map_or(0, |words| words[at].load(Relaxed));
+    let count = caller.machine().table(domain.shared_info).map_or(0, |words| words[at].load(Relaxed));
     count.saturating_sub(1)
 }
 

@@ -57,21 +57,11 @@ fn accept<A: Arch>(caller: &Caller<'_, A>, at: u64, before: u64) -> Option<Chang
     }
     let bits = address_bits(call.mem_flags).ok()?;
     let domain = caller.controlled_domain(call.domid).ok()?;
-    Some(Change {
-        domain,
-        list: call.extent_start,
-        count: call.nr_extents,
-        order: call.extent_order as u8,
-        bits,
-    })
+    Some(Change { domain, list: call.extent_start, count: call.nr_extents, order: call.extent_order as u8, bits })
 }
 
 fn allocate<A: Arch>(caller: &Caller<'_, A>, change: &Change<A>) -> Result<Mfn> {
-    let request = Request {
-        order: change.order,
-        bits: change.bits,
-        zero: true,
-    };
+    let request = Request { order: change.order, bits: change.bits, zero: true };
     Ok(caller.hypervisor.memory.allocate(&change.domain.memory, request)?)
 }
 
@@ -94,9 +84,7 @@ fn populate<A: Arch>(caller: &Caller<'_, A>, change: &Change<A>, index: u64) -> 
 /// Enters the numbers that a guest gives to frames into the machine-to-physical table.
 pub fn name_frames<A: Arch>(caller: &Caller<'_, A>, mfn: Mfn, gfn: u64, order: u8) {
     for index in 0..1u64 << order {
-        caller
-            .machine()
-            .set_m2p(mfn.offset(index), Gfn(gfn.wrapping_add(index)));
+        caller.machine().set_m2p(mfn.offset(index), Gfn(gfn.wrapping_add(index)));
     }
 }
 
@@ -104,10 +92,7 @@ fn decrease<A: Arch>(caller: &Caller<'_, A>, change: &Change<A>, index: u64) -> 
     let first = caller.read(change.list.offset(index))?;
     let memory = &caller.hypervisor.memory;
     for frame in first..first.saturating_add(1 << change.order) {
-        let mfn = caller
-            .machine()
-            .translate(change.domain.id, frame)
-            .ok_or(Errno::INVAL)?;
+        let mfn = caller.machine().translate(change.domain.id, frame).ok_or(Errno::INVAL)?;
         if let Err(denied) = memory.decrease(&change.domain.memory, mfn) {
             return Err(caller.explain("decrease_reservation", denied));
         }

@@ -25,14 +25,8 @@ pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Out
         Err(errno) => return errno.into(),
     };
     if call.frame_list.is_null() {
-        let field = at
-            .address()
-            .wrapping_add(offset_of!(MemAcquireResource, nr_frames) as u64);
-        let told = if call.nr_frames == 0 {
-            caller.write(GuestHandle::new(field), &size)
-        } else {
-            Err(Errno::INVAL)
-        };
+        let field = at.address().wrapping_add(offset_of!(MemAcquireResource, nr_frames) as u64);
+        let told = if call.nr_frames == 0 { caller.write(GuestHandle::new(field), &size) } else { Err(Errno::INVAL) };
         return told.into();
     }
     if u64::from(call.nr_frames) > MAX_EXTENTS || before > call.nr_frames.into() {
@@ -72,12 +66,7 @@ fn find<A: Arch>(caller: &Caller<'_, A>, call: &MemAcquireResource) -> Result<(A
             (FrameKind::Status, limit.div_ceil(SHARED_PER_STATUS))
         }
         (kind, id) => {
-            return Err(refuse!(
-                caller,
-                INVAL,
-                "acquire_resource: {} has no resource {kind}/{id}",
-                domain.id
-            ));
+            return Err(refuse!(caller, INVAL, "acquire_resource: {} has no resource {kind}/{id}", domain.id));
         }
     };
     if size == 0 {

@@ -48,9 +48,7 @@ pub fn physical<A: Arch>(caller: &Caller<'_, A>, info: &mut PhysInfo) -> Done {
 pub fn idle_times<A: Arch>(caller: &Caller<'_, A>, op: &mut GetCpuInfo) -> Done {
     let count = op.max_cpus.min(cpus(caller));
     for cpu in 0..count {
-        let info = CpuInfo {
-            idletime: caller.hypervisor.cpu(CpuId(cpu)).idle_time.load(Relaxed),
-        };
+        let info = CpuInfo { idletime: caller.hypervisor.cpu(CpuId(cpu)).idle_time.load(Relaxed) };
         caller.write(op.info.offset(cpu.into()), &info)?;
     }
     op.nr_cpus = count;
@@ -60,11 +58,7 @@ pub fn idle_times<A: Arch>(caller: &Caller<'_, A>, op: &mut GetCpuInfo) -> Done 
 /// XEN_SYSCTL_availheap. Memory is not told apart by address width, only by node.
 pub fn free_memory<A: Arch>(caller: &Caller<'_, A>, op: &mut AvailHeap) -> Done {
     let here = op.node == -1 || op.node == 0;
-    op.avail_bytes = if here {
-        caller.hypervisor.memory.free_pages() * PAGE_SIZE as u64
-    } else {
-        0
-    };
+    op.avail_bytes = if here { caller.hypervisor.memory.free_pages() * PAGE_SIZE as u64 } else { 0 };
     Ok(true)
 }
 
@@ -77,11 +71,7 @@ pub fn cpu_topology<A: Arch>(caller: &Caller<'_, A>, op: &mut CpuTopoInfo) -> Do
         count = count.min(op.num_cpus);
         for cpu in 0..count {
             let core = cpu / threads;
-            let place = CpuTopo {
-                core: core % cores,
-                socket: core / cores,
-                node: 0,
-            };
+            let place = CpuTopo { core: core % cores, socket: core / cores, node: 0 };
             caller.write(op.cputopo.offset(cpu.into()), &place)?;
         }
     }
@@ -96,10 +86,7 @@ pub fn nodes<A: Arch>(caller: &Caller<'_, A>, op: &mut NumaInfo) -> Done {
     if count == 1 && !op.meminfo.is_null() {
         let memory = &caller.hypervisor.memory;
         let page = PAGE_SIZE as u64;
-        let info = MemInfo {
-            memsize: memory.total_pages() * page,
-            memfree: memory.free_pages() * page,
-        };
+        let info = MemInfo { memsize: memory.total_pages() * page, memfree: memory.free_pages() * page };
         caller.write(op.meminfo, &info)?;
     }
     if count == 1 && !op.distance.is_null() {

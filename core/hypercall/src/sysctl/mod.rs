@@ -38,12 +38,7 @@ pub fn sysctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 fn check<A: Arch>(caller: &Caller<'_, A>, op: &Sysctl) -> Result<()> {
     if op.interface_version != XEN_SYSCTL_INTERFACE_VERSION {
         let (given, ours) = (op.interface_version, XEN_SYSCTL_INTERFACE_VERSION);
-        return Err(refuse!(
-            caller,
-            ACCES,
-            "sysctl {}: interface version {given:#x} is not {ours:#x}",
-            op.cmd
-        ));
+        return Err(refuse!(caller, ACCES, "sysctl {}: interface version {given:#x} is not {ours:#x}", op.cmd));
     }
     let for_store = op.cmd == XEN_SYSCTL_GETDOMAININFOLIST && caller.domain.is_store.load(Relaxed);
     if !caller.domain.is_privileged() && !for_store {
@@ -79,9 +74,7 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, op: &mut Sysctl) -> Done {
 
 fn refused<A: Arch>(caller: &Caller<'_, A>, cmd: u32, errno: Errno) {
     if errno != Errno::NOBUFS {
-        caller
-            .hypervisor
-            .log_refusal(caller.domain.id, errno, format_args!("sysctl {cmd}"));
+        caller.hypervisor.log_refusal(caller.domain.id, errno, format_args!("sysctl {cmd}"));
     }
 }
 

@@ -32,12 +32,9 @@ pub fn pool<A: Arch>(caller: &Caller<'_, A>, op: &mut CpupoolOp) -> Done {
         XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => move_domain(caller, op),
         XEN_SYSCTL_CPUPOOL_OP_DESTROY if op.cpupool_id != 0 => Err(refuse!(caller, NOENT, "no pool {}", op.cpupool_id)),
         XEN_SYSCTL_CPUPOOL_OP_DESTROY => Err(refuse!(caller, BUSY, "pool 0 has domains")),
-        XEN_SYSCTL_CPUPOOL_OP_CREATE | XEN_SYSCTL_CPUPOOL_OP_ADDCPU | XEN_SYSCTL_CPUPOOL_OP_RMCPU => Err(refuse!(
-            caller,
-            OPNOTSUPP,
-            "cpupool operation {}: there is one pool",
-            op.op
-        )),
+        XEN_SYSCTL_CPUPOOL_OP_CREATE | XEN_SYSCTL_CPUPOOL_OP_ADDCPU | XEN_SYSCTL_CPUPOOL_OP_RMCPU => {
+            Err(refuse!(caller, OPNOTSUPP, "cpupool operation {}: there is one pool", op.op))
+        }
         other => Err(refuse!(caller, NOSYS, "cpupool operation {other} does not exist")),
     }
 }
@@ -78,12 +75,7 @@ pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, op: &mut SchedulerOp) -> Done 
     if op.sched_id != scheduler.id() {
         let ours = scheduler.id();
         drop(scheduler);
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "scheduler {} is not the pool's, which is {ours}",
-            op.sched_id
-        ));
+        return Err(refuse!(caller, INVAL, "scheduler {} is not the pool's, which is {ours}", op.sched_id));
     }
     if op.cmd == XEN_SYSCTL_SCHEDOP_PUTINFO {
         let wanted = op.u.read::<Credit2Schedule>();
@@ -91,9 +83,7 @@ pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, op: &mut SchedulerOp) -> Done 
         drop(scheduler);
         set.map_err(|_| refuse!(caller, INVAL, "rate limit of {} microseconds", wanted.ratelimit_us))?;
     } else {
-        op.u.write(&Credit2Schedule {
-            ratelimit_us: scheduler.rate_limit(),
-        });
+        op.u.write(&Credit2Schedule { ratelimit_us: scheduler.rate_limit() });
     }
     Ok(true)
 }

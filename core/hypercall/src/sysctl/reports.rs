@@ -56,12 +56,7 @@ pub fn domains<A: Arch>(caller: &Caller<'_, A>, op: &mut GetDomainInfoList) -> D
 /// XEN_SYSCTL_debug_keys.
 pub fn debug_keys<A: Arch>(caller: &Caller<'_, A>, op: &mut DebugKeys) -> Done {
     if op.nr_keys > MAX_KEYS {
-        return Err(refuse!(
-            caller,
-            INVAL,
-            "debug_keys: {} keys, {MAX_KEYS} at most",
-            op.nr_keys
-        ));
+        return Err(refuse!(caller, INVAL, "debug_keys: {} keys, {MAX_KEYS} at most", op.nr_keys));
     }
     for index in 0..op.nr_keys {
         let key = caller.read(op.keys.offset(index.into()))?;

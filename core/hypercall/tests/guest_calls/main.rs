@@ -31,18 +31,12 @@ impl World {
     fn new() -> World {
         let hypervisor = FakeArch::hypervisor(512, 1);
         let make = |id, privileged| {
-            let domain = hypervisor
-                .create_domain(DomId(id), Creation::of_test(privileged, 2))
-                .unwrap();
+            let domain = hypervisor.create_domain(DomId(id), Creation::of_test(privileged, 2)).unwrap();
             hypervisor.create_vcpus(&domain).unwrap();
             domain
         };
         let (dom0, guest) = (make(0, true), make(1, false));
-        World {
-            hypervisor,
-            dom0,
-            guest,
-        }
+        World { hypervisor, dom0, guest }
     }
 
     fn machine(&self) -> &platform::fakes::FakeMachine {
@@ -53,14 +47,7 @@ impl World {
     fn call(&self, domain: &Arc<Domain<FakeArch>>, call: Call, args: &[u64]) -> Outcome {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
-        call(
-            &Caller {
-                hypervisor: &self.hypervisor,
-                domain,
-                vcpu: &domain.vcpus()[0],
-            },
-            &all,
-        )
+        call(&Caller { hypervisor: &self.hypervisor, domain, vcpu: &domain.vcpus()[0] }, &all)
     }
 
     /// Makes a call with the operation first and a structure second, which is what it becomes afterwards.
@@ -105,9 +92,7 @@ impl World {
     /// Frames for a domain.
     fn frames(&self, domain: &Domain<FakeArch>, count: usize) -> Vec<Mfn> {
         let request = ::memory::Request::order(0);
-        (0..count)
-            .map(|_| self.hypervisor.memory.allocate(&domain.memory, request).unwrap())
-            .collect()
+        (0..count).map(|_| self.hypervisor.memory.allocate(&domain.memory, request).unwrap()).collect()
     }
 
     /// A word of a frame.

@@ -29,10 +29,7 @@ fn populate_names_frames_and_goes_on_after_a_cut() {
             AT
         }],
     );
-    assert!(
-        matches!(first, Outcome::Again(args) if args[0] == 6 | 4 << 6 && args[1] == AT),
-        "{first:?}"
-    );
+    assert!(matches!(first, Outcome::Again(args) if args[0] == 6 | 4 << 6 && args[1] == AT), "{first:?}");
     let Outcome::Again(args) = first else { unreachable!() };
     world.machine().yield_after.store(u64::MAX, SeqCst);
     assert_eq!(world.finish(&world.dom0, memory_op, &args), 10);
@@ -43,15 +40,9 @@ fn populate_names_frames_and_goes_on_after_a_cut() {
         assert_eq!((named(*mfn), named(mfn + 1)), (gfn, gfn + 1));
     }
     call.domid = DomId::SELF.0;
-    assert_eq!(
-        world.with(&world.guest, memory_op, XENMEM_DECREASE_RESERVATION, &mut call, &[]),
-        10
-    );
+    assert_eq!(world.with(&world.guest, memory_op, XENMEM_DECREASE_RESERVATION, &mut call, &[]), 10);
     assert_eq!(world.guest.memory.total_pages(), 0);
-    assert_eq!(
-        world.with(&world.guest, memory_op, XENMEM_DECREASE_RESERVATION, &mut call, &[]),
-        0
-    );
+    assert_eq!(world.with(&world.guest, memory_op, XENMEM_DECREASE_RESERVATION, &mut call, &[]), 0);
 }
 
 #[test]
@@ -60,21 +51,12 @@ fn a_guest_does_not_get_more_than_it_may_have() {
     world.guest.memory.set_max_pages(5);
     world.put(LIST, &[0u64; 8]);
     let mut call = reservation(DomId::SELF.0, 8, 0, 0);
-    assert_eq!(
-        world.with(&world.guest, memory_op, XENMEM_POPULATE_PHYSMAP, &mut call, &[]),
-        5
-    );
-    for refused in [
-        reservation(0, 8, 0, 0),
-        reservation(1, 8, 10, 0),
-        reservation(1, 8, 0, 12),
-        reservation(9, 1, 0, 0),
-    ] {
+    assert_eq!(world.with(&world.guest, memory_op, XENMEM_POPULATE_PHYSMAP, &mut call, &[]), 5);
+    for refused in
+        [reservation(0, 8, 0, 0), reservation(1, 8, 10, 0), reservation(1, 8, 0, 12), reservation(9, 1, 0, 0)]
+    {
         let mut call = refused;
-        assert_eq!(
-            world.with(&world.guest, memory_op, XENMEM_POPULATE_PHYSMAP, &mut call, &[]),
-            0
-        );
+        assert_eq!(world.with(&world.guest, memory_op, XENMEM_POPULATE_PHYSMAP, &mut call, &[]), 0);
     }
     let mut domain = MemoryDomain { domid: DomId::SELF.0 };
     let figure = |op, domain: &mut MemoryDomain| world.with(&world.guest, memory_op, op, domain, &[]);
@@ -94,10 +76,7 @@ fn exchange(world: &World, input: &[Mfn], out_order: u32, bits: u32) -> (i64, Me
         nr_exchanged: 0,
     };
     call.out.extent_start = GuestHandle::new(LIST + 0x1000);
-    (
-        world.with(&world.guest, memory_op, XENMEM_EXCHANGE, &mut call, &[]),
-        call,
-    )
+    (world.with(&world.guest, memory_op, XENMEM_EXCHANGE, &mut call, &[]), call)
 }
 
 #[test]
@@ -110,10 +89,7 @@ fn single_frames_are_traded_for_a_block() {
     let first: u64 = world.get(LIST + 0x1000);
     assert!(first % 64 == 0 && first + 64 <= 256, "{first:#x}");
     assert_eq!(domain::Arch::m2p(world.hypervisor.machine(), Mfn(first + 63)), 7063);
-    assert_eq!(
-        (world.guest.memory.total_pages(), world.hypervisor.memory.free_pages()),
-        (64, free)
-    );
+    assert_eq!((world.guest.memory.total_pages(), world.hypervisor.memory.free_pages()), (64, free));
 }
 
 #[test]
@@ -131,10 +107,7 @@ fn a_trade_that_fails_leaves_all_as_it_was() {
     let (result, _) = exchange(&world, &frames, 6, 0);
     assert_eq!(result, error(Errno::INVAL), "one is in use");
     drop(held);
-    assert_eq!(
-        (world.guest.memory.total_pages(), world.hypervisor.memory.free_pages()),
-        (64, free)
-    );
+    assert_eq!((world.guest.memory.total_pages(), world.hypervisor.memory.free_pages()), (64, free));
     assert_eq!(domain::Arch::m2p(world.hypervisor.machine(), frames[3]), 503);
     frames.truncate(63);
     assert_eq!(exchange(&world, &frames, 6, 0).0, error(Errno::INVAL), "sizes differ");
@@ -145,52 +118,22 @@ fn a_trade_that_fails_leaves_all_as_it_was() {
 fn maps_are_given_and_read() {
     let world = World::new();
     world.put(LIST, &[0u8; 60]);
-    let mut call = MemoryMap {
-        nr_entries: 1,
-        _gap0: [0; 4],
-        buffer: GuestHandle::new(LIST),
-    };
+    let mut call = MemoryMap { nr_entries: 1, _gap0: [0; 4], buffer: GuestHandle::new(LIST) };
     let map = |domain, op, call: &mut MemoryMap| world.with(domain, memory_op, op, call, &[]);
-    assert_eq!(
-        map(&world.guest, XENMEM_MACHINE_MEMORY_MAP, &mut call),
-        error(Errno::PERM)
-    );
-    assert_eq!(
-        map(&world.dom0, XENMEM_MACHINE_MEMORY_MAP, &mut call),
-        error(Errno::INVAL),
-        "too small"
-    );
+    assert_eq!(map(&world.guest, XENMEM_MACHINE_MEMORY_MAP, &mut call), error(Errno::PERM));
+    assert_eq!(map(&world.dom0, XENMEM_MACHINE_MEMORY_MAP, &mut call), error(Errno::INVAL), "too small");
     call.nr_entries = 3;
-    assert_eq!(
-        (map(&world.dom0, XENMEM_MACHINE_MEMORY_MAP, &mut call), call.nr_entries),
-        (0, 2)
-    );
+    assert_eq!((map(&world.dom0, XENMEM_MACHINE_MEMORY_MAP, &mut call), call.nr_entries), (0, 2));
     let entries: [E820Entry; 2] = world.get(LIST);
-    assert_eq!(
-        (entries[0].size, entries[1].addr, entries[1].kind),
-        (512 << 12, 0xfee0_0000, E820_RESERVED)
-    );
+    assert_eq!((entries[0].size, entries[1].addr, entries[1].kind), (512 << 12, 0xfee0_0000, E820_RESERVED));
 
     assert_eq!(map(&world.guest, XENMEM_MEMORY_MAP, &mut call), error(Errno::NOSYS));
-    let mut set = ForeignMemoryMap {
-        domid: 1,
-        _gap0: [0; 6],
-        map: call,
-    };
-    assert_eq!(
-        world.with(&world.dom0, memory_op, XENMEM_SET_MEMORY_MAP, &mut set, &[]),
-        0
-    );
+    let mut set = ForeignMemoryMap { domid: 1, _gap0: [0; 6], map: call };
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_SET_MEMORY_MAP, &mut set, &[]), 0);
     call.nr_entries = 1;
-    assert_eq!(
-        (map(&world.guest, XENMEM_MEMORY_MAP, &mut call), call.nr_entries),
-        (0, 1)
-    );
+    assert_eq!((map(&world.guest, XENMEM_MEMORY_MAP, &mut call), call.nr_entries), (0, 1));
     set.map.nr_entries = 1025;
-    assert_eq!(
-        world.with(&world.dom0, memory_op, XENMEM_SET_MEMORY_MAP, &mut set, &[]),
-        error(Errno::TOOBIG)
-    );
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_SET_MEMORY_MAP, &mut set, &[]), error(Errno::TOOBIG));
 }
 
 #[test]
@@ -198,20 +141,11 @@ fn the_toolstack_claims_memory_and_maps_grant_tables() {
     let world = World::new();
     let mut claim = reservation(1, 50, 0, 0);
     claim.extent_start = GuestHandle::null();
-    assert_eq!(
-        world.with(&world.guest, memory_op, XENMEM_CLAIM_PAGES, &mut claim, &[]),
-        error(Errno::PERM)
-    );
-    assert_eq!(
-        world.with(&world.dom0, memory_op, XENMEM_CLAIM_PAGES, &mut claim, &[]),
-        0
-    );
+    assert_eq!(world.with(&world.guest, memory_op, XENMEM_CLAIM_PAGES, &mut claim, &[]), error(Errno::PERM));
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_CLAIM_PAGES, &mut claim, &[]), 0);
     assert_eq!(world.hypervisor.memory.claimed_pages(), 50);
     claim.nr_extents = 0;
-    assert_eq!(
-        world.with(&world.dom0, memory_op, XENMEM_CLAIM_PAGES, &mut claim, &[]),
-        0
-    );
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_CLAIM_PAGES, &mut claim, &[]), 0);
     assert_eq!(world.hypervisor.memory.claimed_pages(), 0);
 
     let resource = |nr_frames, frame_list| MemAcquireResource {
@@ -233,10 +167,7 @@ fn the_toolstack_claims_memory_and_maps_grant_tables() {
     assert_eq!(acquire(&world.dom0, &mut call), 0);
     let frames: [u64; 2] = world.get(LIST);
     assert_eq!(world.guest.gnttab.size().0, 2);
-    assert_eq!(
-        world.guest.gnttab.frame(gnttab::FrameKind::Shared, 1),
-        Some(Mfn(frames[1]))
-    );
+    assert_eq!(world.guest.gnttab.frame(gnttab::FrameKind::Shared, 1), Some(Mfn(frames[1])));
     let mut beyond = resource(5, list());
     assert_eq!(acquire(&world.dom0, &mut beyond), error(Errno::INVAL));
     beyond.r#type = 2;
@@ -256,32 +187,13 @@ fn what_a_pv_guest_has_not_is_refused_as_the_toolstack_expects() {
         vcpu_to_vnode: 0,
         vmemrange: 0,
     };
-    assert_eq!(
-        world.with(&world.dom0, memory_op, XENMEM_GET_VNUMAINFO, &mut numa, &[]),
-        error(Errno::OPNOTSUPP)
-    );
-    let mut physmap = AddToPhysmap {
-        domid: 1,
-        size: 0,
-        space: XENMAPSPACE_SHARED_INFO,
-        idx: 0,
-        gpfn: 0,
-    };
-    assert_eq!(
-        world.with(&world.dom0, memory_op, XENMEM_ADD_TO_PHYSMAP, &mut physmap, &[]),
-        error(Errno::ACCES)
-    );
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_GET_VNUMAINFO, &mut numa, &[]), error(Errno::OPNOTSUPP));
+    let mut physmap = AddToPhysmap { domid: 1, size: 0, space: XENMAPSPACE_SHARED_INFO, idx: 0, gpfn: 0 };
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_ADD_TO_PHYSMAP, &mut physmap, &[]), error(Errno::ACCES));
     assert_eq!(world.finish(&world.guest, memory_op, &[18, 0]), 0);
     assert_eq!(world.finish(&world.guest, memory_op, &[2, 0]), 512);
     assert_eq!(world.finish(&world.guest, memory_op, &[63, 0]), error(Errno::NOSYS));
-    let mut mapping = MachphysMapping {
-        v_start: 0,
-        v_end: 0,
-        max_mfn: 0,
-    };
-    assert_eq!(
-        world.with(&world.guest, memory_op, XENMEM_MACHPHYS_MAPPING, &mut mapping, &[]),
-        0
-    );
+    let mut mapping = MachphysMapping { v_start: 0, v_end: 0, max_mfn: 0 };
+    assert_eq!(world.with(&world.guest, memory_op, XENMEM_MACHPHYS_MAPPING, &mut mapping, &[]), 0);
     assert_eq!((mapping.v_start, mapping.max_mfn), (0xffff_8000_0000_0000, 511));
 }

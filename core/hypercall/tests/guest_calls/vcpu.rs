@@ -32,11 +32,7 @@ fn vcpus_come_up_after_they_have_registers() {
     assert_eq!(plain(&world, VCPUOP_DOWN, 1), 0);
     assert_eq!((plain(&world, VCPUOP_IS_UP, 1), world.guest.shutdown_code()), (0, None));
     assert_eq!(plain(&world, VCPUOP_DOWN, 0), 0);
-    assert_eq!(
-        world.guest.shutdown_code(),
-        Some(domain::ShutdownCode::POWEROFF),
-        "it was the last one"
-    );
+    assert_eq!(world.guest.shutdown_code(), Some(domain::ShutdownCode::POWEROFF), "it was the last one");
 }
 
 #[test]
@@ -44,11 +40,7 @@ fn vcpu_info_moves_once() {
     let world = World::new();
     let mfn = world.frames(&world.guest, 1)[0];
     let register = |vcpu, offset| {
-        let mut call = RegisterVcpuInfo {
-            mfn: mfn.0,
-            offset,
-            rsvd: 0,
-        };
+        let mut call = RegisterVcpuInfo { mfn: mfn.0, offset, rsvd: 0 };
         vcpu_call(&world, VCPUOP_REGISTER_VCPU_INFO, vcpu, &mut call)
     };
     assert_eq!(register(1, 4096), error(Errno::INVAL));
@@ -66,21 +58,11 @@ fn timers_are_armed_and_stopped() {
     let world = World::new();
     world.machine().set_time(1000);
     let deadline = || world.hypervisor.machine().deadline.load(SeqCst);
-    let mut call = SetSingleshotTimer {
-        timeout_abs_ns: 900,
-        flags: VCPU_SSHOTTMR_FUTURE,
-        _gap0: [0; 4],
-    };
-    assert_eq!(
-        vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut call),
-        error(Errno::TIME)
-    );
+    let mut call = SetSingleshotTimer { timeout_abs_ns: 900, flags: VCPU_SSHOTTMR_FUTURE, _gap0: [0; 4] };
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut call), error(Errno::TIME));
     assert_eq!(deadline(), u64::MAX);
     call.flags = 0;
-    assert_eq!(
-        vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 1, &mut call),
-        error(Errno::INVAL)
-    );
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 1, &mut call), error(Errno::INVAL));
     assert_eq!(vcpu_call(&world, VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut call), 0);
     assert_eq!(deadline(), 900, "a deadline that has passed is set all the same");
     assert_eq!(world.finish(&world.guest, set_timer_op, &[0]), 0);
@@ -89,10 +71,7 @@ fn timers_are_armed_and_stopped() {
     assert!(world.hypervisor.cpus[0].timers.lock().expire(2000).is_some());
 
     let mut period = SetPeriodicTimer { period_ns: 999_999 };
-    assert_eq!(
-        vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period),
-        error(Errno::INVAL)
-    );
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period), error(Errno::INVAL));
     period.period_ns = 1_000_000;
     assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period), 0);
     assert_eq!(plain(&world, VCPUOP_STOP_PERIODIC_TIMER, 1), 0);
@@ -104,10 +83,7 @@ fn time_spent_is_written_where_the_guest_wants_it() {
     let world = World::new();
     let area = 0x9_0000;
     let mut call = RegisterRunstateMemoryArea { addr: area };
-    assert_eq!(
-        vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut call),
-        error(Errno::FAULT)
-    );
+    assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut call), error(Errno::FAULT));
     world.put(area, &[0u8; 48]);
     assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut call), 0);
     assert_eq!(world.get::<RunstateInfo>(area).state, RUNSTATE_OFFLINE);
@@ -126,12 +102,7 @@ fn polls_sleep_until_an_event_or_a_time() {
     let port = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
     world.put(LIST, &[port]);
     let poll = |nr_ports, timeout| {
-        let mut call = Poll {
-            ports: GuestHandle::new(LIST),
-            nr_ports,
-            _gap0: [0; 4],
-            timeout,
-        };
+        let mut call = Poll { ports: GuestHandle::new(LIST), nr_ports, _gap0: [0; 4], timeout };
         world.with(&world.guest, sched_op, SCHEDOP_POLL, &mut call, &[])
     };
     assert_eq!(poll(129, 0), error(Errno::INVAL));
@@ -141,11 +112,7 @@ fn polls_sleep_until_an_event_or_a_time() {
     world.hypervisor.follow(&world.guest, raised);
     assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the event ends it");
     assert_eq!(poll(1, 0), 0);
-    assert_eq!(
-        vcpu.flags.load(SeqCst) & PauseFlags::POLLING,
-        0,
-        "the event is still pending"
-    );
+    assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the event is still pending");
 
     let other = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
     world.put(LIST, &[other]);
@@ -175,21 +142,11 @@ fn blocking_unmasks_and_returns_when_an_event_waits() {
 #[test]
 fn only_the_control_domain_shuts_others_down() {
     let world = World::new();
-    let mut call = RemoteShutdown {
-        domain_id: 0,
-        _gap0: [0; 2],
-        reason: SHUTDOWN_CRASH,
-    };
+    let mut call = RemoteShutdown { domain_id: 0, _gap0: [0; 2], reason: SHUTDOWN_CRASH };
     let op = SCHEDOP_REMOTE_SHUTDOWN;
-    assert_eq!(
-        world.with(&world.guest, sched_op, op, &mut call, &[]),
-        error(Errno::PERM)
-    );
+    assert_eq!(world.with(&world.guest, sched_op, op, &mut call, &[]), error(Errno::PERM));
     call.domain_id = 50;
-    assert_eq!(
-        world.with(&world.dom0, sched_op, op, &mut call, &[]),
-        error(Errno::SRCH)
-    );
+    assert_eq!(world.with(&world.dom0, sched_op, op, &mut call, &[]), error(Errno::SRCH));
     call.domain_id = 1;
     assert_eq!(world.with(&world.dom0, sched_op, op, &mut call, &[]), 0);
     assert_eq!(world.guest.shutdown_code(), Some(domain::ShutdownCode::CRASH));

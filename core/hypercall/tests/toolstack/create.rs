@@ -21,36 +21,20 @@ fn a_domain_comes_and_goes() {
     assert_eq!((result, id), (0, 1));
 
     let fresh = info(&world, 1).unwrap();
-    assert_eq!(
-        (fresh.domain, fresh.max_vcpu_id, fresh.nr_online_vcpus),
-        (1, XEN_INVALID_MAX_VCPU_ID, 0)
-    );
+    assert_eq!((fresh.domain, fresh.max_vcpu_id, fresh.nr_online_vcpus), (1, XEN_INVALID_MAX_VCPU_ID, 0));
     assert_eq!(fresh.flags, XEN_DOMINF_PAUSED | 0xffff_0000);
     assert_eq!((fresh.handle, fresh.max_pages, fresh.tot_pages), ([9; 16], 0, 0));
-    assert_eq!(
-        fresh.shared_info_frame,
-        world.hypervisor.domains.get(DomId(1)).unwrap().shared_info.0
-    );
+    assert_eq!(fresh.shared_info_frame, world.hypervisor.domains.get(DomId(1)).unwrap().shared_info.0);
 
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_MAX_VCPUS, 1, &mut MaxVcpus { max: 1 }),
-        error(Errno::INVAL)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_MAX_VCPUS, 1, &mut MaxVcpus { max: 1 }), error(Errno::INVAL));
     assert_eq!(world.domctl(XEN_DOMCTL_MAX_VCPUS, 1, &mut MaxVcpus { max: 2 }), 0);
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_MAX_VCPUS, 1, &mut MaxVcpus { max: 2 }),
-        0,
-        "they are there already"
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_MAX_VCPUS, 1, &mut MaxVcpus { max: 2 }), 0, "they are there already");
     assert_eq!(info(&world, 1).unwrap().max_vcpu_id, 1);
 
     assert_eq!(world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 1, &mut [0_u64; 16]), 0);
     assert_eq!(info(&world, 1).unwrap_err(), error(Errno::SRCH));
     assert_eq!(world.hypervisor.memory.free_pages(), free, "nothing is lost");
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 1, &mut [0_u64; 16]),
-        error(Errno::SRCH)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 1, &mut [0_u64; 16]), error(Errno::SRCH));
 }
 
 #[test]
@@ -62,38 +46,19 @@ fn numbers_are_given_in_turn() {
     assert_eq!(create(2).0, error(Errno::EXIST));
     assert_eq!(create(7), (0, 7));
     assert_eq!(world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 1, &mut [0_u64; 16]), 0);
-    assert_eq!(
-        create(DomId::INVALID.0),
-        (0, 3),
-        "a number just freed is not given again at once"
-    );
-    world
-        .hypervisor
-        .last_domain
-        .store(DomId::FIRST_RESERVED.0 - 1, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(create(DomId::INVALID.0), (0, 3), "a number just freed is not given again at once");
+    world.hypervisor.last_domain.store(DomId::FIRST_RESERVED.0 - 1, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(create(0), (0, 1), "after the last number comes the first");
 }
 
 #[test]
 fn dom0_and_the_caller_are_not_destroyed() {
     let world = World::new();
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 0, &mut [0_u64; 16]),
-        error(Errno::INVAL)
-    );
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_PAUSEDOMAIN, 0, &mut [0_u64; 16]),
-        error(Errno::INVAL)
-    );
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_MAX_VCPUS, 0, &mut MaxVcpus { max: 2 }),
-        error(Errno::INVAL)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 0, &mut [0_u64; 16]), error(Errno::INVAL));
+    assert_eq!(world.domctl(XEN_DOMCTL_PAUSEDOMAIN, 0, &mut [0_u64; 16]), error(Errno::INVAL));
+    assert_eq!(world.domctl(XEN_DOMCTL_MAX_VCPUS, 0, &mut MaxVcpus { max: 2 }), error(Errno::INVAL));
     // A domain's own number is the only way to name it here.
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_PAUSEDOMAIN, DomId::SELF.0, &mut [0_u64; 16]),
-        error(Errno::SRCH)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_PAUSEDOMAIN, DomId::SELF.0, &mut [0_u64; 16]), error(Errno::SRCH));
 }
 
 #[test]
@@ -102,22 +67,10 @@ fn bad_configurations_are_refused() {
     let cases: [(&str, Change, Errno); 16] = [
         ("unknown flag", |config| config.flags = 1 << 8, Errno::INVAL),
         ("hvm", |config| config.flags = XEN_DOMCTL_CDF_HVM, Errno::INVAL),
-        (
-            "hap without hvm",
-            |config| config.flags = XEN_DOMCTL_CDF_HAP,
-            Errno::INVAL,
-        ),
-        (
-            "suspend integrity",
-            |config| config.flags = XEN_DOMCTL_CDF_S3_INTEGRITY,
-            Errno::INVAL,
-        ),
+        ("hap without hvm", |config| config.flags = XEN_DOMCTL_CDF_HAP, Errno::INVAL),
+        ("suspend integrity", |config| config.flags = XEN_DOMCTL_CDF_S3_INTEGRITY, Errno::INVAL),
         ("iommu", |config| config.flags = XEN_DOMCTL_CDF_IOMMU, Errno::INVAL),
-        (
-            "nested",
-            |config| config.flags = XEN_DOMCTL_CDF_NESTED_VIRT,
-            Errno::INVAL,
-        ),
+        ("nested", |config| config.flags = XEN_DOMCTL_CDF_NESTED_VIRT, Errno::INVAL),
         ("vpmu", |config| config.flags = XEN_DOMCTL_CDF_VPMU, Errno::INVAL),
         ("iommu options alone", |config| config.iommu_opts = 1, Errno::INVAL),
         ("altp2m", |config| config.altp2m_opts = 1, Errno::INVAL),
@@ -134,11 +87,7 @@ fn bad_configurations_are_refused() {
     for (name, change, errno) in cases {
         let mut config = configuration();
         change(&mut config);
-        assert_eq!(
-            world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut config),
-            error(errno),
-            "{name}"
-        );
+        assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut config), error(errno), "{name}");
     }
     assert!(world.hypervisor.domains.first_from(DomId(1)).is_none());
     assert_eq!(world.hypervisor.memory.free_pages(), free);
@@ -152,10 +101,7 @@ fn defaults_stand_for_negative_limits() {
     config.flags = XEN_DOMCTL_CDF_XS_DOMAIN | XEN_DOMCTL_CDF_OOS_OFF;
     assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut config), 0);
     let domain = world.hypervisor.domains.get(DomId(1)).unwrap();
-    assert_eq!(
-        (domain.creation.max_grant_frames, domain.creation.max_maptrack_frames),
-        (64, 1024)
-    );
+    assert_eq!((domain.creation.max_grant_frames, domain.creation.max_maptrack_frames), (64, 1024));
     assert_ne!(info(&world, 1).unwrap().flags & XEN_DOMINF_XS_DOMAIN, 0);
 }
 
@@ -168,29 +114,14 @@ fn the_envelope_is_checked_first() {
     op.domain = 999;
     world.put(AT, &op);
     assert_eq!(world.call(hypercall::domctl::domctl, &[AT]), error(Errno::ACCES));
-    assert_eq!(
-        world.call(hypercall::domctl::domctl, &[0xdead_0000]),
-        error(Errno::FAULT)
-    );
+    assert_eq!(world.call(hypercall::domctl::domctl, &[0xdead_0000]), error(Errno::FAULT));
     assert_eq!(world.domctl(0x7777, id, &mut [0_u64; 16]), error(Errno::NOSYS));
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_SET_LLC_COLORS, id, &mut [0_u64; 16]),
-        error(Errno::OPNOTSUPP)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_SET_LLC_COLORS, id, &mut [0_u64; 16]), error(Errno::OPNOTSUPP));
 
     world.caller = world.hypervisor.domains.get(DomId(id)).unwrap();
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut configuration()),
-        error(Errno::PERM)
-    );
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_GETDOMAININFO, 0, &mut [0_u64; 16]),
-        error(Errno::PERM)
-    );
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_GETDOMAININFO, 99, &mut [0_u64; 16]),
-        error(Errno::SRCH)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut configuration()), error(Errno::PERM));
+    assert_eq!(world.domctl(XEN_DOMCTL_GETDOMAININFO, 0, &mut [0_u64; 16]), error(Errno::PERM));
+    assert_eq!(world.domctl(XEN_DOMCTL_GETDOMAININFO, 99, &mut [0_u64; 16]), error(Errno::SRCH));
 }
 
 #[test]
@@ -205,17 +136,11 @@ fn pauses_are_counted() {
     assert!(is_paused());
     assert_eq!(world.domctl(XEN_DOMCTL_UNPAUSEDOMAIN, id, &mut nothing), 0);
     assert!(!is_paused());
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_UNPAUSEDOMAIN, id, &mut nothing),
-        error(Errno::INVAL)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_UNPAUSEDOMAIN, id, &mut nothing), error(Errno::INVAL));
     for _ in 0..255 {
         assert_eq!(world.domctl(XEN_DOMCTL_PAUSEDOMAIN, id, &mut nothing), 0);
     }
-    assert_eq!(
-        world.domctl(XEN_DOMCTL_PAUSEDOMAIN, id, &mut nothing),
-        error(Errno::TOOBIG)
-    );
+    assert_eq!(world.domctl(XEN_DOMCTL_PAUSEDOMAIN, id, &mut nothing), error(Errno::TOOBIG));
 }
 
 #[test]
@@ -224,23 +149,11 @@ fn another_command_is_waited_for_by_issuing_again() {
     let id = world.guest();
     let guard = world.hypervisor.toolstack.try_lock().unwrap();
     let vcpu = &world.dom0.vcpus()[0];
-    let caller = hypercall::Caller {
-        hypervisor: &world.hypervisor,
-        domain: &world.dom0,
-        vcpu,
-    };
-    let op = Domctl {
-        cmd: XEN_DOMCTL_PAUSEDOMAIN,
-        interface_version: 0x17,
-        domain: id,
-        ..Domctl::new_zeroed()
-    };
+    let caller = hypercall::Caller { hypervisor: &world.hypervisor, domain: &world.dom0, vcpu };
+    let op = Domctl { cmd: XEN_DOMCTL_PAUSEDOMAIN, interface_version: 0x17, domain: id, ..Domctl::new_zeroed() };
     world.put(AT, &op);
     let args = [AT, 0, 0, 0, 0, 0];
-    assert_eq!(
-        hypercall::domctl::domctl(&caller, &args),
-        hypercall::Outcome::Again(args)
-    );
+    assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Again(args));
     drop(guard);
     assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Done(0));
 }

@@ -12,10 +12,7 @@ fn the_host_is_described() {
     let world = World::new();
     let mut info = PhysInfo::new_zeroed();
     assert_eq!(world.sysctl(XEN_SYSCTL_PHYSINFO, &mut info), 0);
-    assert_eq!(
-        (info.nr_cpus, info.max_cpu_id, info.nr_nodes, info.cpu_khz),
-        (2, 1, 1, 1_000_000)
-    );
+    assert_eq!((info.nr_cpus, info.max_cpu_id, info.nr_nodes, info.cpu_khz), (2, 1, 1, 1_000_000));
     assert_eq!((info.total_pages, info.max_mfn), (511, 511));
     assert_eq!(info.free_pages, world.hypervisor.memory.free_pages());
     assert_eq!(info.capabilities, 0x302, "PV and both versions of grant tables");
@@ -24,41 +21,24 @@ fn the_host_is_described() {
     assert_eq!(world.sysctl(XEN_SYSCTL_SCHED_ID, &mut id), 0);
     assert_eq!(id.sched_id, XEN_SCHEDULER_CREDIT2);
 
-    let mut topology = CpuTopoInfo {
-        num_cpus: 0,
-        _gap0: [0; 4],
-        cputopo: GuestHandle::null(),
-    };
+    let mut topology = CpuTopoInfo { num_cpus: 0, _gap0: [0; 4], cputopo: GuestHandle::null() };
     assert_eq!(world.sysctl(XEN_SYSCTL_CPUTOPOINFO, &mut topology), 0);
     assert_eq!(topology.num_cpus, 2);
     topology.cputopo = GuestHandle::new(LIST);
     assert_eq!(world.sysctl(XEN_SYSCTL_CPUTOPOINFO, &mut topology), 0);
-    assert_eq!(
-        world.get::<[CpuTopo; 2]>(LIST).map(|place| (place.core, place.socket)),
-        [(0, 0), (1, 0)]
-    );
+    assert_eq!(world.get::<[CpuTopo; 2]>(LIST).map(|place| (place.core, place.socket)), [(0, 0), (1, 0)]);
 
     let mut nodes = NumaInfo::new_zeroed();
     assert_eq!(world.sysctl(XEN_SYSCTL_NUMAINFO, &mut nodes), 0);
     assert_eq!(nodes.num_nodes, 1);
     (nodes.meminfo, nodes.distance) = (GuestHandle::new(LIST), GuestHandle::new(LIST + 64));
     assert_eq!(world.sysctl(XEN_SYSCTL_NUMAINFO, &mut nodes), 0);
-    assert_eq!(
-        (world.get::<MemInfo>(LIST).memsize, world.get::<u32>(LIST + 64)),
-        (511 * 4096, 10)
-    );
+    assert_eq!((world.get::<MemInfo>(LIST).memsize, world.get::<u32>(LIST + 64)), (511 * 4096, 10));
 
-    let mut times = GetCpuInfo {
-        max_cpus: 99,
-        info: GuestHandle::new(LIST),
-        ..GetCpuInfo::new_zeroed()
-    };
+    let mut times = GetCpuInfo { max_cpus: 99, info: GuestHandle::new(LIST), ..GetCpuInfo::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_GETCPUINFO, &mut times), 0);
     assert_eq!(times.nr_cpus, 2);
-    let mut heap = AvailHeap {
-        node: -1,
-        ..AvailHeap::new_zeroed()
-    };
+    let mut heap = AvailHeap { node: -1, ..AvailHeap::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_AVAILHEAP, &mut heap), 0);
     assert_eq!(heap.avail_bytes, info.free_pages * 4096);
 }
@@ -68,11 +48,7 @@ fn domains_are_listed_from_a_number_on() {
     let world = World::new();
     assert_eq!((world.guest(), world.guest()), (1, 2));
     let list = |first_domain, max_domains| {
-        let mut op = GetDomainInfoList {
-            first_domain,
-            max_domains,
-            ..GetDomainInfoList::new_zeroed()
-        };
+        let mut op = GetDomainInfoList { first_domain, max_domains, ..GetDomainInfoList::new_zeroed() };
         op.buffer = GuestHandle::new(LIST);
         assert_eq!(world.sysctl(XEN_SYSCTL_GETDOMAININFOLIST, &mut op), 0);
         let size = size_of::<GetDomainInfo>() as u64;
@@ -89,11 +65,7 @@ fn domains_are_listed_from_a_number_on() {
 #[test]
 fn there_is_one_pool() {
     let world = World::new();
-    let mut op = CpupoolOp {
-        op: XEN_SYSCTL_CPUPOOL_OP_INFO,
-        cpumap: bitmap(LIST, 64),
-        ..CpupoolOp::new_zeroed()
-    };
+    let mut op = CpupoolOp { op: XEN_SYSCTL_CPUPOOL_OP_INFO, cpumap: bitmap(LIST, 64), ..CpupoolOp::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_CPUPOOL_OP, &mut op), 0);
     assert_eq!((op.cpupool_id, op.sched_id, op.n_dom), (0, XEN_SCHEDULER_CREDIT2, 1));
     assert_eq!(world.get::<u64>(LIST), 3);
@@ -112,11 +84,7 @@ fn there_is_one_pool() {
 fn the_rate_limit_is_checked() {
     let world = World::new();
     let operation = |cmd, limit| {
-        let mut op = SchedulerOp {
-            sched_id: XEN_SCHEDULER_CREDIT2,
-            cmd,
-            ..SchedulerOp::new_zeroed()
-        };
+        let mut op = SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT2, cmd, ..SchedulerOp::new_zeroed() };
         op.u.write(&Credit2Schedule { ratelimit_us: limit });
         let result = world.sysctl(XEN_SYSCTL_SCHEDULER_OP, &mut op);
         (result, op.u.read::<Credit2Schedule>().ratelimit_us)
@@ -132,11 +100,7 @@ fn the_console_is_read() {
     let world = World::new();
     let text: Vec<u8> = (0..700).map(|index| b'a' + (index % 26) as u8).collect();
     *world.hypervisor.machine().ring.lock() = text.clone();
-    let mut op = ReadConsole {
-        buffer: GuestHandle::new(LIST),
-        count: 600,
-        ..ReadConsole::new_zeroed()
-    };
+    let mut op = ReadConsole { buffer: GuestHandle::new(LIST), count: 600, ..ReadConsole::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_READCONSOLE, &mut op), 0);
     assert_eq!((op.count, op.index), (600, 600));
     assert_eq!(world.get::<[u8; 600]>(LIST)[..], text[..600]);
@@ -152,11 +116,7 @@ fn every_debug_key_reports() {
     let world = World::new();
     world.guest();
     world.machine().map_guest(LIST, b"hegmqrt*?\x01");
-    let mut op = DebugKeys {
-        keys: GuestHandle::new(LIST),
-        nr_keys: 10,
-        _gap0: [0; 4],
-    };
+    let mut op = DebugKeys { keys: GuestHandle::new(LIST), nr_keys: 10, _gap0: [0; 4] };
     assert_eq!(world.sysctl(XEN_SYSCTL_DEBUG_KEYS, &mut op), 0);
     op.nr_keys = 65;
     assert_eq!(world.sysctl(XEN_SYSCTL_DEBUG_KEYS, &mut op), error(Errno::INVAL));

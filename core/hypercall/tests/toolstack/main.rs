@@ -30,15 +30,9 @@ impl World {
     /// A machine of two CPUs with dom0.
     fn new() -> World {
         let hypervisor = FakeArch::hypervisor(512, 2);
-        let dom0 = hypervisor
-            .create_domain(DomId::DOM0, Creation::of_test(true, 2))
-            .unwrap();
+        let dom0 = hypervisor.create_domain(DomId::DOM0, Creation::of_test(true, 2)).unwrap();
         hypervisor.create_vcpus(&dom0).unwrap();
-        let world = World {
-            hypervisor,
-            caller: dom0.clone(),
-            dom0,
-        };
+        let world = World { hypervisor, caller: dom0.clone(), dom0 };
         world.machine().map_guest(AT, &[0; 8192]);
         world.machine().map_guest(LIST, &[0; 8192]);
         world
@@ -65,14 +59,7 @@ impl World {
         // A domain whose vCPUs are not made cannot call; the tests let dom0's call in its name.
         let vcpu = domain.vcpus().first().unwrap_or(&self.dom0.vcpus()[0]);
         for _ in 0..1000 {
-            match call(
-                &Caller {
-                    hypervisor,
-                    domain,
-                    vcpu,
-                },
-                &all,
-            ) {
+            match call(&Caller { hypervisor, domain, vcpu }, &all) {
                 Outcome::Done(value) => return value,
                 Outcome::Again(args) => all = args,
             }
@@ -87,13 +74,7 @@ impl World {
 
     /// A domctl, with the domain number that comes back.
     fn domctl_with<T: FromBytes + IntoBytes + Immutable>(&self, cmd: u32, domain: u16, value: &mut T) -> (i64, u16) {
-        let mut op = Domctl {
-            cmd,
-            interface_version: 0x17,
-            domain,
-            _pad: [0; 3],
-            u: Union([0; 16]),
-        };
+        let mut op = Domctl { cmd, interface_version: 0x17, domain, _pad: [0; 3], u: Union([0; 16]) };
         op.u.write(value);
         self.put(AT, &op);
         let result = self.call(domctl::domctl, &[AT]);
@@ -121,11 +102,7 @@ impl World {
 }
 
 fn sysctl_envelope(cmd: u32) -> xen_abi::sysctl::Sysctl {
-    xen_abi::sysctl::Sysctl {
-        cmd,
-        interface_version: 0x15,
-        u: Union([0; 16]),
-    }
+    xen_abi::sysctl::Sysctl { cmd, interface_version: 0x15, u: Union([0; 16]) }
 }
 
 /// What xl creates a PV guest of two vCPUs with.
@@ -145,9 +122,5 @@ fn error(errno: Errno) -> i64 {
 }
 
 fn bitmap(at: u64, nr_bits: u32) -> xen_abi::xen::Bitmap {
-    xen_abi::xen::Bitmap {
-        bitmap: GuestHandle::new(at),
-        nr_bits,
-        _gap0: [0; 4],
-    }
+    xen_abi::xen::Bitmap { bitmap: GuestHandle::new(at), nr_bits, _gap0: [0; 4] }
 }

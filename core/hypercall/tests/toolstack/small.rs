@@ -15,11 +15,7 @@ fn ask(world: &World, command: u32) -> i64 {
 fn text<const N: usize>(world: &World) -> String {
     let bytes = world.get::<[u8; N]>(LIST);
     assert_eq!(bytes[N - 1], 0);
-    bytes
-        .iter()
-        .take_while(|byte| **byte != 0)
-        .map(|byte| char::from(*byte))
-        .collect()
+    bytes.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
 }
 
 #[test]
@@ -27,19 +23,10 @@ fn strings_fill_their_fields() {
     let mut world = World::new();
     world.put(LIST, &[0xff_u8; 1024]);
     assert_eq!(ask(&world, XENVER_VERSION), 4 << 16 | 20);
-    assert_eq!(
-        (ask(&world, XENVER_EXTRAVERSION), text::<16>(&world)),
-        (0, ".0-xenolith".into())
-    );
+    assert_eq!((ask(&world, XENVER_EXTRAVERSION), text::<16>(&world)), (0, ".0-xenolith".into()));
     assert_eq!(world.get::<u8>(LIST + 16), 0xff, "16 bytes and no more");
-    assert_eq!(
-        (ask(&world, XENVER_CAPABILITIES), text::<1024>(&world)),
-        (0, "xen-3.0-x86_64 ".into())
-    );
-    assert_eq!(
-        (ask(&world, XENVER_COMMANDLINE), text::<1024>(&world)),
-        (0, "dom0_mem=1G".into())
-    );
+    assert_eq!((ask(&world, XENVER_CAPABILITIES), text::<1024>(&world)), (0, "xen-3.0-x86_64 ".into()));
+    assert_eq!((ask(&world, XENVER_COMMANDLINE), text::<1024>(&world)), (0, "dom0_mem=1G".into()));
     assert_eq!(ask(&world, XENVER_COMPILE_INFO), 0);
     assert_eq!(&world.get::<CompileInfo>(LIST).compile_date[..6], b"today\0");
     assert_eq!(ask(&world, XENVER_GUEST_HANDLE), 0);
@@ -49,16 +36,10 @@ fn strings_fill_their_fields() {
     assert_eq!(ask(&world, XENVER_PAGESIZE), error(Errno::INVAL));
     assert_eq!(world.call(version::xen_version, &[XENVER_PAGESIZE.into(), 0]), 4096);
     assert_eq!(ask(&world, 99), error(Errno::NOSYS));
-    assert_eq!(
-        world.call(version::xen_version, &[XENVER_CHANGESET.into(), 0]),
-        error(Errno::FAULT)
-    );
+    assert_eq!(world.call(version::xen_version, &[XENVER_CHANGESET.into(), 0]), error(Errno::FAULT));
 
     world.caller = world.hypervisor.domains.get(DomId(world.guest())).unwrap();
-    assert_eq!(
-        (ask(&world, XENVER_COMMANDLINE), text::<9>(&world)),
-        (0, "<denied>".into())
-    );
+    assert_eq!((ask(&world, XENVER_COMMANDLINE), text::<9>(&world)), (0, "<denied>".into()));
     assert_eq!(ask(&world, XENVER_COMMANDLINE2), error(Errno::PERM));
 }
 
@@ -81,13 +62,7 @@ fn strings_of_any_length() {
 fn features_of_dom0_and_guests() {
     let mut world = World::new();
     let features = |world: &World| {
-        world.put(
-            LIST,
-            &FeatureInfo {
-                submap_idx: 0,
-                submap: 0,
-            },
-        );
+        world.put(LIST, &FeatureInfo { submap_idx: 0, submap: 0 });
         assert_eq!(ask(world, XENVER_GET_FEATURES), 0);
         world.get::<FeatureInfo>(LIST).submap
     };
@@ -95,17 +70,8 @@ fn features_of_dom0_and_guests() {
     assert_eq!(features(&world), pv | 1 << XENFEAT_DOM0);
     let enable = |kind: u32| world.call(assist::vm_assist, &[VMASST_CMD_ENABLE.into(), kind.into()]);
     assert_eq!(enable(VMASST_TYPE_PAE_EXTENDED_CR3), 0);
-    assert_eq!(
-        features(&world),
-        pv | 1 << XENFEAT_DOM0 | 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB
-    );
-    world.put(
-        LIST,
-        &FeatureInfo {
-            submap_idx: 1,
-            submap: 0,
-        },
-    );
+    assert_eq!(features(&world), pv | 1 << XENFEAT_DOM0 | 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB);
+    world.put(LIST, &FeatureInfo { submap_idx: 1, submap: 0 });
     assert_eq!(ask(&world, XENVER_GET_FEATURES), error(Errno::INVAL));
     world.caller = world.hypervisor.domains.get(DomId(world.guest())).unwrap();
     assert_eq!(features(&world), pv);
@@ -138,22 +104,13 @@ fn the_console_is_dom0s() {
     let written = core::mem::take(&mut *world.hypervisor.machine().written.lock());
     assert!(written.iter().all(|(mark, _)| mark.is_none()));
     assert_eq!(written.iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), 600);
-    assert_eq!(
-        world.call(console::console_io, &[write, 1, 0xdead_0000]),
-        error(Errno::FAULT)
-    );
+    assert_eq!(world.call(console::console_io, &[write, 1, 0xdead_0000]), error(Errno::FAULT));
 
     *world.hypervisor.machine().input.lock() = b"help\n".to_vec();
     assert_eq!(world.call(console::console_io, &[CONSOLEIO_READ.into(), 4, LIST]), 4);
-    assert_eq!(
-        world.call(console::console_io, &[CONSOLEIO_READ.into(), 4, LIST + 4]),
-        1
-    );
+    assert_eq!(world.call(console::console_io, &[CONSOLEIO_READ.into(), 4, LIST + 4]), 1);
     assert_eq!(&world.get::<[u8; 5]>(LIST), b"help\n");
-    assert_eq!(
-        world.call(console::console_io, &[CONSOLEIO_READ.into(), 1 << 31, LIST]),
-        error(Errno::INVAL)
-    );
+    assert_eq!(world.call(console::console_io, &[CONSOLEIO_READ.into(), 1 << 31, LIST]), error(Errno::INVAL));
     assert_eq!(world.call(console::console_io, &[7, 0, 0]), error(Errno::NOSYS));
     world.caller = world.hypervisor.domains.get(DomId(world.guest())).unwrap();
     assert_eq!(world.call(console::console_io, &[write, 1, LIST]), error(Errno::PERM));

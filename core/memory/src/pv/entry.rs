@@ -11,9 +11,7 @@ use types::{DomId, Errno, Mfn, Progress};
 use x86_defs::pte::{Pte, PteFlags};
 
 /// Bits that choose the memory type in an L1 entry. Bit 7 is PSE above level 1.
-const CACHING: PteFlags = PteFlags::WRITE_THROUGH
-    .union(PteFlags::CACHE_DISABLE)
-    .union(PteFlags::LARGE_OR_PAT);
+const CACHING: PteFlags = PteFlags::WRITE_THROUGH.union(PteFlags::CACHE_DISABLE).union(PteFlags::LARGE_OR_PAT);
 
 /// Bits in which entries may differ without a difference in references: all that are for software, and what neither moves
 /// the mapping nor makes it writable.
@@ -40,11 +38,7 @@ pub(super) fn adjusted(level: u32, entry: Pte) -> Pte {
         return entry;
     }
     let entry = Pte(entry.0 | PteFlags::USER.bits());
-    if level == 1 {
-        Pte(entry.0 & !PteFlags::GLOBAL.bits())
-    } else {
-        entry
-    }
+    if level == 1 { Pte(entry.0 & !PteFlags::GLOBAL.bits()) } else { entry }
 }
 
 impl<H: Host> Memory<H> {
@@ -72,22 +66,12 @@ impl<H: Host> Memory<H> {
         if self.table.is_io(mfn) {
             return self.check_io(domain, frames, entry);
         }
-        let busy = |denied: Denied| Denied {
-            errno: Errno::BUSY,
-            ..denied
-        };
+        let busy = |denied: Denied| Denied { errno: Errno::BUSY, ..denied };
         let owner = self.table.get_any(mfn).map_err(busy)?;
         // A domain with rights over the owner may leave its name out.
         let allowed = owner == frames || frames == domain && self.host.may_map_foreign(domain, owner);
         let taken = if !allowed {
-            Err(Denied::new(
-                Errno::BUSY,
-                Why::WrongOwner {
-                    mfn,
-                    owner,
-                    wanted: frames,
-                },
-            ))
+            Err(Denied::new(Errno::BUSY, Why::WrongOwner { mfn, owner, wanted: frames }))
         } else if entry.has(PteFlags::WRITABLE) {
             self.get_simple_type(mfn, FrameType::Writable).map_err(busy)
         } else {
@@ -121,10 +105,7 @@ impl<H: Host> Memory<H> {
         }
         if entry.has(PteFlags::WRITABLE) {
             self.put_type(mfn);
-        } else if self
-            .info(mfn)
-            .is_ok_and(|frame| frame.ty().ty() == FrameType::SegDesc && frame.ty().count() != 0)
-        {
+        } else if self.info(mfn).is_ok_and(|frame| frame.ty().ty() == FrameType::SegDesc && frame.ty().count() != 0) {
             self.host.descriptors_unmapped(self.table.at(mfn.0 as u32).owner());
         }
         self.put_frame(mfn);
@@ -150,13 +131,7 @@ impl<H: Host> Memory<H> {
         if mfn == table {
             // The table maps itself. A reference to itself would keep it alive for ever.
             return if entry.has(PteFlags::WRITABLE) {
-                Err(Denied::new(
-                    Errno::INVAL,
-                    Why::BadLinearMapping {
-                        mfn: table,
-                        entry: entry.0,
-                    },
-                ))
+                Err(Denied::new(Errno::INVAL, Why::BadLinearMapping { mfn: table, entry: entry.0 }))
             } else {
                 Ok(Progress::Done(adjusted(level, entry)))
             };

@@ -30,12 +30,7 @@ impl<H: Host> Memory<H> {
         };
         if too_late {
             self.drop_table(mfn);
-            return Err(Denied::new(
-                Errno::INVAL,
-                Why::Dying {
-                    domain: context.tables.id(),
-                },
-            ));
+            return Err(Denied::new(Errno::INVAL, Why::Dying { domain: context.tables.id() }));
         }
         Ok(Progress::Done(()))
     }
@@ -54,9 +49,7 @@ impl<H: Host> Memory<H> {
 
     fn clear_pin(&self, mfn: Mfn) -> bool {
         self.info(mfn).is_ok_and(|frame| {
-            frame
-                .update_ty(|word| word.has(TypeWord::PINNED).then_some(word.without(TypeWord::PINNED)))
-                .is_ok()
+            frame.update_ty(|word| word.has(TypeWord::PINNED).then_some(word.without(TypeWord::PINNED))).is_ok()
         })
     }
 
@@ -93,11 +86,7 @@ impl<H: Host> Memory<H> {
     /// `MMUEXT_CLEAR_PAGE`. `EINVAL` unless the frame is `domain`'s and may be written.
     pub fn clear_page(&self, domain: DomId, mfn: Mfn) -> Outcome<()> {
         let to = self.writable_ref(mfn, domain)?;
-        if self.host.zero(to.mfn()) {
-            Ok(())
-        } else {
-            Err(Denied::new(Errno::INVAL, Why::NotLendable { mfn }))
-        }
+        if self.host.zero(to.mfn()) { Ok(()) } else { Err(Denied::new(Errno::INVAL, Why::NotLendable { mfn })) }
     }
 
     /// `MMUEXT_COPY_PAGE`. `EINVAL` unless both frames are `domain`'s and `to` may be written.

@@ -74,16 +74,14 @@ impl<H: Host> Memory<H> {
             write(&words[slot], table, slot, moved, Pte::EMPTY, Keep::Nothing)?;
             Ok(moved)
         })?;
-        self.replace_grant(domain, target, mfn, writable, moved)
-            .inspect_err(|_| {
-                let back = self.with_l1(domain, table, |words| {
-                    write(&words[slot], table, slot, Pte::EMPTY, moved, Keep::Nothing)
-                });
-                // The guest wrote another entry there meanwhile: that one stands.
-                if back.is_err() {
-                    self.put_l1(moved);
-                }
-            })
+        self.replace_grant(domain, target, mfn, writable, moved).inspect_err(|_| {
+            let back =
+                self.with_l1(domain, table, |words| write(&words[slot], table, slot, Pte::EMPTY, moved, Keep::Nothing));
+            // The guest wrote another entry there meanwhile: that one stands.
+            if back.is_err() {
+                self.put_l1(moved);
+            }
+        })
     }
 
     fn replace_grant(&self, domain: DomId, target: GrantTarget, mfn: Mfn, writable: bool, new: Pte) -> Outcome<()> {

@@ -29,12 +29,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A domain's own tables and frames.
     pub fn own(tables: &'a DomainMemory, preempt: &'a dyn Preempt) -> Context<'a> {
-        Context {
-            caller: tables.id(),
-            tables,
-            frames: tables.id(),
-            preempt,
-        }
+        Context { caller: tables.id(), tables, frames: tables.id(), preempt }
     }
 }
 

@@ -53,12 +53,7 @@ impl<H: Host> Memory<H> {
                 Err(denied) => {
                     self.undo(words, mfn, frame, ty, index);
                     let entry = old.0;
-                    return Err(denied.within(Place {
-                        table: mfn,
-                        level,
-                        index,
-                        entry,
-                    }));
+                    return Err(denied.within(Place { table: mfn, level, index, entry }));
                 }
             }
         }
@@ -102,10 +97,7 @@ impl<H: Host> Memory<H> {
     /// Queues a table for demotion: DEMOTING is set, and one use and one reference are the queue's.
     pub(crate) fn queue_demotion(&self, mfn: Mfn, frame: &FrameInfo) {
         let Some(account) = self.account(frame.owner()) else {
-            log::error!(
-                "memory: table {mfn:#x} is of {}, which has no account; given up",
-                frame.owner()
-            );
+            log::error!("memory: table {mfn:#x} is of {}, which has no account; given up", frame.owner());
             return;
         };
         let mut head = account.demotions.lock();
@@ -163,13 +155,9 @@ impl<H: Host> Memory<H> {
         if let Ok(words) = self.words(mfn) {
             if level == 4 && cursor == 512 {
                 // The hypervisor's entries are no business of whoever reads the frame next.
-                words
-                    .iter()
-                    .enumerate()
-                    .filter(|(slot, _)| is_hypervisor_slot(4, *slot))
-                    .for_each(|(_, word)| {
-                        word.store(0, Ordering::Relaxed);
-                    });
+                words.iter().enumerate().filter(|(slot, _)| is_hypervisor_slot(4, *slot)).for_each(|(_, word)| {
+                    word.store(0, Ordering::Relaxed);
+                });
             }
             while cursor > 0 {
                 cursor -= 1;

@@ -72,13 +72,7 @@ impl<H: Host> Memory<H> {
             if old.has(TypeWord::LOCKED) {
                 sync::relax();
             } else if frame.swap_ty(old, TypeWord(old.with(TypeWord::LOCKED).0 + 1)) {
-                return Ok(Some(Locked {
-                    memory: self,
-                    mfn,
-                    frame,
-                    ty: old.ty(),
-                    words,
-                }));
+                return Ok(Some(Locked { memory: self, mfn, frame, ty: old.ty(), words }));
             }
         }
     }
@@ -102,13 +96,7 @@ impl<H: Host> Memory<H> {
         for over in [context.tables.id(), context.frames] {
             let free = over == context.caller || over == DomId::IO;
             if !free && !self.host.may_map_foreign(context.caller, over) {
-                return Err(Denied::new(
-                    Errno::PERM,
-                    Why::NotPrivileged {
-                        domain: context.caller,
-                        over,
-                    },
-                ));
+                return Err(Denied::new(Errno::PERM, Why::NotPrivileged { domain: context.caller, over }));
             }
         }
         Ok(())
@@ -122,11 +110,7 @@ impl<H: Host> Memory<H> {
             return Ok(Progress::Again(cursor));
         }
         let (mfn, command) = (Mfn::containing(pointer), pointer & 7);
-        let change = |keep, translate| Change {
-            new: Pte(value),
-            keep,
-            translate,
-        };
+        let change = |keep, translate| Change { new: Pte(value), keep, translate };
         let slot = (pointer & 0xfff) as usize / 8;
         match command {
             0 => self.update_entry(context, mfn, slot, change(Keep::Nothing, true)),
@@ -145,9 +129,7 @@ impl<H: Host> Memory<H> {
         let _held = self.frame_ref(mfn, context.tables.id())?;
         if let Some(locked) = self.lock_entries(mfn)? {
             return match locked.ty {
-                FrameType::L1 => self
-                    .change_l1(context, locked.words, mfn, slot, change)
-                    .map(Progress::Done),
+                FrameType::L1 => self.change_l1(context, locked.words, mfn, slot, change).map(Progress::Done),
                 FrameType::Writable => {
                     locked.words[slot].store(change.new.0, Ordering::Relaxed);
                     Ok(Progress::Done(()))
@@ -159,9 +141,7 @@ impl<H: Host> Memory<H> {
             };
         }
         self.get_simple_type(mfn, FrameType::Writable)?;
-        let stored = self
-            .words(mfn)
-            .map(|words| words[slot].store(change.new.0, Ordering::Relaxed));
+        let stored = self.words(mfn).map(|words| words[slot].store(change.new.0, Ordering::Relaxed));
         self.put_type(mfn);
         stored.map(Progress::Done)
     }
@@ -217,14 +197,8 @@ impl<H: Host> Memory<H> {
     pub fn update_va_mapping(&self, context: &Context, root: Mfn, address: u64, value: u64) -> Outcome<()> {
         self.check_rights(context)?;
         let (table, slot) = self.find_l1(root, address)?;
-        let change = Change {
-            new: Pte(value),
-            keep: Keep::Nothing,
-            translate: true,
-        };
-        self.with_l1(context.tables.id(), table, |words| {
-            self.change_l1(context, words, table, slot, change)
-        })
+        let change = Change { new: Pte(value), keep: Keep::Nothing, translate: true };
+        self.with_l1(context.tables.id(), table, |words| self.change_l1(context, words, table, slot, change))
     }
 
     /// The L1 table and the index in it for an address, by a walk without locks. Whoever uses it has to check that the frame
@@ -308,11 +282,7 @@ impl<H: Host> Memory<H> {
 pub(super) fn write(word: &AtomicU64, table: Mfn, slot: usize, old: Pte, new: Pte, keep: Keep) -> Outcome<()> {
     let mut expected = old.0;
     loop {
-        let kept = if keep == Keep::AccessedDirty {
-            expected & SET_BY_CPU
-        } else {
-            0
-        };
+        let kept = if keep == Keep::AccessedDirty { expected & SET_BY_CPU } else { 0 };
         match word.compare_exchange(expected, new.0 | kept, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return Ok(()),
             Err(now) if (now ^ old.0) & !SET_BY_CPU == 0 => expected = now,

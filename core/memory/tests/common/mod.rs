@@ -83,13 +83,7 @@ pub type Mem = Memory<Machine>;
 pub fn machine() -> Mem {
     let table = FrameTable::new(Box::leak((0..FRAMES).map(|_| FrameInfo::new()).collect()));
     table.mark_io(Mfn(IO), 2);
-    let memory = Memory::new(
-        Machine {
-            fake: FakeMachine::new(FRAMES as usize),
-            m2p: Mutex::default(),
-        },
-        table,
-    );
+    let memory = Memory::new(Machine { fake: FakeMachine::new(FRAMES as usize), m2p: Mutex::default() }, table);
     memory.add_free(Mfn(0), IO, false);
     memory
 }

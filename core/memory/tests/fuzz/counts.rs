@@ -66,10 +66,7 @@ impl Counts {
             let entry = Pte(word.load(Ordering::Relaxed));
             if level == 4 && (256..272).contains(&slot) {
                 let ours = view.validated.then_some(entry.0);
-                assert!(
-                    ours.is_none_or(|ours| ours == 0x100_0003 + ((slot as u64 - 256) << 12)),
-                    "slot {slot}"
-                );
+                assert!(ours.is_none_or(|ours| ours == 0x100_0003 + ((slot as u64 - 256) << 12)), "slot {slot}");
                 continue;
             }
             if !entry.is_present() {
@@ -112,24 +109,15 @@ impl Counts {
 
     pub fn compare(&self, mfn: u64, view: &FrameView) {
         let index = mfn as usize;
-        assert_eq!(
-            view.references, self.references[index],
-            "references of {mfn:#x}: {view:?}"
-        );
+        assert_eq!(view.references, self.references[index], "references of {mfn:#x}: {view:?}");
         assert_eq!(view.uses, self.uses[index], "uses of {mfn:#x}: {view:?}");
         assert_eq!(view.linear, self.linear[index], "linear mappings of {mfn:#x}: {view:?}");
         if view.uses > 0 {
             assert!(view.references > 0, "use without reference of {mfn:#x}: {view:?}");
-            let states = [view.validated, view.partial, view.demoting]
-                .iter()
-                .filter(|state| **state)
-                .count();
+            let states = [view.validated, view.partial, view.demoting].iter().filter(|state| **state).count();
             assert_eq!(states, 1, "{mfn:#x}: {view:?}");
         } else {
-            assert!(
-                !view.validated && !view.pinned && !view.partial && !view.demoting,
-                "{mfn:#x}: {view:?}"
-            );
+            assert!(!view.validated && !view.pinned && !view.partial && !view.demoting, "{mfn:#x}: {view:?}");
         }
     }
 }

@@ -70,10 +70,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         let memory = machine();
-        let domains = [
-            memory.create_domain(DOM0, 35).unwrap(),
-            memory.create_domain(DOM1, 30).unwrap(),
-        ];
+        let domains = [memory.create_domain(DOM0, 35).unwrap(), memory.create_domain(DOM1, 30).unwrap()];
         let world = World {
             memory,
             domains,
@@ -124,11 +121,7 @@ impl World {
     }
 
     fn entry(&mut self, who: usize) -> u64 {
-        let mfn = if self.random.one_in(6) {
-            self.frame(1 - who)
-        } else {
-            self.frame(who)
-        };
+        let mfn = if self.random.one_in(6) { self.frame(1 - who) } else { self.frame(who) };
         match self.random.below(12) {
             0 => 0,
             1 => mfn.address() | RW,
@@ -141,17 +134,11 @@ impl World {
 
     fn step(&mut self) {
         let who = usize::from(!self.random.one_in(3));
-        let delay = if self.random.one_in(3) {
-            self.random.below(4)
-        } else {
-            u64::MAX
-        };
+        let delay = if self.random.one_in(3) { self.random.below(4) } else { u64::MAX };
         yield_after(&self.memory, delay);
         let operation = self.random.below(23);
         let (mfn, slot, value) = (self.table(who), self.random.pick(&SLOTS), self.entry(who));
-        self.log.push(format!(
-            "d{who} op {operation} frame {mfn:#x} slot {slot} value {value:#x} yield {delay}"
-        ));
+        self.log.push(format!("d{who} op {operation} frame {mfn:#x} slot {slot} value {value:#x} yield {delay}"));
         let domain = self.domains[who].clone();
         match operation {
             0..8 => self.update(who, mfn, slot, value),
@@ -170,12 +157,7 @@ impl World {
         let tables = if who == 0 && self.random.one_in(8) { 1 } else { who };
         let caller = self.domains[who].id();
         let command = self.random.pick(&[0, 0, 0, 0, 2, 3]);
-        let context = Context {
-            caller,
-            tables: &self.domains[tables],
-            frames,
-            preempt: self.memory.host(),
-        };
+        let context = Context { caller, tables: &self.domains[tables], frames, preempt: self.memory.host() };
         let pointer = mfn.address() + slot as u64 * 8 + command;
         let outcome = if self.random.one_in(5) {
             let expected = self
@@ -184,18 +166,12 @@ impl World {
                 .then(|| self.memory.host().table(mfn))
                 .flatten()
                 .map(|words| words[slot].load(Ordering::Relaxed));
-            self.memory
-                .emulate_pte_write(&context, mfn, slot, expected, value)
-                .map(|_| Progress::Done(()))
+            self.memory.emulate_pte_write(&context, mfn, slot, expected, value).map(|_| Progress::Done(()))
         } else {
             self.memory.mmu_update(&context, pointer, value)
         };
         self.repeat(outcome, who, |world, context| {
-            let context = Context {
-                tables: &world.domains[tables],
-                frames,
-                ..*context
-            };
+            let context = Context { tables: &world.domains[tables], frames, ..*context };
             world.memory.mmu_update(&context, pointer, value)
         });
     }
@@ -236,9 +212,7 @@ impl World {
             }
             11 => {
                 let first = self.memory.unpin(&Context::own(domain, self.memory.host()), mfn);
-                self.repeat(first, who, |world, context| {
-                    Ok(world.memory.settle(context.tables, context.preempt))
-                });
+                self.repeat(first, who, |world, context| Ok(world.memory.settle(context.tables, context.preempt)));
             }
             12 => {
                 let first = self.memory.take_root(&Context::own(domain, self.memory.host()), mfn);
@@ -253,14 +227,9 @@ impl World {
             }
             14 => {
                 let root = self.held[who].roots.last().copied().unwrap_or(mfn);
-                let address = self
-                    .random
-                    .pick(&[0, 0x1000, 0x20_0000, 0xffff_8000_0000_0000, 0x4000_0000]);
+                let address = self.random.pick(&[0, 0x1000, 0x20_0000, 0xffff_8000_0000_0000, 0x4000_0000]);
                 let context = Context::own(domain, self.memory.host());
-                let outcome = self
-                    .memory
-                    .update_va_mapping(&context, root, address, value)
-                    .map(Progress::Done);
+                let outcome = self.memory.update_va_mapping(&context, root, address, value).map(Progress::Done);
                 self.repeat(outcome, who, again);
             }
             _ => self.grant(domain, mfn),
@@ -276,11 +245,7 @@ impl World {
         let context = Context::own(domain, &Never);
         if self.random.one_in(2) {
             let (mfn, owner) = (self.frame(1 - who), self.domains[1 - who].id());
-            let taken = if writable {
-                self.memory.get_writable(mfn, owner)
-            } else {
-                self.memory.get_frame(mfn, owner)
-            };
+            let taken = if writable { self.memory.get_writable(mfn, owner) } else { self.memory.get_frame(mfn, owner) };
             let new = Pte(entry(mfn, if writable { P | RW } else { P }));
             if taken.is_ok() && self.memory.map_grant(&context, at(slot), new).is_err() {
                 self.put(mfn, writable);
@@ -295,8 +260,7 @@ impl World {
         let done = if self.random.one_in(2) {
             self.memory.unmap_grant(domain.id(), at(slot), mfn, writable)
         } else {
-            self.memory
-                .move_over_grant(domain.id(), at(slot), mfn, writable, at(second))
+            self.memory.move_over_grant(domain.id(), at(slot), mfn, writable, at(second))
         };
         if done.is_ok() && !self.memory.frames().is_io(mfn) {
             self.put(mfn, writable);
@@ -304,11 +268,7 @@ impl World {
     }
 
     fn put(&self, mfn: Mfn, writable: bool) {
-        if writable {
-            self.memory.put_writable(mfn)
-        } else {
-            self.memory.put_frame(mfn)
-        }
+        if writable { self.memory.put_writable(mfn) } else { self.memory.put_frame(mfn) }
     }
 
     fn give_and_take(&mut self, operation: u64, domain: &Arc<DomainMemory>, mfn: Mfn, slot: usize, value: u64) {
@@ -345,21 +305,14 @@ impl World {
 
     fn allocate(&mut self, domain: &DomainMemory) {
         let before: BTreeSet<u64> = self.owned(domain.id());
-        let request = Request {
-            order: self.random.below(3) as u8,
-            bits: self.random.pick(&[64, 17, 18]),
-            zero: true,
-        };
+        let request = Request { order: self.random.below(3) as u8, bits: self.random.pick(&[64, 17, 18]), zero: true };
         if self.memory.allocate(domain, request).is_err() {
             return;
         }
         self.note_flushes();
         for mfn in self.owned(domain.id()).difference(&before) {
             let words = self.memory.host().table(Mfn(*mfn)).unwrap();
-            assert!(
-                words.iter().all(|word| word.load(Ordering::Relaxed) == 0),
-                "frame {mfn:#x} was not scrubbed"
-            );
+            assert!(words.iter().all(|word| word.load(Ordering::Relaxed) == 0), "frame {mfn:#x} was not scrubbed");
             let mut caches = self.cached.iter().chain(&self.walked);
             assert!(caches.all(|set| !set.contains(mfn)), "frame {mfn:#x} is in a TLB");
             assert!(request.bits == 64 || *mfn < 1 << (request.bits - 12));
@@ -379,16 +332,8 @@ impl World {
         let held = &mut self.held[who];
         match self.random.below(3) {
             0 => held.frames.pop().into_iter().for_each(|mfn| self.memory.put_frame(mfn)),
-            1 => held
-                .writable
-                .pop()
-                .into_iter()
-                .for_each(|mfn| self.memory.put_writable(mfn)),
-            _ => held
-                .descriptors
-                .pop()
-                .into_iter()
-                .for_each(|mfn| self.memory.put_descriptors(mfn)),
+            1 => held.writable.pop().into_iter().for_each(|mfn| self.memory.put_writable(mfn)),
+            _ => held.descriptors.pop().into_iter().for_each(|mfn| self.memory.put_descriptors(mfn)),
         }
     }
 
@@ -423,9 +368,7 @@ impl World {
         held.roots.iter().for_each(|mfn| self.memory.drop_root(*mfn));
         held.frames.iter().for_each(|mfn| self.memory.put_frame(*mfn));
         held.writable.iter().for_each(|mfn| self.memory.put_writable(*mfn));
-        held.descriptors
-            .iter()
-            .for_each(|mfn| self.memory.put_descriptors(*mfn));
+        held.descriptors.iter().for_each(|mfn| self.memory.put_descriptors(*mfn));
         for mfn in std::mem::take(&mut self.shared) {
             self.memory.unshare(mfn).unwrap();
         }
@@ -439,10 +382,7 @@ impl World {
         self.check();
         for mfn in self.owned(DOM1) {
             let view = self.view(mfn);
-            assert!(
-                !view.allocated && view.ty.level() * view.uses == 0,
-                "{mfn:#x}: {view:?}"
-            );
+            assert!(!view.allocated && view.ty.level() * view.uses == 0, "{mfn:#x}: {view:?}");
         }
         if self.memory.remove_domain(DOM1).is_ok() {
             self.domains[1] = self.memory.create_domain(DOM1, 30).unwrap();
@@ -474,27 +414,19 @@ impl World {
             if view.uses > 0 && view.owner.is_real() {
                 let who = usize::from(view.owner.0);
                 if view.ty.level() > 0 {
-                    assert!(
-                        !self.cached[who].contains(&mfn),
-                        "table {mfn:#x} is cached as writable: {view:?}"
-                    );
+                    assert!(!self.cached[who].contains(&mfn), "table {mfn:#x} is cached as writable: {view:?}");
                     // Before that no CPU comes to it.
                     if view.validated {
                         self.walked[who].insert(mfn);
                     }
                 } else {
-                    assert!(
-                        !self.walked[who].contains(&mfn),
-                        "{mfn:#x} is still walked as a table: {view:?}"
-                    );
+                    assert!(!self.walked[who].contains(&mfn), "{mfn:#x} is still walked as a table: {view:?}");
                 }
             }
         }
         for (who, domain) in self.domains.iter().enumerate() {
             assert_eq!(domain.total_pages(), self.owned(domain.id()).len() as u64);
-            let shared = (0..FRAMES)
-                .map(|mfn| self.view(mfn))
-                .filter(|v| v.shared && v.owner == domain.id());
+            let shared = (0..FRAMES).map(|mfn| self.view(mfn)).filter(|v| v.shared && v.owner == domain.id());
             assert_eq!(domain.shared_pages(), shared.count() as u64);
             self.cached[who].extend(&counts.writable[who]);
         }
@@ -527,9 +459,8 @@ fn counts_equal_what_the_tables_say() {
     }
     let seconds = number("XENOLITH_FUZZ_SECONDS").unwrap_or(2);
     let end = Instant::now() + Duration::from_secs(seconds);
-    let first = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(1, |time| time.as_nanos() as u64);
+    let first =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64);
     let mut sequences = 0;
     while Instant::now() < end || sequences == 0 {
         run(first.wrapping_add(sequences));

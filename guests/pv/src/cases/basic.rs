@@ -100,12 +100,7 @@ pub fn ipi_port() -> u32 {
 
 /// One operation on processor `vcpu`.
 pub fn vcpu_op<T>(command: u32, vcpu: u32, argument: &mut T) -> i64 {
-    call::call3(
-        HYPERVISOR_VCPU_OP,
-        u64::from(command),
-        u64::from(vcpu),
-        (&raw mut *argument) as u64,
-    )
+    call::call3(HYPERVISOR_VCPU_OP, u64::from(command), u64::from(vcpu), (&raw mut *argument) as u64)
 }
 
 /// System time in nanoseconds, by the shared page's clock.
@@ -150,15 +145,10 @@ pub fn run(guest: &Guest) {
 }
 
 const CASES: &[Case] = &[
-    ("version", |_| {
-        Outcome::Hex(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64)
-    }),
+    ("version", |_| Outcome::Hex(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64)),
     ("version-through-page", |_| through_page()),
     ("features", |_| {
-        let mut info = FeatureInfo {
-            submap_idx: 0,
-            submap: 0,
-        };
+        let mut info = FeatureInfo { submap_idx: 0, submap: 0 };
         match call::op(HYPERVISOR_XEN_VERSION, XENVER_GET_FEATURES, &mut info) {
             0 => Outcome::Hex(u64::from(info.submap)),
             error => Outcome::Code(error),
@@ -169,10 +159,7 @@ const CASES: &[Case] = &[
     ("machine-to-physical", |g| yes(g.owns(g.page_frame(1)))),
     ("time-advances", |_| {
         let before = now();
-        yes((0..1000)
-            .try_fold(before, |last, _| (now() >= last).then(now))
-            .is_some()
-            && now() > before)
+        yes((0..1000).try_fold(before, |last, _| (now() >= last).then(now)).is_some() && now() > before)
     }),
     ("wall-clock", |_| {
         let seconds = word(offset_of!(SharedInfo, wc_version)).load(SeqCst) >> 32;
@@ -205,29 +192,17 @@ const CASES: &[Case] = &[
     ("timer", |_| timer(|at| call::call1(HYPERVISOR_SET_TIMER_OP, at))),
     ("single-shot-timer", |_| {
         timer(|at| {
-            let mut set = SetSingleshotTimer {
-                timeout_abs_ns: at,
-                flags: 0,
-                _gap0: [0; 4],
-            };
+            let mut set = SetSingleshotTimer { timeout_abs_ns: at, flags: 0, _gap0: [0; 4] };
             vcpu_op(VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut set)
         })
     }),
     ("single-shot-timer-in-the-past", |_| {
-        let mut set = SetSingleshotTimer {
-            timeout_abs_ns: 1,
-            flags: VCPU_SSHOTTMR_FUTURE,
-            _gap0: [0; 4],
-        };
+        let mut set = SetSingleshotTimer { timeout_abs_ns: 1, flags: VCPU_SSHOTTMR_FUTURE, _gap0: [0; 4] };
         Outcome::Code(vcpu_op(VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut set))
     }),
     ("run-state", |_| run_state()),
     ("second-processor", second_processor),
-    ("second-processor-down", |_| {
-        yes(wait(|| {
-            call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0
-        }))
-    }),
+    ("second-processor-down", |_| yes(wait(|| call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0))),
 ];
 
 /// `xen_version` by the stub that the builder wrote.
@@ -270,11 +245,7 @@ fn masked_port() -> Outcome {
 fn timer(set: impl Fn(u64) -> i64) -> Outcome {
     static PORT: AtomicU32 = AtomicU32::new(0);
     if PORT.load(SeqCst) == 0 {
-        let mut bind = BindVirq {
-            virq: VIRQ_TIMER,
-            vcpu: 0,
-            port: 0,
-        };
+        let mut bind = BindVirq { virq: VIRQ_TIMER, vcpu: 0, port: 0 };
         let result = event_op(EVTCHNOP_BIND_VIRQ, &mut bind);
         if result != 0 {
             return Outcome::Code(result);
@@ -297,12 +268,7 @@ fn timer(set: impl Fn(u64) -> i64) -> Outcome {
 }
 
 fn run_state() -> Outcome {
-    let mut info = RunstateInfo {
-        state: -1,
-        _gap0: [0; 4],
-        state_entry_time: 0,
-        time: [0; 4],
-    };
+    let mut info = RunstateInfo { state: -1, _gap0: [0; 4], state_entry_time: 0, time: [0; 4] };
     let result = vcpu_op(VCPUOP_GET_RUNSTATE_INFO, 0, &mut info);
     if result != 0 {
         return Outcome::Code(result);

@@ -78,24 +78,12 @@ pub const CASES: &[Case] = &[
     ("iret-stack-unmapped", |_| iret_with_stack(0x7000_0000_0000)),
     ("iret-stack-hypervisor", |_| iret_with_stack(0xffff_82d0_8020_0000)),
     ("iret-stack-non-canonical", |_| iret_with_stack(1 << 63)),
-    ("iret-selector-bad", |_| {
-        iret_to(landed as *const () as u64, 0x1230, 0x202, 0xe02b)
-    }),
-    ("iret-selector-hypervisor", |_| {
-        iret_to(landed as *const () as u64, 0xe008, 0x202, 0xe02b)
-    }),
-    ("iret-stack-selector-bad", |_| {
-        iret_to(landed as *const () as u64, 0xe030, 0x202, 0x1233)
-    }),
-    ("iret-address-non-canonical", |_| {
-        iret_to(1 << 63, 0xe030, 0x202, 0xe02b)
-    }),
-    ("iret-flags-all", |_| {
-        iret_to(landed as *const () as u64, 0xe030, !0, 0xe02b)
-    }),
-    ("iret-to-user-without-table", |_| {
-        iret_to(landed as *const () as u64, 0x33, 0x202, 0x2b)
-    }),
+    ("iret-selector-bad", |_| iret_to(landed as *const () as u64, 0x1230, 0x202, 0xe02b)),
+    ("iret-selector-hypervisor", |_| iret_to(landed as *const () as u64, 0xe008, 0x202, 0xe02b)),
+    ("iret-stack-selector-bad", |_| iret_to(landed as *const () as u64, 0xe030, 0x202, 0x1233)),
+    ("iret-address-non-canonical", |_| iret_to(1 << 63, 0xe030, 0x202, 0xe02b)),
+    ("iret-flags-all", |_| iret_to(landed as *const () as u64, 0xe030, !0, 0xe02b)),
+    ("iret-to-user-without-table", |_| iret_to(landed as *const () as u64, 0x33, 0x202, 0x2b)),
     ("handler-unmapped", |g| {
         let handler = crate::entry::stub(6) & !0xfff;
         let entry = g.entry(handler, 1);
@@ -122,10 +110,7 @@ pub const CASES: &[Case] = &[
         call3(HYPERVISOR_SET_CALLBACKS, 0, 0, 0);
         let port = super::basic::ipi_port();
         super::basic::mask_events(false);
-        super::basic::event_op(
-            xen_abi::event_channel::EVTCHNOP_SEND,
-            &mut xen_abi::event_channel::Send { port },
-        );
+        super::basic::event_op(xen_abi::event_channel::EVTCHNOP_SEND, &mut xen_abi::event_channel::Send { port });
         Outcome::Text("nothing")
     }),
     ("stack-pages-given-back", |g| {

@@ -43,21 +43,12 @@ fn bind_ipi(vcpu: u32) -> Outcome {
 }
 
 fn unbound(dom: u16, remote_dom: u16) -> (i64, u32) {
-    let mut alloc = AllocUnbound {
-        dom,
-        remote_dom,
-        port: 0,
-    };
+    let mut alloc = AllocUnbound { dom, remote_dom, port: 0 };
     (event_op(EVTCHNOP_ALLOC_UNBOUND, &mut alloc), alloc.port)
 }
 
 fn interdomain(remote_dom: u16, remote_port: u32) -> (i64, u32) {
-    let mut bind = BindInterdomain {
-        remote_dom,
-        _gap0: [0; 2],
-        remote_port,
-        local_port: 0,
-    };
+    let mut bind = BindInterdomain { remote_dom, _gap0: [0; 2], remote_port, local_port: 0 };
     (event_op(EVTCHNOP_BIND_INTERDOMAIN, &mut bind), bind.local_port)
 }
 
@@ -66,14 +57,7 @@ fn send(port: u32) -> Outcome {
 }
 
 fn status(dom: u16, port: u32) -> Result<Status, i64> {
-    let mut status = Status {
-        dom,
-        _gap0: [0; 2],
-        port,
-        status: !0,
-        vcpu: !0,
-        u: xen_abi::Union([0; 2]),
-    };
+    let mut status = Status { dom, _gap0: [0; 2], port, status: !0, vcpu: !0, u: xen_abi::Union([0; 2]) };
     match event_op(EVTCHNOP_STATUS, &mut status) {
         0 => Ok(status),
         error => Err(error),
@@ -102,13 +86,7 @@ fn bind_vcpu(port: u32, vcpu: u32) -> Outcome {
 
 fn control(guest: &Guest, gfn: u64, offset: u32, vcpu: u32) -> Outcome {
     let _ = guest;
-    let mut init = InitControl {
-        control_gfn: gfn,
-        offset,
-        vcpu,
-        link_bits: 0,
-        _pad: [0; 7],
-    };
+    let mut init = InitControl { control_gfn: gfn, offset, vcpu, link_bits: 0, _pad: [0; 7] };
     match event_op(EVTCHNOP_INIT_CONTROL, &mut init) {
         0 => Outcome::Hex(u64::from(init.link_bits)),
         error => Outcome::Code(error),
@@ -123,11 +101,7 @@ const CASES: &[Case] = &[
     ("virq-vcpu-77", |_| bind_virq(VIRQ_TIMER, 77)),
     ("virq-global-on-vcpu-1", |_| bind_virq(VIRQ_CONSOLE, 1)),
     ("virq-twice", |_| {
-        let mut bind = BindVirq {
-            virq: VIRQ_DEBUG,
-            vcpu: 0,
-            port: 0,
-        };
+        let mut bind = BindVirq { virq: VIRQ_DEBUG, vcpu: 0, port: 0 };
         let first = event_op(EVTCHNOP_BIND_VIRQ, &mut bind);
         let port = bind.port;
         let second = event_op(EVTCHNOP_BIND_VIRQ, &mut bind);
@@ -152,15 +126,9 @@ const CASES: &[Case] = &[
         close(port);
         code(close(port))
     }),
-    ("unmask-port-0", |_| {
-        code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 0 }))
-    }),
-    ("unmask-closed", |_| {
-        code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 60 }))
-    }),
-    ("unmask-max", |_| {
-        code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: !0 }))
-    }),
+    ("unmask-port-0", |_| code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 0 }))),
+    ("unmask-closed", |_| code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: 60 }))),
+    ("unmask-max", |_| code(event_op(EVTCHNOP_UNMASK, &mut Unmask { port: !0 }))),
     ("status-port-0", |_| status_of(DOMID_SELF, 0)),
     ("status-closed", |_| status_of(DOMID_SELF, 60)),
     ("status-ipi", |_| {
@@ -204,19 +172,11 @@ const CASES: &[Case] = &[
         code(result)
     }),
     ("pirq", |_| {
-        let mut bind = BindPirq {
-            pirq: 1,
-            flags: 0,
-            port: 0,
-        };
+        let mut bind = BindPirq { pirq: 1, flags: 0, port: 0 };
         code(event_op(EVTCHNOP_BIND_PIRQ, &mut bind))
     }),
     ("pirq-max", |_| {
-        let mut bind = BindPirq {
-            pirq: !0,
-            flags: 0,
-            port: 0,
-        };
+        let mut bind = BindPirq { pirq: !0, flags: 0, port: 0 };
         code(event_op(EVTCHNOP_BIND_PIRQ, &mut bind))
     }),
     ("move-ipi", |_| {
@@ -228,28 +188,19 @@ const CASES: &[Case] = &[
     ("move-closed", |_| bind_vcpu(60, 0)),
     ("move-to-none", |g| bind_vcpu(g.console().1, 77)),
     ("move-max", |_| bind_vcpu(!0, !0)),
-    ("reset-domain-0", |_| {
-        code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0 }))
-    }),
-    ("reset-no-domain", |_| {
-        code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0x7000 }))
-    }),
+    ("reset-domain-0", |_| code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0 }))),
+    ("reset-no-domain", |_| code(event_op(EVTCHNOP_RESET, &mut Reset { dom: 0x7000 }))),
     ("priority-max", |_| {
         let mut set = SetPriority { port: !0, priority: 0 };
         code(event_op(EVTCHNOP_SET_PRIORITY, &mut set))
     }),
     ("priority-16", |g| {
-        let mut set = SetPriority {
-            port: g.console().1,
-            priority: 16,
-        };
+        let mut set = SetPriority { port: g.console().1, priority: 16 };
         code(event_op(EVTCHNOP_SET_PRIORITY, &mut set))
     }),
     ("ports-run-out", |_| ports_run_out()),
     ("fifo-array-first", |g| {
-        let mut expand = ExpandArray {
-            array_gfn: g.page_frame(CONTROL),
-        };
+        let mut expand = ExpandArray { array_gfn: g.page_frame(CONTROL) };
         code(event_op(EVTCHNOP_EXPAND_ARRAY, &mut expand))
     }),
     ("fifo-frame-1", |g| control(g, 1, 0, 0)),

@@ -24,12 +24,7 @@ pub fn run(guest: &Guest) {
 }
 
 fn grant_op<T>(command: u32, argument: &mut T) -> i64 {
-    call3(
-        HYPERVISOR_GRANT_TABLE_OP,
-        u64::from(command),
-        (&raw mut *argument) as u64,
-        1,
-    )
+    call3(HYPERVISOR_GRANT_TABLE_OP, u64::from(command), (&raw mut *argument) as u64, 1)
 }
 
 fn status(result: i64, status: i16) -> Outcome {
@@ -56,14 +51,8 @@ fn status(result: i64, status: i16) -> Outcome {
 }
 
 fn setup(dom: u16, nr_frames: u32, list: u64) -> Outcome {
-    let mut setup = SetupTable {
-        dom,
-        _gap0: [0; 2],
-        nr_frames,
-        status: 99,
-        _gap1: [0; 6],
-        frame_list: GuestHandle::new(list),
-    };
+    let mut setup =
+        SetupTable { dom, _gap0: [0; 2], nr_frames, status: 99, _gap1: [0; 6], frame_list: GuestHandle::new(list) };
     let result = grant_op(GNTTABOP_SETUP_TABLE, &mut setup);
     status(result, setup.status)
 }
@@ -76,27 +65,14 @@ fn grant(reference: u32, flags: u16, domain: u16, frame: u64) {
 }
 
 fn map(dom: u16, reference: u32, flags: u32, address: u64) -> (Outcome, u32) {
-    let mut map = MapGrantRef {
-        host_addr: address,
-        flags,
-        r#ref: reference,
-        dom,
-        status: 99,
-        handle: !0,
-        dev_bus_addr: 0,
-    };
+    let mut map =
+        MapGrantRef { host_addr: address, flags, r#ref: reference, dom, status: 99, handle: !0, dev_bus_addr: 0 };
     let result = grant_op(GNTTABOP_MAP_GRANT_REF, &mut map);
     (status(result, map.status), map.handle)
 }
 
 fn unmap(handle: u32, address: u64) -> Outcome {
-    let mut unmap = UnmapGrantRef {
-        host_addr: address,
-        dev_bus_addr: 0,
-        handle,
-        status: 99,
-        _gap0: [0; 2],
-    };
+    let mut unmap = UnmapGrantRef { host_addr: address, dev_bus_addr: 0, handle, status: 99, _gap0: [0; 2] };
     let result = grant_op(GNTTABOP_UNMAP_GRANT_REF, &mut unmap);
     status(result, unmap.status)
 }
@@ -126,23 +102,11 @@ fn restore(guest: &Guest) {
 }
 
 fn copy_end(u: u64, domid: u16, offset: u16) -> CopyPtr {
-    CopyPtr {
-        u,
-        domid,
-        offset,
-        _gap0: [0; 4],
-    }
+    CopyPtr { u, domid, offset, _gap0: [0; 4] }
 }
 
 fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> Outcome {
-    let mut copy = Copy {
-        source,
-        dest,
-        len,
-        flags,
-        status: 99,
-        _gap0: [0; 2],
-    };
+    let mut copy = Copy { source, dest, len, flags, status: 99, _gap0: [0; 2] };
     let result = grant_op(GNTTABOP_COPY, &mut copy);
     status(result, copy.status)
 }
@@ -150,34 +114,17 @@ fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> Outcome {
 fn version(version: u32) -> Outcome {
     let mut set = SetVersion { version };
     let result = grant_op(GNTTABOP_SET_VERSION, &mut set);
-    if result == 0 {
-        Outcome::Hex(u64::from(set.version))
-    } else {
-        Outcome::Code(result)
-    }
+    if result == 0 { Outcome::Hex(u64::from(set.version)) } else { Outcome::Code(result) }
 }
 
 fn get_version(dom: u16) -> Outcome {
-    let mut get = GetVersion {
-        dom,
-        pad: 0,
-        version: 99,
-    };
+    let mut get = GetVersion { dom, pad: 0, version: 99 };
     let result = grant_op(GNTTABOP_GET_VERSION, &mut get);
-    if result == 0 {
-        Outcome::Hex(u64::from(get.version))
-    } else {
-        Outcome::Code(result)
-    }
+    if result == 0 { Outcome::Hex(u64::from(get.version)) } else { Outcome::Code(result) }
 }
 
 fn swap(ref_a: u32, ref_b: u32) -> Outcome {
-    let mut swap = SwapGrantRef {
-        ref_a,
-        ref_b,
-        status: 99,
-        _gap0: [0; 2],
-    };
+    let mut swap = SwapGrantRef { ref_a, ref_b, status: 99, _gap0: [0; 2] };
     let result = grant_op(GNTTABOP_SWAP_GRANT_REF, &mut swap);
     status(result, swap.status)
 }
@@ -192,11 +139,7 @@ const CASES: &[Case] = &[
         if outcome != Outcome::Text("okay") {
             return outcome;
         }
-        Outcome::Code(update_va(
-            page(TABLE),
-            core::hint::black_box(frames)[0] << 12 | WRITABLE,
-            UVMF_INVLPG,
-        ))
+        Outcome::Code(update_va(page(TABLE), core::hint::black_box(frames)[0] << 12 | WRITABLE, UVMF_INVLPG))
     }),
     ("setup-too-many", |_| setup(DOMID_SELF, 65, 0x7000_0000_0000)),
     ("setup-max", |_| setup(DOMID_SELF, !0, 0x7000_0000_0000)),
@@ -204,22 +147,13 @@ const CASES: &[Case] = &[
     ("setup-domain-0", |_| setup(0, 1, page(GIVEN))),
     ("setup-no-domain", |_| setup(0x7000, 1, page(GIVEN))),
     ("query-domain-0", |_| {
-        let mut query = QuerySize {
-            dom: 0,
-            _gap0: [0; 2],
-            nr_frames: 0,
-            max_nr_frames: 0,
-            status: 99,
-            _gap1: [0; 2],
-        };
+        let mut query = QuerySize { dom: 0, _gap0: [0; 2], nr_frames: 0, max_nr_frames: 0, status: 99, _gap1: [0; 2] };
         let result = grant_op(GNTTABOP_QUERY_SIZE, &mut query);
         status(result, query.status)
     }),
     ("map-own", |g| {
         poke(GIVEN, 3, 0x1234);
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |_| {
-            Outcome::Hex(peek(TAKEN, 3))
-        })
+        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |_| Outcome::Hex(peek(TAKEN, 3)))
     }),
     ("write-own", |g| {
         with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |_| {
@@ -237,36 +171,20 @@ const CASES: &[Case] = &[
         )
     }),
     ("map-read-only-grant-writable", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS | GTF_READONLY, g.page_frame(GIVEN), WRITE, |_| {
-            Outcome::Text("mapped")
-        })
+        with_grant(g, GTF_PERMIT_ACCESS | GTF_READONLY, g.page_frame(GIVEN), WRITE, |_| Outcome::Text("mapped"))
     }),
     ("map-table-writable", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, WRITE, |_| {
-            Outcome::Text("mapped")
-        })
+        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, WRITE, |_| Outcome::Text("mapped"))
     }),
     ("map-table-read-only", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, READ, |_| {
-            Outcome::Text("mapped")
-        })
+        with_grant(g, GTF_PERMIT_ACCESS, g.table(page(TABLE), 1).1, READ, |_| Outcome::Text("mapped"))
     }),
-    ("map-frame-1", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, 1, WRITE, |_| Outcome::Text("mapped"))
-    }),
-    ("map-frame-beyond", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, 1 << 28, WRITE, |_| Outcome::Text("mapped"))
-    }),
+    ("map-frame-1", |g| with_grant(g, GTF_PERMIT_ACCESS, 1, WRITE, |_| Outcome::Text("mapped"))),
+    ("map-frame-beyond", |g| with_grant(g, GTF_PERMIT_ACCESS, 1 << 28, WRITE, |_| Outcome::Text("mapped"))),
     ("map-transfer-grant", |g| {
-        with_grant(g, GTF_ACCEPT_TRANSFER, g.page_frame(GIVEN), WRITE, |_| {
-            Outcome::Text("mapped")
-        })
+        with_grant(g, GTF_ACCEPT_TRANSFER, g.page_frame(GIVEN), WRITE, |_| Outcome::Text("mapped"))
     }),
-    ("map-without-flags", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), 0, |_| {
-            Outcome::Text("mapped")
-        })
-    }),
+    ("map-without-flags", |g| with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), 0, |_| Outcome::Text("mapped"))),
     ("map-invalid-entry", |g| {
         let outcome = map(super::events::own_domain(), REFERENCE, WRITE, page(TAKEN)).0;
         restore(g);
@@ -276,12 +194,8 @@ const CASES: &[Case] = &[
         grant(REFERENCE, GTF_PERMIT_ACCESS, 0, 1);
         map(super::events::own_domain(), REFERENCE, WRITE, page(TAKEN)).0
     }),
-    ("map-reference-beyond", |_| {
-        map(super::events::own_domain(), 1 << 20, WRITE, page(TAKEN)).0
-    }),
-    ("map-reference-max", |_| {
-        map(super::events::own_domain(), !0, WRITE, page(TAKEN)).0
-    }),
+    ("map-reference-beyond", |_| map(super::events::own_domain(), 1 << 20, WRITE, page(TAKEN)).0),
+    ("map-reference-max", |_| map(super::events::own_domain(), !0, WRITE, page(TAKEN)).0),
     ("map-of-domain-0", |_| map(0, REFERENCE, WRITE, page(TAKEN)).0),
     ("map-of-no-domain", |_| map(0x7000, REFERENCE, WRITE, page(TAKEN)).0),
     ("map-of-hypervisor", |_| map(DOMID_XEN, REFERENCE, WRITE, page(TAKEN)).0),
@@ -289,12 +203,8 @@ const CASES: &[Case] = &[
     ("map-at-hypervisor", |g| map_at(g, 0xffff_82d0_8020_0000, WRITE)),
     ("map-at-non-canonical", |g| map_at(g, 1 << 63, WRITE)),
     ("map-without-table", |g| map_at(g, 0xffff_ff00_0000_0000, WRITE)),
-    ("map-into-data-entry", |g| {
-        map_at(g, g.page_frame(GIVEN) << 12, WRITE | GNTMAP_CONTAINS_PTE)
-    }),
-    ("map-into-entry-of-nobody", |g| {
-        map_at(g, 0x1000, WRITE | GNTMAP_CONTAINS_PTE)
-    }),
+    ("map-into-data-entry", |g| map_at(g, g.page_frame(GIVEN) << 12, WRITE | GNTMAP_CONTAINS_PTE)),
+    ("map-into-entry-of-nobody", |g| map_at(g, 0x1000, WRITE | GNTMAP_CONTAINS_PTE)),
     ("map-into-unaligned-entry", |g| {
         let at = g.entry(page(TAKEN), 1) + 4;
         map_at(g, at, WRITE | GNTMAP_CONTAINS_PTE)
@@ -302,9 +212,7 @@ const CASES: &[Case] = &[
     ("unmap-bad-handle", |_| unmap(77, page(TAKEN))),
     ("unmap-max-handle", |_| unmap(!0, page(TAKEN))),
     ("unmap-elsewhere", |g| {
-        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |handle| {
-            unmap(handle, page(GIVEN))
-        })
+        with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |handle| unmap(handle, page(GIVEN)))
     }),
     ("unmap-twice", |g| {
         with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), WRITE, |handle| {
@@ -314,45 +222,18 @@ const CASES: &[Case] = &[
     }),
     ("copy-own", |g| {
         poke(GIVEN, 0, 0x77);
-        let outcome = copy(
-            copy_end(g.page_frame(GIVEN), DOMID_SELF, 0),
-            copy_end(g.page_frame(TAKEN), DOMID_SELF, 8),
-            8,
-            0,
-        );
-        if outcome == Outcome::Text("okay") {
-            Outcome::Hex(peek(TAKEN, 1))
-        } else {
-            outcome
-        }
+        let outcome =
+            copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(g.page_frame(TAKEN), DOMID_SELF, 8), 8, 0);
+        if outcome == Outcome::Text("okay") { Outcome::Hex(peek(TAKEN, 1)) } else { outcome }
     }),
     ("copy-off-the-page", |g| {
-        copy(
-            copy_end(g.page_frame(GIVEN), DOMID_SELF, 4090),
-            copy_end(g.page_frame(TAKEN), DOMID_SELF, 0),
-            8,
-            0,
-        )
+        copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 4090), copy_end(g.page_frame(TAKEN), DOMID_SELF, 0), 8, 0)
     }),
     ("copy-onto-table", |g| {
-        copy(
-            copy_end(g.page_frame(GIVEN), DOMID_SELF, 0),
-            copy_end(g.table(page(TABLE), 1).1, DOMID_SELF, 0),
-            8,
-            0,
-        )
+        copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(g.table(page(TABLE), 1).1, DOMID_SELF, 0), 8, 0)
     }),
-    ("copy-from-frame-1", |g| {
-        copy(
-            copy_end(1, DOMID_SELF, 0),
-            copy_end(g.page_frame(TAKEN), DOMID_SELF, 0),
-            8,
-            0,
-        )
-    }),
-    ("copy-to-domain-0", |g| {
-        copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(1, 0, 0), 8, 0)
-    }),
+    ("copy-from-frame-1", |g| copy(copy_end(1, DOMID_SELF, 0), copy_end(g.page_frame(TAKEN), DOMID_SELF, 0), 8, 0)),
+    ("copy-to-domain-0", |g| copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(1, 0, 0), 8, 0)),
     ("copy-reference-beyond", |g| {
         copy(
             copy_end(1 << 20, super::events::own_domain(), 0),
@@ -371,19 +252,12 @@ const CASES: &[Case] = &[
     ("version-2", |_| version(2)),
     ("version-1-again", |_| version(1)),
     ("transfer-frame-1", |_| transfer(1, 0)),
-    ("transfer-own", |g| {
-        transfer(g.page_frame(27), super::events::own_domain())
-    }),
+    ("transfer-own", |g| transfer(g.page_frame(27), super::events::own_domain())),
 ];
 
 /// Grants a page and maps it at an address, or at the entry of that machine address.
 fn map_at(guest: &Guest, address: u64, flags: u32) -> Outcome {
-    grant(
-        REFERENCE,
-        GTF_PERMIT_ACCESS,
-        super::events::own_domain(),
-        guest.page_frame(GIVEN),
-    );
+    grant(REFERENCE, GTF_PERMIT_ACCESS, super::events::own_domain(), guest.page_frame(GIVEN));
     let (outcome, handle) = map(super::events::own_domain(), REFERENCE, flags, address);
     if outcome == Outcome::Text("okay") {
         unmap(handle, address);
@@ -393,14 +267,7 @@ fn map_at(guest: &Guest, address: u64, flags: u32) -> Outcome {
 }
 
 fn transfer(mfn: u64, domid: u16) -> Outcome {
-    let mut transfer = Transfer {
-        mfn,
-        domid,
-        _gap0: [0; 2],
-        r#ref: REFERENCE,
-        status: 99,
-        _gap1: [0; 6],
-    };
+    let mut transfer = Transfer { mfn, domid, _gap0: [0; 2], r#ref: REFERENCE, status: 99, _gap1: [0; 6] };
     let result = grant_op(GNTTABOP_TRANSFER, &mut transfer);
     status(result, transfer.status)
 }

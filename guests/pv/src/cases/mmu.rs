@@ -72,11 +72,7 @@ fn restore(guest: &Guest) {
 
 /// Frames all over the machine that are not this domain's: none may be mapped, not even to be read.
 fn foreign_sweep(guest: &Guest) {
-    let highest = call::call2(
-        HYPERVISOR_MEMORY_OP,
-        u64::from(xen_abi::memory::XENMEM_MAXIMUM_RAM_PAGE),
-        0,
-    ) as u64;
+    let highest = call::call2(HYPERVISOR_MEMORY_OP, u64::from(xen_abi::memory::XENMEM_MAXIMUM_RAM_PAGE), 0) as u64;
     let shared = guest.start().shared_info >> 12;
     let (mut tried, mut mapped) = (0, 0);
     for frame in (0..highest).step_by(251).filter(|f| *f != shared && !guest.owns(*f)) {
@@ -116,51 +112,31 @@ fn code(result: i64) -> Outcome {
 const CASES: &[Case] = &[
     ("map-own-page", |g| map(g, g.page_frame(PLAY), WRITABLE)),
     ("map-l1-table-writable", |g| map(g, g.table(page(PLAY), 1).1, WRITABLE)),
-    ("map-l1-table-read-only", |g| {
-        map(g, g.table(page(PLAY), 1).1, READ_ONLY)
-    }),
+    ("map-l1-table-read-only", |g| map(g, g.table(page(PLAY), 1).1, READ_ONLY)),
     ("map-l2-table-writable", |g| map(g, g.table(page(PLAY), 2).1, WRITABLE)),
     ("map-l3-table-writable", |g| map(g, g.table(page(PLAY), 3).1, WRITABLE)),
     ("map-l4-table-writable", |g| map(g, g.table(page(PLAY), 4).1, WRITABLE)),
-    ("map-l4-table-read-only", |g| {
-        map(g, g.table(page(PLAY), 4).1, READ_ONLY)
-    }),
+    ("map-l4-table-read-only", |g| map(g, g.table(page(PLAY), 4).1, READ_ONLY)),
     ("make-table-mapping-writable", |g| {
         // The builder's read-only mapping of the level-1 table, made writable where it is.
         let (table, frame) = g.table(page(PLAY), 1);
         code(mmu_update(g.entry(table, 1), frame << 12 | WRITABLE))
     }),
-    ("map-shared-page-again", |g| {
-        map(g, g.start().shared_info >> 12, WRITABLE)
-    }),
+    ("map-shared-page-again", |g| map(g, g.start().shared_info >> 12, WRITABLE)),
     ("update-unaligned", |g| code(mmu_update(g.entry(page(PLAY), 1) + 4, 0))),
     ("update-no-translate", |g| {
         let entry = g.entry_value(page(PLAY), 1);
-        code(mmu_update(
-            g.entry(page(PLAY), 1) | u64::from(MMU_PT_UPDATE_NO_TRANSLATE),
-            entry,
-        ))
+        code(mmu_update(g.entry(page(PLAY), 1) | u64::from(MMU_PT_UPDATE_NO_TRANSLATE), entry))
     }),
     ("update-preserve-ad", |g| {
         let entry = g.entry_value(page(PLAY), 1);
-        let result = mmu_update(
-            g.entry(page(PLAY), 1) | u64::from(MMU_PT_UPDATE_PRESERVE_AD),
-            entry & !0x60,
-        );
-        if result == 0 {
-            Outcome::Hex(g.entry_value(page(PLAY), 1) & 0xfff)
-        } else {
-            code(result)
-        }
+        let result = mmu_update(g.entry(page(PLAY), 1) | u64::from(MMU_PT_UPDATE_PRESERVE_AD), entry & !0x60);
+        if result == 0 { Outcome::Hex(g.entry_value(page(PLAY), 1) & 0xfff) } else { code(result) }
     }),
     ("update-data-page", |g| {
         let at = g.page_frame(PLAY) << 12;
         let result = mmu_update(at + 16, 0x1122_3344);
-        if result == 0 {
-            Outcome::Hex(super::basic::peek(PLAY, 2))
-        } else {
-            code(result)
-        }
+        if result == 0 { Outcome::Hex(super::basic::peek(PLAY, 2)) } else { code(result) }
     }),
     ("update-frame-of-nobody", |_| code(mmu_update(0x1000, 0))),
     ("update-beyond-memory", |_| code(mmu_update(1 << 44, 0))),
@@ -174,12 +150,8 @@ const CASES: &[Case] = &[
         mmu_update(frame << 12 | u64::from(MMU_MACHPHYS_UPDATE), number);
         if result == 0 { Outcome::Hex(seen) } else { code(result) }
     }),
-    ("update-table-of-frames-foreign", |_| {
-        code(mmu_update(0x1000 | u64::from(MMU_MACHPHYS_UPDATE), 7))
-    }),
-    ("update-table-of-frames-beyond", |_| {
-        code(mmu_update(1 << 50 | u64::from(MMU_MACHPHYS_UPDATE), 7))
-    }),
+    ("update-table-of-frames-foreign", |_| code(mmu_update(0x1000 | u64::from(MMU_MACHPHYS_UPDATE), 7))),
+    ("update-table-of-frames-beyond", |_| code(mmu_update(1 << 50 | u64::from(MMU_MACHPHYS_UPDATE), 7))),
     ("update-for-domain-0", |g| of_domain(g, 0)),
     ("update-for-domain-1", |g| of_domain(g, 1)),
     ("update-for-no-domain", |g| of_domain(g, 0x7000)),
@@ -207,22 +179,12 @@ const CASES: &[Case] = &[
     ("map-l4-into-itself-read-only", |g| linear(g, READ_ONLY)),
     ("flush-local", |_| code(mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0))),
     ("flush-all", |_| code(mmuext(MMUEXT_TLB_FLUSH_ALL, 0, 0))),
-    ("flush-page-wild", |_| {
-        code(mmuext(MMUEXT_INVLPG_LOCAL, 0x8000_0000_0000, 0))
-    }),
-    ("flush-page-hypervisor", |_| {
-        code(mmuext(MMUEXT_INVLPG_ALL, 0xffff_82d0_8020_0000, 0))
-    }),
-    ("flush-some-wild", |_| {
-        code(mmuext(MMUEXT_TLB_FLUSH_MULTI, 0, 0x7000_0000_0000))
-    }),
-    ("flush-page-some-wild", |_| {
-        code(mmuext(MMUEXT_INVLPG_MULTI, 0, 0xffff_8300_0000_0000))
-    }),
+    ("flush-page-wild", |_| code(mmuext(MMUEXT_INVLPG_LOCAL, 0x8000_0000_0000, 0))),
+    ("flush-page-hypervisor", |_| code(mmuext(MMUEXT_INVLPG_ALL, 0xffff_82d0_8020_0000, 0))),
+    ("flush-some-wild", |_| code(mmuext(MMUEXT_TLB_FLUSH_MULTI, 0, 0x7000_0000_0000))),
+    ("flush-page-some-wild", |_| code(mmuext(MMUEXT_INVLPG_MULTI, 0, 0xffff_8300_0000_0000))),
     ("flush-cache", |_| code(mmuext(MMUEXT_FLUSH_CACHE, 0, 0))),
-    ("flush-cache-everywhere", |_| {
-        code(mmuext(MMUEXT_FLUSH_CACHE_GLOBAL, 0, 0))
-    }),
+    ("flush-cache-everywhere", |_| code(mmuext(MMUEXT_FLUSH_CACHE_GLOBAL, 0, 0))),
 ];
 
 /// An update that names another domain: as owner of the frame, or (upper half) of the table.
@@ -237,23 +199,14 @@ fn at_address(guest: &Guest, address: u64) -> Outcome {
 
 fn other_domain(guest: &Guest, domain: u64) -> Outcome {
     let entry = guest.page_frame(PLAY) << 12 | WRITABLE;
-    Outcome::Code(call::call4(
-        HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN,
-        page(PLAY),
-        entry,
-        0,
-        domain,
-    ))
+    Outcome::Code(call::call4(HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN, page(PLAY), entry, 0, domain))
 }
 
 /// Writes the play page, which is mapped writably, as a table into a free slot of a table of level `level`.
 fn as_table(guest: &Guest, level: u32, slot: u64) -> Outcome {
     poke(PLAY, 2, 0);
     let (_, table) = guest.table(page(PLAY), level);
-    Outcome::Code(mmu_update(
-        (table << 12) + 8 * slot,
-        guest.page_frame(PLAY) << 12 | WRITABLE,
-    ))
+    Outcome::Code(mmu_update((table << 12) + 8 * slot, guest.page_frame(PLAY) << 12 | WRITABLE))
 }
 
 fn linear(guest: &Guest, flags: u64) -> Outcome {

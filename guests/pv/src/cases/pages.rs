@@ -42,24 +42,15 @@ fn memory_domain(command: u32, domid: u16) -> Outcome {
 }
 
 fn add(space: u32, index: u64, page_number: u64, domid: u16) -> Outcome {
-    let mut argument = AddToPhysmap {
-        domid,
-        size: 1,
-        space,
-        idx: index,
-        gpfn: page_number,
-    };
+    let mut argument = AddToPhysmap { domid, size: 1, space, idx: index, gpfn: page_number };
     Outcome::Code(op(HYPERVISOR_MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut argument))
 }
 
 /// Exchanges one extent of `order` for one of `out_order`.
 fn exchange(frame: u64, order: u32, out_order: u32, out_count: u64) -> Outcome {
     let (given, mut taken) = ([frame], [page(PLAY) >> 12 & 0x7_ffff]);
-    let mut argument = MemoryExchange {
-        r#in: reservation(&given, DOMID_SELF),
-        out: reservation(&taken, DOMID_SELF),
-        nr_exchanged: 0,
-    };
+    let mut argument =
+        MemoryExchange { r#in: reservation(&given, DOMID_SELF), out: reservation(&taken, DOMID_SELF), nr_exchanged: 0 };
     argument.r#in.extent_order = order;
     argument.out.extent_order = out_order;
     argument.out.nr_extents = out_count;
@@ -69,15 +60,9 @@ fn exchange(frame: u64, order: u32, out_order: u32, out_count: u64) -> Outcome {
 }
 
 const CASES: &[Case] = &[
-    ("maximum-ram-page", |_| {
-        sign(crate::call::call2(HYPERVISOR_MEMORY_OP, 2, 0))
-    }),
-    ("current-self", |_| {
-        memory_domain(XENMEM_CURRENT_RESERVATION, DOMID_SELF)
-    }),
-    ("maximum-self", |_| {
-        memory_domain(XENMEM_MAXIMUM_RESERVATION, DOMID_SELF)
-    }),
+    ("maximum-ram-page", |_| sign(crate::call::call2(HYPERVISOR_MEMORY_OP, 2, 0))),
+    ("current-self", |_| memory_domain(XENMEM_CURRENT_RESERVATION, DOMID_SELF)),
+    ("maximum-self", |_| memory_domain(XENMEM_MAXIMUM_RESERVATION, DOMID_SELF)),
     ("room-under-the-maximum", |_| {
         let mut maximum = MemoryDomain { domid: DOMID_SELF };
         let maximum = op(HYPERVISOR_MEMORY_OP, XENMEM_MAXIMUM_RESERVATION, &mut maximum);
@@ -86,17 +71,13 @@ const CASES: &[Case] = &[
     }),
     ("highest-self", |_| memory_domain(XENMEM_MAXIMUM_GPFN, DOMID_SELF)),
     ("current-domain-0", |_| memory_domain(XENMEM_CURRENT_RESERVATION, 0)),
-    ("current-no-domain", |_| {
-        memory_domain(XENMEM_CURRENT_RESERVATION, 0x7000)
-    }),
+    ("current-no-domain", |_| memory_domain(XENMEM_CURRENT_RESERVATION, 0x7000)),
     ("give-back-frame-1", |_| give_back(1)),
     ("give-back-beyond-memory", |_| give_back(1 << 28)),
     ("give-back-last", |_| give_back(!0)),
     ("give-back-table", |g| give_back(g.table(page(PLAY), 1).1)),
     ("give-back-shared-page", |g| give_back(g.start().shared_info >> 12)),
-    ("give-back-of-domain-0", |_| {
-        reserve(XENMEM_DECREASE_RESERVATION, &[1], 0)
-    }),
+    ("give-back-of-domain-0", |_| reserve(XENMEM_DECREASE_RESERVATION, &[1], 0)),
     ("give-back-mapped-and-use", |g| {
         // The page is mapped: whoever gets it next must not be seen by way of this mapping.
         let outcome = give_back(g.page_frame(PLAY));
@@ -110,11 +91,7 @@ const CASES: &[Case] = &[
         give_back(frame)
     }),
     ("map-what-was-given-back", |g| {
-        Outcome::Code(update_va(
-            page(PLAY + 1),
-            g.page_frame(PLAY + 1) << 12 | WRITABLE,
-            UVMF_INVLPG,
-        ))
+        Outcome::Code(update_va(page(PLAY + 1), g.page_frame(PLAY + 1) << 12 | WRITABLE, UVMF_INVLPG))
     }),
     ("take-one", |_| {
         let mut frame = [page(PLAY + 1) >> 12 & 0x7_ffff];
@@ -144,12 +121,8 @@ const CASES: &[Case] = &[
     ("exchange-unequal", |g| exchange(g.page_frame(PLAY + 2), 0, 9, 1)),
     ("exchange-order-max", |g| exchange(g.page_frame(PLAY + 2), !0, !0, 1)),
     ("exchange-wrapping", |g| exchange(g.page_frame(PLAY + 2), 0, 63, 2)),
-    ("map-grant-table", |g| {
-        add(XENMAPSPACE_GRANT_TABLE, 0, g.start().nr_pages - 1, DOMID_SELF)
-    }),
-    ("map-shared-page", |g| {
-        add(XENMAPSPACE_SHARED_INFO, 0, g.start().nr_pages - 1, DOMID_SELF)
-    }),
+    ("map-grant-table", |g| add(XENMAPSPACE_GRANT_TABLE, 0, g.start().nr_pages - 1, DOMID_SELF)),
+    ("map-shared-page", |g| add(XENMAPSPACE_SHARED_INFO, 0, g.start().nr_pages - 1, DOMID_SELF)),
     ("map-space-max", |_| add(!0, 0, 0, DOMID_SELF)),
     ("map-for-domain-0", |_| add(XENMAPSPACE_SHARED_INFO, 0, 0, 0)),
 ];

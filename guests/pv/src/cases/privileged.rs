@@ -76,9 +76,8 @@ const REGISTERS: &[u32] = &[
 ];
 
 /// Ports that no guest has.
-const PORTS: &[u16] = &[
-    0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0xa1, 0xcf8, 0xcf9, 0xcfc, 0x3f8, 0x604, 0xffff,
-];
+const PORTS: &[u16] =
+    &[0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0xa1, 0xcf8, 0xcf9, 0xcfc, 0x3f8, 0x604, 0xffff];
 
 /// Runs the group.
 pub fn run(guest: &Guest) {
@@ -103,21 +102,14 @@ pub fn run(guest: &Guest) {
         let read = attempt!("in al, dx"; in("dx") *port, inout("rax") value);
         say!("privileged.in-{port:#x}: {}", with_value(read, value & 0xff));
         let read = attempt!("in eax, dx"; in("dx") *port, inout("rax") value);
-        say!(
-            "privileged.in-wide-{port:#x}: {}",
-            with_value(read, value & 0xffff_ffff)
-        );
+        say!("privileged.in-wide-{port:#x}: {}", with_value(read, value & 0xffff_ffff));
         let written = attempt!("out dx, al"; in("dx") *port, in("rax") 0u64);
         say!("privileged.out-{port:#x}: {written}");
     }
 }
 
 fn with_value(outcome: Outcome, value: u64) -> Outcome {
-    if outcome == Outcome::Code(0) {
-        Outcome::Hex(value)
-    } else {
-        outcome
-    }
+    if outcome == Outcome::Code(0) { Outcome::Hex(value) } else { outcome }
 }
 
 macro_rules! value {
@@ -162,25 +154,13 @@ const CASES: &[Case] = &[
     ("read-cr3", |_| with_rax!("mov rax, cr3", 0)),
     ("read-cr4", |_| value!("mov rax, cr4")),
     ("read-cr8", |_| value!("mov rax, cr8")),
-    (
-        "write-cr0-same",
-        |_| attempt!("mov rax, cr0", "mov cr0, rax"; out("rax") _),
-    ),
+    ("write-cr0-same", |_| attempt!("mov rax, cr0", "mov cr0, rax"; out("rax") _)),
     ("write-cr0-none", |_| with_rax!("mov cr0, rax", 0)),
     ("write-cr0-ones", |_| with_rax!("mov cr0, rax", !0)),
-    (
-        "write-cr0-no-paging",
-        |_| attempt!("mov rax, cr0", "btr rax, 31", "mov cr0, rax"; out("rax") _),
-    ),
-    (
-        "write-cr0-no-protection",
-        |_| attempt!("mov rax, cr0", "btr rax, 16", "mov cr0, rax"; out("rax") _),
-    ),
+    ("write-cr0-no-paging", |_| attempt!("mov rax, cr0", "btr rax, 31", "mov cr0, rax"; out("rax") _)),
+    ("write-cr0-no-protection", |_| attempt!("mov rax, cr0", "btr rax, 16", "mov cr0, rax"; out("rax") _)),
     ("write-cr2", |_| with_rax!("mov cr2, rax", 0x1234)),
-    (
-        "write-cr3-same",
-        |_| attempt!("mov rax, cr3", "mov cr3, rax"; out("rax") _),
-    ),
+    ("write-cr3-same", |_| attempt!("mov rax, cr3", "mov cr3, rax"; out("rax") _)),
     ("write-cr3-none", |_| with_rax!("mov cr3, rax", 0)),
     ("write-cr3-foreign", |_| with_rax!("mov cr3, rax", 0x1000)),
     ("write-cr3-data", |g| {
@@ -188,10 +168,7 @@ const CASES: &[Case] = &[
         with_rax!("mov cr3, rax", frame << 12)
     }),
     ("write-cr3-beyond-memory", |_| with_rax!("mov cr3, rax", 1 << 44)),
-    (
-        "write-cr4-same",
-        |_| attempt!("mov rax, cr4", "mov cr4, rax"; out("rax") _),
-    ),
+    ("write-cr4-same", |_| attempt!("mov rax, cr4", "mov cr4, rax"; out("rax") _)),
     ("write-cr4-none", |_| with_rax!("mov cr4, rax", 0)),
     ("write-cr4-ones", |_| with_rax!("mov cr4, rax", !0)),
     ("write-cr8", |_| with_rax!("mov cr8, rax", 0)),
@@ -203,9 +180,7 @@ const CASES: &[Case] = &[
     ("read-dr6", |_| value!("mov rax, dr6")),
     ("read-dr7", |_| value!("mov rax, dr7")),
     ("write-dr0-own", |_| with_rax!("mov dr0, rax", page(PLAY))),
-    ("write-dr0-hypervisor", |_| {
-        with_rax!("mov dr0, rax", 0xffff_82d0_8020_0000)
-    }),
+    ("write-dr0-hypervisor", |_| with_rax!("mov dr0, rax", 0xffff_82d0_8020_0000)),
     ("write-dr7-ones", |_| with_rax!("mov dr7, rax", !0)),
     ("write-dr7-general-detect", |_| with_rax!("mov dr7, rax", 0x2400)),
     ("write-dr7-none", |_| with_rax!("mov dr7, rax", 0x400)),
@@ -223,25 +198,16 @@ const MORE: &[Case] = &[
     ("invd", |_| attempt!("invd")),
     ("wbinvd", |_| attempt!("wbinvd")),
     ("invlpg", |_| with_page!("invlpg [rdi]")),
-    (
-        "invlpg-wild",
-        |_| attempt!("invlpg [rdi]"; in("rdi") 0xffff_82d0_8020_0000u64),
-    ),
+    ("invlpg-wild", |_| attempt!("invlpg [rdi]"; in("rdi") 0xffff_82d0_8020_0000u64)),
     ("swapgs", |_| attempt!("swapgs")),
     ("rdpmc", |_| with_page!("rdpmc")),
     ("rdtsc", |_| with_page!("rdtsc")),
     ("rdtscp", |_| with_page!("rdtscp")),
     ("xgetbv", |_| with_page!("xgetbv")),
     ("xsetbv-none", |_| with_page!("xsetbv")),
-    (
-        "xsetbv-ones",
-        |_| attempt!("xsetbv"; in("rcx") 0u64, in("rax") !0u64, in("rdx") !0u64),
-    ),
+    ("xsetbv-ones", |_| attempt!("xsetbv"; in("rcx") 0u64, in("rax") !0u64, in("rdx") !0u64)),
     ("rdfsbase", |_| with_rax!("rdfsbase rax", 0)),
-    (
-        "monitor",
-        |_| attempt!("monitor"; in("rax") page(PLAY), in("rcx") 0u64, in("rdx") 0u64),
-    ),
+    ("monitor", |_| attempt!("monitor"; in("rax") page(PLAY), in("rcx") 0u64, in("rdx") 0u64)),
     ("mwait", |_| attempt!("mwait"; in("rax") 0u64, in("rcx") 0u64)),
     ("vmcall", |_| with_page!("vmcall")),
     ("vmmcall", |_| with_page!("vmmcall")),
@@ -267,50 +233,27 @@ const MORE: &[Case] = &[
     ("int-13", |_| attempt!("int 13")),
     ("int-14", |_| attempt!("int 14")),
     ("int-18", |_| attempt!("int 18")),
-    (
-        "divide",
-        |_| attempt!("div ecx"; in("rcx") 0u64, inout("rax") 0u64 => _, inout("rdx") 0u64 => _),
-    ),
-    ("single-step", |_| {
-        attempt!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop")
-    }),
+    ("divide", |_| attempt!("div ecx"; in("rcx") 0u64, inout("rax") 0u64 => _, inout("rdx") 0u64 => _)),
+    ("single-step", |_| attempt!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop")),
     ("load-bad-selector", |_| with_rax!("mov ds, eax", 0x1234)),
     ("load-hypervisor-code", |_| with_rax!("mov ds, eax", 0xe008)),
     ("load-hypervisor-data", |_| with_rax!("mov ds, eax", 0xe010)),
     ("load-task-state", |_| with_rax!("mov ds, eax", 0xe040)),
-    (
-        "far-return-to-hypervisor",
-        |_| attempt!("push 0xe008", "lea rax, [rip]", "push rax", "retfq"; out("rax") _),
-    ),
+    ("far-return-to-hypervisor", |_| attempt!("push 0xe008", "lea rax, [rip]", "push rax", "retfq"; out("rax") _)),
     (
         "iret-to-ring-0",
         |_| attempt!("push 0", "push rsp", "pushfq", "push 0xe008", "lea rax, [rip]", "push rax", "iretq"; out("rax") _),
     ),
     ("jump-non-canonical", |_| attempt!("jmp rax"; in("rax") 1u64 << 63)),
-    (
-        "jump-hypervisor",
-        |_| attempt!("jmp rax"; in("rax") 0xffff_82d0_8020_0000u64),
-    ),
+    ("jump-hypervisor", |_| attempt!("jmp rax"; in("rax") 0xffff_82d0_8020_0000u64)),
     ("jump-unmapped", |_| attempt!("jmp rax"; in("rax") 0x7000_0000_0000u64)),
-    ("read-hypervisor", |_| {
-        with_rax!("mov rax, [rax]", 0xffff_82d0_8020_0000)
-    }),
-    ("read-all-memory", |_| {
-        with_rax!("mov rax, [rax]", 0xffff_8300_0000_0000)
-    }),
-    ("read-linear-tables", |_| {
-        with_rax!("mov rax, [rax]", 0xffff_8140_0000_0000)
-    }),
+    ("read-hypervisor", |_| with_rax!("mov rax, [rax]", 0xffff_82d0_8020_0000)),
+    ("read-all-memory", |_| with_rax!("mov rax, [rax]", 0xffff_8300_0000_0000)),
+    ("read-linear-tables", |_| with_rax!("mov rax, [rax]", 0xffff_8140_0000_0000)),
     ("read-own-area", |_| with_rax!("mov rax, [rax]", 0xffff_8200_0000_0000)),
-    ("read-frame-table", |_| {
-        with_rax!("mov rax, [rax]", 0xffff_82e0_0000_0000)
-    }),
-    ("write-hypervisor", |_| {
-        with_rax!("mov [rax], rax", 0xffff_82d0_8020_0000)
-    }),
-    ("write-all-memory", |_| {
-        with_rax!("mov [rax], rax", 0xffff_8300_0000_0000)
-    }),
+    ("read-frame-table", |_| with_rax!("mov rax, [rax]", 0xffff_82e0_0000_0000)),
+    ("write-hypervisor", |_| with_rax!("mov [rax], rax", 0xffff_82d0_8020_0000)),
+    ("write-all-memory", |_| with_rax!("mov [rax], rax", 0xffff_8300_0000_0000)),
     ("write-machine-to-physical", |g| {
         let frame = g.page_frame(PLAY);
         with_rax!("mov [rax], rax", 0xffff_8000_0000_0000 + 8 * frame)
@@ -326,7 +269,5 @@ const MORE: &[Case] = &[
             inout("rax") leaf, out("rcx") _, out("rdx") _);
         with_value(outcome, leaf)
     }),
-    ("forced-nothing", |_| {
-        attempt!(".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0x0b")
-    }),
+    ("forced-nothing", |_| attempt!(".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0x0b")),
 ];

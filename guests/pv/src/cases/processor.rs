@@ -70,40 +70,22 @@ const CONTEXTS: &[Case] = &[
     ("initialise-self", |g| code(initialise(g, 0, |_| {}))),
     ("initialise-none", |g| code(initialise(g, 77, |_| {}))),
     ("initialise-last", |g| code(initialise(g, !0, |_| {}))),
-    ("initialise-rip-non-canonical", |g| {
-        refused(g, |c| c.user_regs.rip = NON_CANONICAL)
-    }),
-    ("initialise-event-non-canonical", |g| {
-        refused(g, |c| c.event_callback_eip = NON_CANONICAL)
-    }),
-    ("initialise-failsafe-non-canonical", |g| {
-        refused(g, |c| c.failsafe_callback_eip = NON_CANONICAL)
-    }),
-    ("initialise-syscall-non-canonical", |g| {
-        refused(g, |c| c.syscall_callback_eip = NON_CANONICAL)
-    }),
-    ("initialise-fs-non-canonical", |g| {
-        refused(g, |c| c.fs_base = NON_CANONICAL)
-    }),
-    ("initialise-gs-non-canonical", |g| {
-        refused(g, |c| c.gs_base_kernel = NON_CANONICAL)
-    }),
+    ("initialise-rip-non-canonical", |g| refused(g, |c| c.user_regs.rip = NON_CANONICAL)),
+    ("initialise-event-non-canonical", |g| refused(g, |c| c.event_callback_eip = NON_CANONICAL)),
+    ("initialise-failsafe-non-canonical", |g| refused(g, |c| c.failsafe_callback_eip = NON_CANONICAL)),
+    ("initialise-syscall-non-canonical", |g| refused(g, |c| c.syscall_callback_eip = NON_CANONICAL)),
+    ("initialise-fs-non-canonical", |g| refused(g, |c| c.fs_base = NON_CANONICAL)),
+    ("initialise-gs-non-canonical", |g| refused(g, |c| c.gs_base_kernel = NON_CANONICAL)),
     ("initialise-trap-non-canonical", |g| {
         refused(g, |c| {
             c.trap_ctxt[14].cs = FLAT_KERNEL_CS;
             c.trap_ctxt[14].address = NON_CANONICAL;
         })
     }),
-    ("initialise-top-table-frame-1", |g| {
-        refused(g, |c| c.ctrlreg[3] = 0x1000)
-    }),
+    ("initialise-top-table-frame-1", |g| refused(g, |c| c.ctrlreg[3] = 0x1000)),
     ("initialise-top-table-none", |g| refused(g, |c| c.ctrlreg[3] = 0)),
-    ("initialise-top-table-beyond", |g| {
-        refused(g, |c| c.ctrlreg[3] = 1 << 44)
-    }),
-    ("initialise-user-table-frame-1", |g| {
-        refused(g, |c| c.ctrlreg[1] = 0x1000)
-    }),
+    ("initialise-top-table-beyond", |g| refused(g, |c| c.ctrlreg[3] = 1 << 44)),
+    ("initialise-user-table-frame-1", |g| refused(g, |c| c.ctrlreg[1] = 0x1000)),
     ("initialise-gdt-frame-1", |g| {
         refused(g, |c| {
             c.gdt_frames[0] = 1;
@@ -118,9 +100,7 @@ const CONTEXTS: &[Case] = &[
             c.ldt_ents = 8;
         })
     }),
-    ("up-not-initialised", |_| {
-        code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_UP), 2, 0))
-    }),
+    ("up-not-initialised", |_| code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_UP), 2, 0))),
     ("initialise-privileged-selectors", |g| {
         refused(g, |c| {
             c.user_regs.cs = 0xe008;
@@ -129,50 +109,22 @@ const CONTEXTS: &[Case] = &[
         })
     }),
     ("initialise-again", |g| refused(g, |_| {})),
-    ("up-none", |_| {
-        code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_UP), 77, 0))
-    }),
-    ("is-up-self", |_| {
-        code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 0, 0))
-    }),
-    ("is-up-1", |_| {
-        code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0))
-    }),
-    ("is-up-none", |_| {
-        code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 77, 0))
-    }),
+    ("up-none", |_| code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_UP), 77, 0))),
+    ("is-up-self", |_| code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 0, 0))),
+    ("is-up-1", |_| code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0))),
+    ("is-up-none", |_| code(call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 77, 0))),
 ];
 
 fn set_trap(vector: u8, cs: u16, address: u64) -> Outcome {
-    let none = TrapInfo {
-        vector: 0,
-        flags: 0,
-        cs: 0,
-        _gap0: [0; 4],
-        address: 0,
-    };
-    let table = [
-        TrapInfo {
-            vector,
-            flags: 0,
-            cs,
-            address,
-            ..none
-        },
-        none,
-    ];
+    let none = TrapInfo { vector: 0, flags: 0, cs: 0, _gap0: [0; 4], address: 0 };
+    let table = [TrapInfo { vector, flags: 0, cs, address, ..none }, none];
     let result = call1(HYPERVISOR_SET_TRAP_TABLE, (&raw const table) as u64);
     trap::install();
     code(result)
 }
 
 fn register(kind: u16, address: u64) -> Outcome {
-    let mut argument = Register {
-        r#type: kind,
-        flags: 0,
-        _gap0: [0; 4],
-        address,
-    };
+    let mut argument = Register { r#type: kind, flags: 0, _gap0: [0; 4], address };
     let result = op(HYPERVISOR_CALLBACK_OP, CALLBACKOP_REGISTER, &mut argument);
     trap::install();
     code(result)
@@ -213,11 +165,7 @@ fn io_level(iopl: u32) -> Outcome {
 }
 
 fn io_bitmap(bitmap: u64, nr_ports: u32) -> Outcome {
-    let mut argument = SetIobitmap {
-        bitmap: GuestHandle::new(bitmap),
-        nr_ports,
-        _gap0: [0; 4],
-    };
+    let mut argument = SetIobitmap { bitmap: GuestHandle::new(bitmap), nr_ports, _gap0: [0; 4] };
     code(op(HYPERVISOR_PHYSDEV_OP, PHYSDEVOP_SET_IOBITMAP, &mut argument))
 }
 
@@ -230,16 +178,10 @@ const CASES: &[Case] = &[
         trap::install();
         code(result)
     }),
-    ("callback-event-non-canonical", |_| {
-        register(CALLBACKTYPE_EVENT, NON_CANONICAL)
-    }),
-    ("callback-event-hypervisor", |_| {
-        register(CALLBACKTYPE_EVENT, HYPERVISOR)
-    }),
+    ("callback-event-non-canonical", |_| register(CALLBACKTYPE_EVENT, NON_CANONICAL)),
+    ("callback-event-hypervisor", |_| register(CALLBACKTYPE_EVENT, HYPERVISOR)),
     ("callback-nmi", |_| register(CALLBACKTYPE_NMI, entry::stub(2))),
-    ("callback-sysenter", |_| {
-        register(CALLBACKTYPE_SYSENTER, entry::syscall())
-    }),
+    ("callback-sysenter", |_| register(CALLBACKTYPE_SYSENTER, entry::syscall())),
     ("callback-type-6", |_| register(6, entry::event())),
     ("callback-type-max", |_| register(!0, entry::event())),
     ("debug-0-own", |_| debug(0, page(PLAY))),
@@ -253,18 +195,12 @@ const CASES: &[Case] = &[
     ("debug-7-general-detect", |_| debug(7, 0x2400)),
     ("debug-8", |_| debug(8, 0)),
     ("debug-max", |_| debug(!0, 0)),
-    ("read-debug-0", |_| {
-        Outcome::Hex(call1(HYPERVISOR_GET_DEBUGREG, 0) as u64)
-    }),
-    ("read-debug-7", |_| {
-        Outcome::Hex(call1(HYPERVISOR_GET_DEBUGREG, 7) as u64)
-    }),
+    ("read-debug-0", |_| Outcome::Hex(call1(HYPERVISOR_GET_DEBUGREG, 0) as u64)),
+    ("read-debug-7", |_| Outcome::Hex(call1(HYPERVISOR_GET_DEBUGREG, 7) as u64)),
     ("read-debug-8", |_| code(call1(HYPERVISOR_GET_DEBUGREG, 8))),
     ("fs-base-own", |_| base(SEGBASE_FS, page(PLAY))),
     ("fs-base-non-canonical", |_| base(SEGBASE_FS, NON_CANONICAL)),
-    ("gs-base-kernel-non-canonical", |_| {
-        base(SEGBASE_GS_KERNEL, NON_CANONICAL)
-    }),
+    ("gs-base-kernel-non-canonical", |_| base(SEGBASE_GS_KERNEL, NON_CANONICAL)),
     ("gs-base-user-non-canonical", |_| base(SEGBASE_GS_USER, NON_CANONICAL)),
     ("gs-selector-hypervisor", |_| base(SEGBASE_GS_USER_SEL, 0xe008)),
     ("gs-selector-bad", |_| base(SEGBASE_GS_USER_SEL, 0x1234)),
@@ -328,11 +264,7 @@ const CASES: &[Case] = &[
     }),
     ("sched-command-9", |_| code(call2(HYPERVISOR_SCHED_OP, 9, page(PLAY)))),
     ("remote-shutdown", |_| {
-        let mut argument = RemoteShutdown {
-            domain_id: 0,
-            _gap0: [0; 2],
-            reason: SHUTDOWN_CRASH,
-        };
+        let mut argument = RemoteShutdown { domain_id: 0, _gap0: [0; 2], reason: SHUTDOWN_CRASH };
         code(op(HYPERVISOR_SCHED_OP, SCHEDOP_REMOTE_SHUTDOWN, &mut argument))
     }),
     ("pin-override", |_| {

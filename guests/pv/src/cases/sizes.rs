@@ -17,11 +17,7 @@ const ZEROS: usize = 1;
 /// Runs the group.
 pub fn run(guest: &Guest) {
     table(guest, "sizes", CASES);
-    for command in [
-        XENMEM_INCREASE_RESERVATION,
-        XENMEM_DECREASE_RESERVATION,
-        XENMEM_POPULATE_PHYSMAP,
-    ] {
+    for command in [XENMEM_INCREASE_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP] {
         for (name, extents, order) in RESERVATIONS {
             let outcome = reservation(command, *extents, *order);
             say!("sizes.memory_op.{command}.{name}: {outcome}");
@@ -56,12 +52,7 @@ fn reservation(command: u32, extents: u64, order: u32) -> Outcome {
 }
 
 fn poll(ports: u64, count: u32) -> Outcome {
-    let mut poll = Poll {
-        ports: GuestHandle::new(ports),
-        nr_ports: count,
-        _gap0: [0; 4],
-        timeout: 1,
-    };
+    let mut poll = Poll { ports: GuestHandle::new(ports), nr_ports: count, _gap0: [0; 4], timeout: 1 };
     Outcome::Code(op(HYPERVISOR_SCHED_OP, SCHEDOP_POLL, &mut poll))
 }
 
@@ -70,93 +61,42 @@ fn code(result: i64) -> Outcome {
 }
 
 const CASES: &[Case] = &[
-    ("mmu_update.0", |_| {
-        code(call4(HYPERVISOR_MMU_UPDATE, page(ZEROS), 0, 0, SELF))
-    }),
-    ("mmu_update.0-wild", |_| {
-        code(call4(HYPERVISOR_MMU_UPDATE, 1, 0, 0, SELF))
-    }),
-    ("mmu_update.max", |_| {
-        code(call4(HYPERVISOR_MMU_UPDATE, 0x7000_0000_0000, 0x7fff_ffff, 0, SELF))
-    }),
-    ("mmu_update.preempted-0", |_| {
-        code(call4(HYPERVISOR_MMU_UPDATE, page(ZEROS), 1 << 31, 0, SELF))
-    }),
-    ("mmu_update.preempted-max", |_| {
-        code(call4(HYPERVISOR_MMU_UPDATE, 0x7000_0000_0000, 0xffff_ffff, 0, SELF))
-    }),
-    ("mmu_update.wide-count", |_| {
-        code(call4(HYPERVISOR_MMU_UPDATE, 0x7000_0000_0000, 1 << 32, 0, SELF))
-    }),
-    ("mmuext_op.0", |_| {
-        code(call4(HYPERVISOR_MMUEXT_OP, page(ZEROS), 0, 0, SELF))
-    }),
-    ("mmuext_op.max", |_| {
-        code(call4(HYPERVISOR_MMUEXT_OP, 0x7000_0000_0000, 0x7fff_ffff, 0, SELF))
-    }),
-    ("mmuext_op.preempted-max", |_| {
-        code(call4(HYPERVISOR_MMUEXT_OP, 0x7000_0000_0000, 0xffff_ffff, 0, SELF))
-    }),
-    ("multicall.0", |_| {
-        code(call2(HYPERVISOR_MULTICALL, 0x7000_0000_0000, 0))
-    }),
-    ("multicall.max", |_| {
-        code(call2(HYPERVISOR_MULTICALL, 0x7000_0000_0000, 0xffff_ffff))
-    }),
-    ("multicall.wrapping", |_| {
-        code(call2(HYPERVISOR_MULTICALL, 0x7000_0000_0000, 1 << 58))
-    }),
-    ("multicall.runs-off-the-end", |_| {
-        code(call2(HYPERVISOR_MULTICALL, 0xffff_ffff_ffff_ffc0, 2))
-    }),
+    ("mmu_update.0", |_| code(call4(HYPERVISOR_MMU_UPDATE, page(ZEROS), 0, 0, SELF))),
+    ("mmu_update.0-wild", |_| code(call4(HYPERVISOR_MMU_UPDATE, 1, 0, 0, SELF))),
+    ("mmu_update.max", |_| code(call4(HYPERVISOR_MMU_UPDATE, 0x7000_0000_0000, 0x7fff_ffff, 0, SELF))),
+    ("mmu_update.preempted-0", |_| code(call4(HYPERVISOR_MMU_UPDATE, page(ZEROS), 1 << 31, 0, SELF))),
+    ("mmu_update.preempted-max", |_| code(call4(HYPERVISOR_MMU_UPDATE, 0x7000_0000_0000, 0xffff_ffff, 0, SELF))),
+    ("mmu_update.wide-count", |_| code(call4(HYPERVISOR_MMU_UPDATE, 0x7000_0000_0000, 1 << 32, 0, SELF))),
+    ("mmuext_op.0", |_| code(call4(HYPERVISOR_MMUEXT_OP, page(ZEROS), 0, 0, SELF))),
+    ("mmuext_op.max", |_| code(call4(HYPERVISOR_MMUEXT_OP, 0x7000_0000_0000, 0x7fff_ffff, 0, SELF))),
+    ("mmuext_op.preempted-max", |_| code(call4(HYPERVISOR_MMUEXT_OP, 0x7000_0000_0000, 0xffff_ffff, 0, SELF))),
+    ("multicall.0", |_| code(call2(HYPERVISOR_MULTICALL, 0x7000_0000_0000, 0))),
+    ("multicall.max", |_| code(call2(HYPERVISOR_MULTICALL, 0x7000_0000_0000, 0xffff_ffff))),
+    ("multicall.wrapping", |_| code(call2(HYPERVISOR_MULTICALL, 0x7000_0000_0000, 1 << 58))),
+    ("multicall.runs-off-the-end", |_| code(call2(HYPERVISOR_MULTICALL, 0xffff_ffff_ffff_ffc0, 2))),
     ("multicall.in-read-only-memory", |g| {
         let (table, _) = g.table(page(ZEROS), 1);
         code(call2(HYPERVISOR_MULTICALL, table, 1))
     }),
-    ("grant_table_op.0", |_| {
-        code(call3(HYPERVISOR_GRANT_TABLE_OP, 0, 0x7000_0000_0000, 0))
-    }),
-    ("grant_table_op.max", |_| {
-        code(call3(HYPERVISOR_GRANT_TABLE_OP, 0, 0x7000_0000_0000, 0xffff_ffff))
-    }),
-    ("grant_table_op.negative", |_| {
-        code(call3(HYPERVISOR_GRANT_TABLE_OP, 5, 0x7000_0000_0000, 1 << 31))
-    }),
-    ("grant_table_op.wide-command", |_| {
-        code(call3(HYPERVISOR_GRANT_TABLE_OP, 1 << 32 | 10, 0x7000_0000_0000, 1))
-    }),
+    ("grant_table_op.0", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 0, 0x7000_0000_0000, 0))),
+    ("grant_table_op.max", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 0, 0x7000_0000_0000, 0xffff_ffff))),
+    ("grant_table_op.negative", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 5, 0x7000_0000_0000, 1 << 31))),
+    ("grant_table_op.wide-command", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 1 << 32 | 10, 0x7000_0000_0000, 1))),
     ("set_gdt.0", |_| code(call2(HYPERVISOR_SET_GDT, page(ZEROS), 0))),
-    ("set_gdt.7168-wild", |_| {
-        code(call2(HYPERVISOR_SET_GDT, 0x7000_0000_0000, 7168))
-    }),
+    ("set_gdt.7168-wild", |_| code(call2(HYPERVISOR_SET_GDT, 0x7000_0000_0000, 7168))),
     ("set_gdt.7169", |_| code(call2(HYPERVISOR_SET_GDT, page(ZEROS), 7169))),
     ("set_gdt.max", |_| code(call2(HYPERVISOR_SET_GDT, page(ZEROS), !0))),
     ("poll.128", |_| poll(0x7000_0000_0000, 128)),
     ("poll.129", |_| poll(0x7000_0000_0000, 129)),
     ("poll.max", |_| poll(page(ZEROS), !0)),
     ("poll.bad-port", |_| poll(page(ZEROS), 1)),
-    ("console_io.write-0", |_| {
-        code(call3(HYPERVISOR_CONSOLE_IO, 0, 0, page(ZEROS)))
-    }),
-    ("console_io.write-max", |_| {
-        code(call3(HYPERVISOR_CONSOLE_IO, 0, 0xffff_ffff, 0x7000_0000_0000))
-    }),
-    ("console_io.read-max", |_| {
-        code(call3(HYPERVISOR_CONSOLE_IO, 1, 0xffff_ffff, 0x7000_0000_0000))
-    }),
-    ("memory_op.resumed", |_| {
-        code(call2(HYPERVISOR_MEMORY_OP, 1 << 6 | 1, page(ZEROS)))
-    }),
-    ("memory_op.resumed-max", |_| {
-        code(call2(HYPERVISOR_MEMORY_OP, !0 << 6 | 6, page(ZEROS)))
-    }),
+    ("console_io.write-0", |_| code(call3(HYPERVISOR_CONSOLE_IO, 0, 0, page(ZEROS)))),
+    ("console_io.write-max", |_| code(call3(HYPERVISOR_CONSOLE_IO, 0, 0xffff_ffff, 0x7000_0000_0000))),
+    ("console_io.read-max", |_| code(call3(HYPERVISOR_CONSOLE_IO, 1, 0xffff_ffff, 0x7000_0000_0000))),
+    ("memory_op.resumed", |_| code(call2(HYPERVISOR_MEMORY_OP, 1 << 6 | 1, page(ZEROS)))),
+    ("memory_op.resumed-max", |_| code(call2(HYPERVISOR_MEMORY_OP, !0 << 6 | 6, page(ZEROS)))),
     ("update_va_mapping.wild-multi", |g| {
         let entry = g.entry_value(page(ZEROS), 1);
-        code(call3(
-            HYPERVISOR_UPDATE_VA_MAPPING,
-            page(ZEROS),
-            entry,
-            0x7000_0000_0000 | UVMF_TLB_FLUSH,
-        ))
+        code(call3(HYPERVISOR_UPDATE_VA_MAPPING, page(ZEROS), entry, 0x7000_0000_0000 | UVMF_TLB_FLUSH))
     }),
 ];

@@ -20,14 +20,8 @@ const FLAT_DATA: u64 = 0x00cf_f300_0000_ffff;
 
 /// Runs the group.
 pub fn run(guest: &Guest) {
-    for (level, pin) in [
-        MMUEXT_PIN_L1_TABLE,
-        MMUEXT_PIN_L2_TABLE,
-        MMUEXT_PIN_L3_TABLE,
-        MMUEXT_PIN_L4_TABLE,
-    ]
-    .into_iter()
-    .enumerate()
+    for (level, pin) in
+        [MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE].into_iter().enumerate()
     {
         let level = level + 1;
         for (name, entry) in contents(guest) {
@@ -142,20 +136,12 @@ fn code(result: i64) -> Outcome {
 
 const CASES: &[Case] = &[
     ("map-pinned-writable", |g| with_l1(g, |g| code(map(g, TABLE, WRITABLE)))),
-    ("pin-twice", |g| {
-        with_l1(g, |g| code(mmuext(MMUEXT_PIN_L1_TABLE, g.page_frame(TABLE), 0)))
-    }),
-    ("pin-l1-as-l2", |g| {
-        with_l1(g, |g| code(mmuext(MMUEXT_PIN_L2_TABLE, g.page_frame(TABLE), 0)))
-    }),
-    ("unpin-not-pinned", |g| {
-        code(mmuext(MMUEXT_UNPIN_TABLE, g.page_frame(DATA), 0))
-    }),
+    ("pin-twice", |g| with_l1(g, |g| code(mmuext(MMUEXT_PIN_L1_TABLE, g.page_frame(TABLE), 0)))),
+    ("pin-l1-as-l2", |g| with_l1(g, |g| code(mmuext(MMUEXT_PIN_L2_TABLE, g.page_frame(TABLE), 0)))),
+    ("unpin-not-pinned", |g| code(mmuext(MMUEXT_UNPIN_TABLE, g.page_frame(DATA), 0))),
     ("unpin-frame-of-nobody", |_| code(mmuext(MMUEXT_UNPIN_TABLE, 1, 0))),
     ("unpin-beyond-memory", |_| code(mmuext(MMUEXT_UNPIN_TABLE, 1 << 28, 0))),
-    ("pin-for-domain-0", |g| {
-        code(mmuext_of(MMUEXT_PIN_L1_TABLE, g.page_frame(DATA), 0, 0))
-    }),
+    ("pin-for-domain-0", |g| code(mmuext_of(MMUEXT_PIN_L1_TABLE, g.page_frame(DATA), 0, 0))),
     ("store-in-table", |g| {
         with_l1(g, |g| {
             let entry = g.page_frame(DATA) << 12 | WRITABLE;
@@ -169,9 +155,7 @@ const CASES: &[Case] = &[
         })
     }),
     ("store-foreign-in-table-with-assist", |g| {
-        with_l1(g, |_| {
-            with_assist(|| stored(store(0x1000 | WRITABLE), 0x1000 | WRITABLE))
-        })
+        with_l1(g, |_| with_assist(|| stored(store(0x1000 | WRITABLE), 0x1000 | WRITABLE)))
     }),
     ("store-table-in-table-with-assist", |g| {
         with_l1(g, |g| {
@@ -183,10 +167,7 @@ const CASES: &[Case] = &[
         with_l1(g, |g| {
             let entry = g.page_frame(DATA) << 12 | WRITABLE;
             with_assist(|| {
-                stored(
-                    attempt!("mov [rdi], eax"; in("rdi") page(TABLE), in("rax") entry),
-                    entry & 0xffff_ffff,
-                )
+                stored(attempt!("mov [rdi], eax"; in("rdi") page(TABLE), in("rax") entry), entry & 0xffff_ffff)
             })
         })
     }),
@@ -209,65 +190,37 @@ const CASES: &[Case] = &[
         let (top, _) = g.table(page(TABLE), 4);
         attempt!("mov qword ptr [rdi + 2400], 0"; in("rdi") top)
     }),
-    ("base-data-page", |g| {
-        code(mmuext(MMUEXT_NEW_BASEPTR, g.page_frame(DATA), 0))
-    }),
-    ("base-l3-table", |g| {
-        code(mmuext(MMUEXT_NEW_BASEPTR, g.table(page(TABLE), 3).1, 0))
-    }),
+    ("base-data-page", |g| code(mmuext(MMUEXT_NEW_BASEPTR, g.page_frame(DATA), 0))),
+    ("base-l3-table", |g| code(mmuext(MMUEXT_NEW_BASEPTR, g.table(page(TABLE), 3).1, 0))),
     ("base-0", |_| code(mmuext(MMUEXT_NEW_BASEPTR, 0, 0))),
     ("base-beyond-memory", |_| code(mmuext(MMUEXT_NEW_BASEPTR, 1 << 28, 0))),
-    ("base-same", |g| {
-        code(mmuext(MMUEXT_NEW_BASEPTR, g.table(page(TABLE), 4).1, 0))
-    }),
-    ("user-base-data-page", |g| {
-        code(mmuext(MMUEXT_NEW_USER_BASEPTR, g.page_frame(DATA), 0))
-    }),
+    ("base-same", |g| code(mmuext(MMUEXT_NEW_BASEPTR, g.table(page(TABLE), 4).1, 0))),
+    ("user-base-data-page", |g| code(mmuext(MMUEXT_NEW_USER_BASEPTR, g.page_frame(DATA), 0))),
     ("user-base-frame-1", |_| code(mmuext(MMUEXT_NEW_USER_BASEPTR, 1, 0))),
     ("user-base-none", |_| code(mmuext(MMUEXT_NEW_USER_BASEPTR, 0, 0))),
     ("clear-own-page", |g| {
         poke(DATA, 7, 7);
         let result = mmuext(MMUEXT_CLEAR_PAGE, g.page_frame(DATA), 0);
-        if result == 0 {
-            Outcome::Hex(peek(DATA, 7))
-        } else {
-            code(result)
-        }
+        if result == 0 { Outcome::Hex(peek(DATA, 7)) } else { code(result) }
     }),
-    ("clear-table", |g| {
-        code(mmuext(MMUEXT_CLEAR_PAGE, g.table(page(TABLE), 1).1, 0))
-    }),
+    ("clear-table", |g| code(mmuext(MMUEXT_CLEAR_PAGE, g.table(page(TABLE), 1).1, 0))),
     ("clear-frame-1", |_| code(mmuext(MMUEXT_CLEAR_PAGE, 1, 0))),
     ("clear-beyond-memory", |_| code(mmuext(MMUEXT_CLEAR_PAGE, 1 << 28, 0))),
     ("copy-own-page", |g| {
         poke(TABLE, 9, 0x99);
         let result = mmuext(MMUEXT_COPY_PAGE, g.page_frame(DATA), g.page_frame(TABLE));
-        if result == 0 {
-            Outcome::Hex(peek(DATA, 9))
-        } else {
-            code(result)
-        }
+        if result == 0 { Outcome::Hex(peek(DATA, 9)) } else { code(result) }
     }),
-    ("copy-from-frame-1", |g| {
-        code(mmuext(MMUEXT_COPY_PAGE, g.page_frame(DATA), 1))
-    }),
-    ("copy-onto-table", |g| {
-        code(mmuext(MMUEXT_COPY_PAGE, g.table(page(TABLE), 1).1, g.page_frame(DATA)))
-    }),
+    ("copy-from-frame-1", |g| code(mmuext(MMUEXT_COPY_PAGE, g.page_frame(DATA), 1))),
+    ("copy-onto-table", |g| code(mmuext(MMUEXT_COPY_PAGE, g.table(page(TABLE), 1).1, g.page_frame(DATA)))),
     ("mark-super", |_| code(mmuext(MMUEXT_MARK_SUPER, 0, 0))),
     ("command-14", |_| code(mmuext(14, 0, 0))),
     ("command-21", |_| code(mmuext(21, 0, 0))),
     ("command-max", |_| code(mmuext(!0, 0, 0))),
     ("ldt-wild", |_| code(mmuext(MMUEXT_SET_LDT, 0x7000_0000_0000, 16))),
-    ("ldt-hypervisor", |_| {
-        code(mmuext(MMUEXT_SET_LDT, 0xffff_82d0_8020_0000, 16))
-    }),
-    ("ldt-non-canonical", |_| {
-        code(mmuext(MMUEXT_SET_LDT, 0x8000_0000_0000, 16))
-    }),
-    ("ldt-unaligned", |_| {
-        code(mmuext(MMUEXT_SET_LDT, page(DESCRIPTORS) + 8, 16))
-    }),
+    ("ldt-hypervisor", |_| code(mmuext(MMUEXT_SET_LDT, 0xffff_82d0_8020_0000, 16))),
+    ("ldt-non-canonical", |_| code(mmuext(MMUEXT_SET_LDT, 0x8000_0000_0000, 16))),
+    ("ldt-unaligned", |_| code(mmuext(MMUEXT_SET_LDT, page(DESCRIPTORS) + 8, 16))),
     ("ldt-8192", |_| code(mmuext(MMUEXT_SET_LDT, 0, 8192))),
     ("ldt-8193", |_| code(mmuext(MMUEXT_SET_LDT, page(DESCRIPTORS), 8193))),
     ("ldt-none", |_| code(mmuext(MMUEXT_SET_LDT, 0, 0))),
@@ -277,15 +230,8 @@ const CASES: &[Case] = &[
     ("gdt-page-table", |g| gdt(g.table(page(TABLE), 1).1)),
     ("gdt", |g| with_gdt(g, |_| load_selector(8))),
     ("gdt-not-present", |g| with_gdt(g, |_| load_selector(16))),
-    ("gdt-map-writable", |g| {
-        with_gdt(g, |g| code(map(g, DESCRIPTORS, WRITABLE)))
-    }),
-    ("gdt-store", |g| {
-        with_gdt(
-            g,
-            |_| attempt!("mov [rdi], rax"; in("rdi") page(DESCRIPTORS), in("rax") FLAT_DATA),
-        )
-    }),
+    ("gdt-map-writable", |g| with_gdt(g, |g| code(map(g, DESCRIPTORS, WRITABLE)))),
+    ("gdt-store", |g| with_gdt(g, |_| attempt!("mov [rdi], rax"; in("rdi") page(DESCRIPTORS), in("rax") FLAT_DATA))),
 ];
 
 fn gdt(frame: u64) -> Outcome {

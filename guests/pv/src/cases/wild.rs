@@ -33,13 +33,7 @@ struct Call {
 const SELF: u64 = DOMID_SELF as u64;
 
 const fn plain(name: &'static str, number: u32, pointer: usize, others: [u64; 5]) -> Call {
-    Call {
-        name,
-        number,
-        command: None,
-        pointer,
-        others,
-    }
+    Call { name, number, command: None, pointer, others }
 }
 
 const fn commands(
@@ -49,13 +43,7 @@ const fn commands(
     pointer: usize,
     others: [u64; 5],
 ) -> Call {
-    Call {
-        name,
-        number,
-        command: Some((0, commands)),
-        pointer,
-        others,
-    }
+    Call { name, number, command: Some((0, commands)), pointer, others }
 }
 
 const CALLS: &[Call] = &[
@@ -105,10 +93,7 @@ pub fn run(_guest: &Guest) {
             }
         }
     }
-    for number in (43..=47)
-        .chain(49..=64)
-        .chain([0x7fff_ffff, 0xffff_ffff, 1 << 32 | 17, !0])
-    {
+    for number in (43..=47).chain(49..=64).chain([0x7fff_ffff, 0xffff_ffff, 1 << 32 | 17, !0]) {
         let outcome = Outcome::Code(call::call(number, [0; 5]));
         say!("wild.number-{number:#x}: {outcome}");
     }

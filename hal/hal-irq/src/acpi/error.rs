@@ -55,23 +55,14 @@ impl fmt::Display for AcpiError {
                     Name(table)
                 )
             }
-            AcpiError::Checksum {
-                table,
-                address,
-                expected,
-                actual,
-            } => write!(
+            AcpiError::Checksum { table, address, expected, actual } => write!(
                 f,
                 "ACPI: table {} at {address:#x} has checksum {actual:#04x}, should have {expected:#04x}. Update the firmware, or \
                  remove whatever overrides the table.",
                 Name(table)
             ),
             AcpiError::Length { table, address, length } => {
-                write!(
-                    f,
-                    "ACPI: table {} at {address:#x} claims {length} bytes. Update the firmware.",
-                    Name(table)
-                )
+                write!(f, "ACPI: table {} at {address:#x} claims {length} bytes. Update the firmware.", Name(table))
             }
             AcpiError::Unreadable(address) => {
                 write!(

@@ -35,27 +35,17 @@ impl GenericAddress {
             other => Space::Other(other),
         };
         let address = table.u64(at + 4)?;
-        (address != 0).then_some(GenericAddress {
-            space,
-            bit_width: table.u8(at + 1)?,
-            address,
-        })
+        (address != 0).then_some(GenericAddress { space, bit_width: table.u8(at + 1)?, address })
     }
 
     fn port(port: u32, bytes: u8) -> Option<GenericAddress> {
         let bit_width = bytes.saturating_mul(8);
-        (port != 0).then_some(GenericAddress {
-            space: Space::Port,
-            bit_width,
-            address: port.into(),
-        })
+        (port != 0).then_some(GenericAddress { space: Space::Port, bit_width, address: port.into() })
     }
 
     /// The I/O port, if it is one.
     pub fn as_port(&self) -> Option<u16> {
-        (self.space == Space::Port)
-            .then(|| u16::try_from(self.address).ok())
-            .flatten()
+        (self.space == Space::Port).then(|| u16::try_from(self.address).ok()).flatten()
     }
 }
 
@@ -102,9 +92,7 @@ impl Fadt {
             let full = table.u64(extended).filter(|address| *address != 0);
             full.unwrap_or_else(|| table.u32(at).unwrap_or(0).into())
         };
-        let reset = GenericAddress::parse(table, 116)
-            .zip(table.u8(128))
-            .filter(|_| flags & 1 << 10 != 0);
+        let reset = GenericAddress::parse(table, 116).zip(table.u8(128)).filter(|_| flags & 1 << 10 != 0);
         Fadt {
             sci_irq: table.u16(46).unwrap_or(0),
             facs: wide(132, 36),
@@ -144,14 +132,7 @@ mod tests {
         let fadt = Fadt::parse(&table);
         assert_eq!((fadt.sci_irq, fadt.dsdt), (9, 0x1000));
         assert_eq!(fadt.pm1a_control.unwrap().as_port(), Some(0x704));
-        assert_eq!(
-            fadt.pm_timer.unwrap(),
-            GenericAddress {
-                space: Space::Port,
-                bit_width: 32,
-                address: 0x608
-            }
-        );
+        assert_eq!(fadt.pm_timer.unwrap(), GenericAddress { space: Space::Port, bit_width: 32, address: 0x608 });
         assert!(fadt.pm_timer_32_bit);
         let (register, value) = fadt.reset.unwrap();
         assert_eq!((register.as_port(), value), (Some(0xcf9), 0xf));

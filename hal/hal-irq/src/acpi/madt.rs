@@ -124,40 +124,23 @@ impl Madt {
             }),
             2 => {
                 let (trigger, polarity) = inti(entry.u16(8)?);
-                self.overrides.push(Override {
-                    irq: entry.u8(3)?,
-                    gsi: entry.u32(4)?,
-                    trigger,
-                    polarity,
-                });
+                self.overrides.push(Override { irq: entry.u8(3)?, gsi: entry.u32(4)?, trigger, polarity });
             }
             3 => {
                 let (trigger, polarity) = inti(entry.u16(2)?);
-                self.nmi_sources.push(NmiSource {
-                    gsi: entry.u32(4)?,
-                    trigger,
-                    polarity,
-                });
+                self.nmi_sources.push(NmiSource { gsi: entry.u32(4)?, trigger, polarity });
             }
             4 => {
                 let acpi_id = entry.u8(2).filter(|id| *id != 0xff).map(u32::from);
                 let (_, polarity) = inti(entry.u16(3)?);
-                self.local_nmis.push(LocalNmi {
-                    acpi_id,
-                    lint: entry.u8(5)?,
-                    polarity,
-                });
+                self.local_nmis.push(LocalNmi { acpi_id, lint: entry.u8(5)?, polarity });
             }
             5 => self.lapic_address = entry.u64(4)?,
             9 => self.add_cpu(entry.u32(12)?, entry.u32(4)?, entry.u32(8)?, true),
             10 => {
                 let (_, polarity) = inti(entry.u16(2)?);
                 let acpi_id = entry.u32(4).filter(|id| *id != u32::MAX);
-                self.local_nmis.push(LocalNmi {
-                    acpi_id,
-                    lint: entry.u8(8)?,
-                    polarity,
-                });
+                self.local_nmis.push(LocalNmi { acpi_id, lint: entry.u8(8)?, polarity });
             }
             _ => (),
         }
@@ -171,13 +154,7 @@ impl Madt {
             return;
         }
         let (enabled, online_capable) = (flags & 1 != 0, flags & 2 != 0);
-        self.cpus.push(LocalApic {
-            acpi_id,
-            apic_id,
-            enabled,
-            online_capable,
-            x2apic,
-        });
+        self.cpus.push(LocalApic { acpi_id, apic_id, enabled, online_capable, x2apic });
     }
 
     /// Where an ISA interrupt arrives: global pin number, trigger, polarity.
@@ -185,11 +162,7 @@ impl Madt {
         let found = self.overrides.iter().find(|entry| entry.irq == irq);
         found.map_or((irq.into(), Trigger::Edge, Polarity::ActiveHigh), |entry| {
             let (trigger, polarity) = (entry.trigger, entry.polarity);
-            (
-                entry.gsi,
-                trigger.unwrap_or(Trigger::Edge),
-                polarity.unwrap_or(Polarity::ActiveHigh),
-            )
+            (entry.gsi, trigger.unwrap_or(Trigger::Edge), polarity.unwrap_or(Polarity::ActiveHigh))
         })
     }
 
@@ -228,41 +201,16 @@ mod tests {
         let madt = Madt::parse(&table(b"APIC", &body));
         assert_eq!(madt.lapic_address, 0xfee0_0000);
         assert!(madt.has_8259);
-        let ids: Vec<_> = madt
-            .cpus
-            .iter()
-            .map(|cpu| (cpu.apic_id, cpu.enabled, cpu.x2apic))
-            .collect();
+        let ids: Vec<_> = madt.cpus.iter().map(|cpu| (cpu.apic_id, cpu.enabled, cpu.x2apic)).collect();
         assert_eq!(ids, [(0, true, false), (1, false, false), (0x100, true, true)]);
-        assert_eq!(
-            madt.io_apics,
-            [IoApicEntry {
-                id: 2,
-                address: 0xfec0_0000,
-                gsi_base: 0
-            }]
-        );
+        assert_eq!(madt.io_apics, [IoApicEntry { id: 2, address: 0xfec0_0000, gsi_base: 0 }]);
         assert_eq!(madt.isa_irq(0), (2, Trigger::Edge, Polarity::ActiveHigh));
         assert_eq!(madt.isa_irq(9), (9, Trigger::Level, Polarity::ActiveHigh));
         assert_eq!(madt.isa_irq(4), (4, Trigger::Edge, Polarity::ActiveHigh));
         assert_eq!(madt.default_mode(9), (Trigger::Level, Polarity::ActiveHigh));
         assert_eq!(madt.default_mode(16), (Trigger::Level, Polarity::ActiveLow));
-        assert_eq!(
-            madt.local_nmis,
-            [LocalNmi {
-                acpi_id: None,
-                lint: 1,
-                polarity: None
-            }]
-        );
+        assert_eq!(madt.local_nmis, [LocalNmi { acpi_id: None, lint: 1, polarity: None }]);
         let low = (Some(Trigger::Level), Some(Polarity::ActiveLow));
-        assert_eq!(
-            madt.nmi_sources,
-            [NmiSource {
-                gsi: 23,
-                trigger: low.0,
-                polarity: low.1
-            }]
-        );
+        assert_eq!(madt.nmi_sources, [NmiSource { gsi: 23, trigger: low.0, polarity: low.1 }]);
     }
 }

@@ -16,10 +16,7 @@ pub struct Hpet {
 pub fn parse_hpet(table: &[u8]) -> Option<Hpet> {
     (table.u8(40)? == 0).then_some(())?;
     let address = table.u64(44).filter(|address| *address != 0)?;
-    Some(Hpet {
-        address,
-        number: table.u8(52)?,
-    })
+    Some(Hpet { address, number: table.u8(52)? })
 }
 
 /// Memory-mapped PCI configuration space of some buses (PCI Firmware Specification 3.3, 4.1.2).
@@ -46,9 +43,7 @@ pub fn parse_mcfg(table: &[u8]) -> Vec<McfgEntry> {
             last_bus: entry.u8(11)?,
         })
     });
-    parsed
-        .filter(|entry| entry.address != 0 && entry.first_bus <= entry.last_bus)
-        .collect()
+    parsed.filter(|entry| entry.address != 0 && entry.first_bus <= entry.last_bus).collect()
 }
 
 /// Which proximity domain a CPU is in (ACPI 6.5, 5.2.16).
@@ -93,28 +88,17 @@ pub fn parse_srat(table: &[u8]) -> (Vec<SratCpu>, Vec<SratMemory>) {
 fn small_cpu(entry: &[u8]) -> Option<SratCpu> {
     let high: [u8; 3] = entry.array(9)?;
     let domain = u32::from_le_bytes([entry.u8(2)?, high[0], high[1], high[2]]);
-    (entry.u32(4)? & 1 != 0).then_some(SratCpu {
-        apic_id: entry.u8(3)?.into(),
-        domain,
-    })
+    (entry.u32(4)? & 1 != 0).then_some(SratCpu { apic_id: entry.u8(3)?.into(), domain })
 }
 
 fn x2apic_cpu(entry: &[u8]) -> Option<SratCpu> {
-    (entry.u32(12)? & 1 != 0).then_some(SratCpu {
-        apic_id: entry.u32(8)?,
-        domain: entry.u32(4)?,
-    })
+    (entry.u32(12)? & 1 != 0).then_some(SratCpu { apic_id: entry.u32(8)?, domain: entry.u32(4)? })
 }
 
 fn memory_range(entry: &[u8]) -> Option<SratMemory> {
     let flags = entry.u32(28)?;
     let (address, length, domain) = (entry.u64(8)?, entry.u64(16)?, entry.u32(2)?);
-    (flags & 1 != 0).then_some(SratMemory {
-        address,
-        length,
-        domain,
-        hotplug: flags & 2 != 0,
-    })
+    (flags & 1 != 0).then_some(SratMemory { address, length, domain, hotplug: flags & 2 != 0 })
 }
 
 #[cfg(test)]
@@ -125,24 +109,13 @@ mod tests {
     fn reads_hpet_and_mcfg() {
         let mut table = vec![0; 56];
         table[44..52].copy_from_slice(&0xfed0_0000u64.to_le_bytes());
-        assert_eq!(
-            parse_hpet(&table),
-            Some(Hpet {
-                address: 0xfed0_0000,
-                number: 0
-            })
-        );
+        assert_eq!(parse_hpet(&table), Some(Hpet { address: 0xfed0_0000, number: 0 }));
         table[40] = 1;
         assert_eq!(parse_hpet(&table), None);
         let mut table = vec![0; 44];
         table.extend(0xb000_0000u64.to_le_bytes());
         table.extend([1, 0, 0, 0xff, 0, 0, 0, 0]);
-        let entry = McfgEntry {
-            address: 0xb000_0000,
-            segment: 1,
-            first_bus: 0,
-            last_bus: 255,
-        };
+        let entry = McfgEntry { address: 0xb000_0000, segment: 1, first_bus: 0, last_bus: 255 };
         assert_eq!(parse_mcfg(&table), [entry]);
         table[54] = 1;
         table[55] = 0;
@@ -161,27 +134,7 @@ mod tests {
         memory[28] = 3;
         table.extend(memory);
         let (cpus, memory) = parse_srat(&table);
-        assert_eq!(
-            cpus,
-            [
-                SratCpu {
-                    apic_id: 5,
-                    domain: 0x201
-                },
-                SratCpu {
-                    apic_id: 0x100,
-                    domain: 3
-                }
-            ]
-        );
-        assert_eq!(
-            memory,
-            [SratMemory {
-                address: 0,
-                length: 0x8000_0000,
-                domain: 4,
-                hotplug: true
-            }]
-        );
+        assert_eq!(cpus, [SratCpu { apic_id: 5, domain: 0x201 }, SratCpu { apic_id: 0x100, domain: 3 }]);
+        assert_eq!(memory, [SratMemory { address: 0, length: 0x8000_0000, domain: 4, hotplug: true }]);
     }
 }

@@ -73,11 +73,7 @@ impl Tables {
             .chunks_exact(width)
             .take(MOST)
             .filter_map(|entry| {
-                let address = if width == 8 {
-                    entry.u64(0)?
-                } else {
-                    entry.u32(0)?.into()
-                };
+                let address = if width == 8 { entry.u64(0)? } else { entry.u32(0)?.into() };
                 let mut header = [0; 8];
                 (address != 0 && memory.read(address, &mut header)).then_some(TableEntry {
                     signature: *header.first_chunk()?,
@@ -86,11 +82,7 @@ impl Tables {
                 })
             })
             .collect();
-        Ok(Tables {
-            rsdp: 0,
-            revision,
-            entries,
-        })
+        Ok(Tables { rsdp: 0, revision, entries })
     }
 
     /// Whether a table of that name is listed, such as `DMAR` or `IVRS` (an IOMMU).
@@ -104,11 +96,7 @@ impl Tables {
     /// Missing, damaged or unreadable.
     pub fn read(&self, memory: &impl PhysicalMemory, signature: Signature) -> Result<Vec<u8>, AcpiError> {
         let entry = self.entries.iter().find(|entry| entry.signature == signature);
-        read_table(
-            memory,
-            entry.ok_or(AcpiError::Missing(signature))?.address,
-            Some(signature),
-        )
+        read_table(memory, entry.ok_or(AcpiError::Missing(signature))?.address, Some(signature))
     }
 
     /// The interrupt controllers and CPUs.
@@ -160,31 +148,21 @@ fn sum(bytes: &[u8]) -> u8 {
 /// Searches the first KiB of the EBDA and the BIOS area (ACPI 6.5, 5.2.5.1).
 fn search(memory: &impl PhysicalMemory) -> Option<u64> {
     let mut segment = [0; 2];
-    let ebda = if memory.read(0x40e, &mut segment) {
-        u64::from(u16::from_le_bytes(segment)) << 4
-    } else {
-        0
-    };
+    let ebda = if memory.read(0x40e, &mut segment) { u64::from(u16::from_le_bytes(segment)) << 4 } else { 0 };
     let areas = [(ebda, 0x400), (0xe_0000, 0x2_0000)];
-    areas
-        .into_iter()
-        .filter(|(start, _)| (0x400..0x10_0000).contains(start))
-        .find_map(|(start, length)| {
-            let mut area = vec![0; length];
-            memory.read(start, &mut area).then_some(())?;
-            (0..length - 20)
-                .step_by(16)
-                .find(|at| area[*at..].starts_with(b"RSD PTR ") && sum(&area[*at..at + 20]) == 0)
-                .map(|at| start + at as u64)
-        })
+    areas.into_iter().filter(|(start, _)| (0x400..0x10_0000).contains(start)).find_map(|(start, length)| {
+        let mut area = vec![0; length];
+        memory.read(start, &mut area).then_some(())?;
+        (0..length - 20)
+            .step_by(16)
+            .find(|at| area[*at..].starts_with(b"RSD PTR ") && sum(&area[*at..at + 20]) == 0)
+            .map(|at| start + at as u64)
+    })
 }
 
 /// Address of the root table, width of its entries in bytes, revision.
 fn read_root_pointer(pointer: &[u8]) -> Result<(u64, usize, u8), AcpiError> {
-    let old = pointer
-        .get(..20)
-        .filter(|old| old.starts_with(b"RSD PTR "))
-        .ok_or(AcpiError::NoRoot)?;
+    let old = pointer.get(..20).filter(|old| old.starts_with(b"RSD PTR ")).ok_or(AcpiError::NoRoot)?;
     verify(old, 8, *b"RSDP", 0)?;
     let revision = old[15];
     if revision >= 2 {
@@ -201,16 +179,7 @@ fn read_root_pointer(pointer: &[u8]) -> Result<(u64, usize, u8), AcpiError> {
 fn verify(bytes: &[u8], at: usize, table: Signature, address: u64) -> Result<(), AcpiError> {
     let actual = bytes[at];
     let expected = actual.wrapping_sub(sum(bytes));
-    if expected == actual {
-        Ok(())
-    } else {
-        Err(AcpiError::Checksum {
-            table,
-            address,
-            expected,
-            actual,
-        })
-    }
+    if expected == actual { Ok(()) } else { Err(AcpiError::Checksum { table, address, expected, actual }) }
 }
 
 fn read_table(memory: &impl PhysicalMemory, address: u64, name: Option<Signature>) -> Result<Vec<u8>, AcpiError> {
@@ -244,9 +213,7 @@ pub(super) mod tests {
 
     impl PhysicalMemory for Bios {
         fn read(&self, address: u64, to: &mut [u8]) -> bool {
-            let from = address
-                .checked_sub(0xe_0000)
-                .and_then(|at| self.0.get(at as usize..)?.get(..to.len()));
+            let from = address.checked_sub(0xe_0000).and_then(|at| self.0.get(at as usize..)?.get(..to.len()));
             from.inspect(|from| to.copy_from_slice(from)).is_some()
         }
     }
@@ -306,15 +273,7 @@ pub(super) mod tests {
         let tables = Tables::discover(&bios, Some(0xe_0040)).unwrap();
         let error = tables.fadt(&bios).unwrap_err();
         let expected = right.wrapping_sub(1);
-        assert_eq!(
-            error,
-            AcpiError::Checksum {
-                table: *b"FACP",
-                address: 0xe_1000,
-                expected,
-                actual: right
-            }
-        );
+        assert_eq!(error, AcpiError::Checksum { table: *b"FACP", address: 0xe_1000, expected, actual: right });
         assert!(error.to_string().contains("table FACP at 0xe1000"));
         bios.0[0x1004] = 3;
         bios.0[0x1005] = 0;

@@ -19,10 +19,7 @@ pub struct Pci {
     windows: RwLock<Vec<(McfgEntry, Vec<Option<IoRegion>>)>>,
 }
 
-static CONFIG: Pci = Pci {
-    ports: Mutex::new(()),
-    windows: RwLock::new(Vec::new()),
-};
+static CONFIG: Pci = Pci { ports: Mutex::new(()), windows: RwLock::new(Vec::new()) };
 
 /// The machine's configuration space.
 pub fn config() -> &'static Pci {
@@ -34,10 +31,7 @@ impl Pci {
     /// reports by `PHYSDEVOP_pci_mmcfg_reserved`. Buses are mapped as they are first used. `EEXIST` if it is known.
     pub fn announce(&self, entry: McfgEntry) -> Result<()> {
         let mut windows = self.windows.write();
-        if windows
-            .iter()
-            .any(|(known, _)| known.segment == entry.segment && known.address == entry.address)
-        {
+        if windows.iter().any(|(known, _)| known.segment == entry.segment && known.address == entry.address) {
             return Err(Errno::EXIST);
         }
         let buses = usize::from(entry.last_bus.checked_sub(entry.first_bus).ok_or(Errno::INVAL)?) + 1;
@@ -52,9 +46,7 @@ impl Pci {
     /// Withdraws an entry; `ENOENT` if it is not known.
     pub fn withdraw(&self, segment: u16, address: u64) -> Result<()> {
         let mut windows = self.windows.write();
-        let at = windows
-            .iter()
-            .position(|(known, _)| known.segment == segment && known.address == address);
+        let at = windows.iter().position(|(known, _)| known.segment == segment && known.address == address);
         windows.remove(at.ok_or(Errno::NOENT)?);
         Ok(())
     }
@@ -69,13 +61,8 @@ impl Pci {
         self.windows.read().iter().find_map(|(entry, _)| {
             let offset = address.checked_sub(entry.address)?;
             let bus = u8::try_from(offset >> 20).ok()?;
-            let function = Sbdf {
-                segment: entry.segment,
-                bdf: (offset >> 12) as u16,
-            };
-            (entry.first_bus..=entry.last_bus)
-                .contains(&bus)
-                .then_some((function, (offset & 0xfff) as u16))
+            let function = Sbdf { segment: entry.segment, bdf: (offset >> 12) as u16 };
+            (entry.first_bus..=entry.last_bus).contains(&bus).then_some((function, (offset & 0xfff) as u16))
         })
     }
 
@@ -93,21 +80,13 @@ impl Pci {
         let (entry, regions) = windows.iter_mut().find(|(entry, _)| covers(entry))?;
         let region = &mut regions[usize::from(function.bus() - entry.first_bus)];
         if region.is_none() {
-            *region = map_io(
-                entry.address.checked_add(u64::from(function.bus()) << 20)?,
-                BUS_SIZE,
-                true,
-            )
-            .ok();
+            *region = map_io(entry.address.checked_add(u64::from(function.bus()) << 20)?, BUS_SIZE, true).ok();
         }
         *region
     }
 
     fn select(&self, function: Sbdf, register: u16) {
-        ports::write32(
-            ADDRESS,
-            1 << 31 | u32::from(function.bdf) << 8 | u32::from(register & 0xfc),
-        );
+        ports::write32(ADDRESS, 1 << 31 | u32::from(function.bdf) << 8 | u32::from(register & 0xfc));
     }
 }
 

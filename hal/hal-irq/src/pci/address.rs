@@ -14,18 +14,12 @@ pub struct Sbdf {
 impl Sbdf {
     /// From its parts; device and function are cut to 5 and 3 bits.
     pub const fn new(segment: u16, bus: u8, device: u8, function: u8) -> Sbdf {
-        Sbdf {
-            segment,
-            bdf: (bus as u16) << 8 | (device as u16 & 31) << 3 | (function as u16 & 7),
-        }
+        Sbdf { segment, bdf: (bus as u16) << 8 | (device as u16 & 31) << 3 | (function as u16 & 7) }
     }
 
     /// From bus and `devfn`, as physdev.h has them.
     pub const fn from_devfn(segment: u16, bus: u8, devfn: u8) -> Sbdf {
-        Sbdf {
-            segment,
-            bdf: (bus as u16) << 8 | devfn as u16,
-        }
+        Sbdf { segment, bdf: (bus as u16) << 8 | devfn as u16 }
     }
 
     /// Bus.
@@ -46,14 +40,7 @@ impl Sbdf {
 
 impl fmt::Display for Sbdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{}",
-            self.segment,
-            self.bus(),
-            self.device(),
-            self.function()
-        )
+        write!(f, "{:04x}:{:02x}:{:02x}.{}", self.segment, self.bus(), self.device(), self.function())
     }
 }
 

@@ -59,17 +59,10 @@ impl Msi {
 
     /// The message that is programmed.
     pub fn message(&self, config: &(impl ConfigSpace + ?Sized)) -> MsiMessage {
-        let high = if self.wide {
-            config.read(self.function, self.at + 8, 4)
-        } else {
-            0
-        };
+        let high = if self.wide { config.read(self.function, self.at + 8, 4) } else { 0 };
         let low = config.read(self.function, self.at + 4, 4);
         let data = config.read(self.function, self.data_register(), 2);
-        MsiMessage {
-            address: u64::from(high) << 32 | u64::from(low),
-            data,
-        }
+        MsiMessage { address: u64::from(high) << 32 | u64::from(low), data }
     }
 
     /// Turns MSI on or off. Turning it on turns the function's INTx pin off.
@@ -86,12 +79,7 @@ impl Msi {
         let register = self.data_register() + 4;
         let bits = config.read(self.function, register, 4);
         let bit = 1 << index;
-        config.write(
-            self.function,
-            register,
-            4,
-            if masked { bits | bit } else { bits & !bit },
-        );
+        config.write(self.function, register, 4, if masked { bits | bit } else { bits & !bit });
         true
     }
 

@@ -32,13 +32,7 @@ impl Msix {
             let value: u32 = config.read(function, register, 4);
             (value as u8 & 7, value & !7)
         };
-        Some(Msix {
-            function,
-            at,
-            entries,
-            table: place(at + 4),
-            pending: place(at + 8),
-        })
+        Some(Msix { function, at, entries, table: place(at + 4), pending: place(at + 8) })
     }
 
     /// Physical address of the table, from the function's base address register; `None` if that holds no memory. For a
@@ -102,13 +96,7 @@ pub fn write_entry(table: &impl Registers, index: u16, message: MsiMessage, mask
 pub fn read_entry(table: &impl Registers, index: u16) -> (MsiMessage, bool) {
     let at = usize::from(index) * ENTRY_SIZE;
     let address = u64::from(table.read32(at + 4)) << 32 | u64::from(table.read32(at));
-    (
-        MsiMessage {
-            address,
-            data: table.read32(at + 8),
-        },
-        table.read32(at + 12) & ENTRY_MASKED != 0,
-    )
+    (MsiMessage { address, data: table.read32(at + 8) }, table.read32(at + 12) & ENTRY_MASKED != 0)
 }
 
 /// Masks or unmasks entry `index`. Reads back, so that the write has arrived.

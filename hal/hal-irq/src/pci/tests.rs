@@ -10,9 +10,7 @@ struct Function(RefCell<[u8; 256]>);
 impl ConfigSpace for Function {
     fn read(&self, _: Sbdf, register: u16, size: u8) -> u32 {
         let space = self.0.borrow();
-        (0..size)
-            .map(|byte| u32::from(space[usize::from(register) + usize::from(byte)]) << (8 * byte))
-            .sum()
+        (0..size).map(|byte| u32::from(space[usize::from(register) + usize::from(byte)]) << (8 * byte)).sum()
     }
 
     fn write(&self, _: Sbdf, register: u16, size: u8, value: u32) {
@@ -80,23 +78,12 @@ impl Registers for Table {
 
 #[test]
 fn msix_table() {
-    let config = function(&[
-        (0x40, 0x11),
-        (0x42, 3),
-        (0x44, 4),
-        (0x45, 0x20),
-        (0x20, 4),
-        (0x23, 0xfe),
-        (0x24, 1),
-    ]);
+    let config = function(&[(0x40, 0x11), (0x42, 3), (0x44, 4), (0x45, 0x20), (0x20, 4), (0x23, 0xfe), (0x24, 1)]);
     let msix = Msix::find(&config, HERE).unwrap();
     assert_eq!((msix.entries, msix.table, msix.table_size()), (4, (4, 0x2000), 64));
     assert_eq!(msix.table_address(&config), Some(0x1_fe00_2000));
     msix.enable(&config, true, true);
-    assert_eq!(
-        (config.read(HERE, 0x42, 2), msix.state(&config)),
-        (0xc003, (true, true))
-    );
+    assert_eq!((config.read(HERE, 0x42, 2), msix.state(&config)), (0xc003, (true, true)));
     let table = Table(RefCell::new([0; 16]));
     write_entry(&table, 2, MsiMessage::fixed(0x77, 1), false);
     assert_eq!(read_entry(&table, 2), (MsiMessage::fixed(0x77, 1), false));

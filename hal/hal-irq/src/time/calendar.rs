@@ -28,11 +28,7 @@ impl Date {
             && self.second < 61;
         valid.then_some(())?;
         // Years that begin in March have their leap day last; months are then 153 days to five.
-        let (year, month) = if self.month > 2 {
-            (self.year, self.month - 3)
-        } else {
-            (self.year - 1, self.month + 9)
-        };
+        let (year, month) = if self.month > 2 { (self.year, self.month - 3) } else { (self.year - 1, self.month + 9) };
         let days_in_years = u64::from(year) * 365 + u64::from(year / 4) - u64::from(year / 100) + u64::from(year / 400);
         let days = days_in_years + u64::from((153 * month + 2) / 5 + self.day - 1);
         /// Days from 1 March of year 0 to 1 January 1970.
@@ -46,32 +42,17 @@ impl Date {
     pub fn from_cmos(registers: [u8; 6], century: Option<u8>, status_b: u8) -> Date {
         let decode = |value: u8| {
             let (high, low) = (u32::from(value >> 4), u32::from(value & 15));
-            if status_b & 4 != 0 {
-                value.into()
-            } else {
-                high * 10 + low
-            }
+            if status_b & 4 != 0 { value.into() } else { high * 10 + low }
         };
         let [second, minute, hour, day, month, year] = registers;
-        let hour = if status_b & 2 != 0 {
-            decode(hour)
-        } else {
-            decode(hour & 0x7f) % 12 + u32::from(hour >> 7) * 12
-        };
+        let hour = if status_b & 2 != 0 { decode(hour) } else { decode(hour & 0x7f) % 12 + u32::from(hour >> 7) * 12 };
         let year = decode(year);
         let year = match century.map(decode).filter(|century| (19..100).contains(century)) {
             Some(century) => century * 100 + year,
             None if year < 70 => 2000 + year,
             None => 1900 + year,
         };
-        Date {
-            year,
-            month: decode(month),
-            day: decode(day),
-            hour,
-            minute: decode(minute),
-            second: decode(second),
-        }
+        Date { year, month: decode(month), day: decode(day), hour, minute: decode(minute), second: decode(second) }
     }
 }
 
@@ -81,14 +62,7 @@ mod tests {
 
     #[test]
     fn known_dates() {
-        let date = |year, month, day, hour| Date {
-            year,
-            month,
-            day,
-            hour,
-            minute: 0,
-            second: 0,
-        };
+        let date = |year, month, day, hour| Date { year, month, day, hour, minute: 0, second: 0 };
         assert_eq!(date(1970, 1, 1, 0).to_unix(), Some(0));
         assert_eq!(date(2000, 2, 29, 12).to_unix(), Some(951_825_600));
         assert_eq!(date(2038, 1, 19, 3).to_unix(), Some(2_147_482_800));
@@ -100,17 +74,7 @@ mod tests {
     #[test]
     fn cmos_codings() {
         let bcd = Date::from_cmos([0x59, 0x30, 0x23, 0x22, 0x11, 0x26], Some(0x20), 2);
-        assert_eq!(
-            bcd,
-            Date {
-                year: 2026,
-                month: 11,
-                day: 22,
-                hour: 23,
-                minute: 30,
-                second: 59
-            }
-        );
+        assert_eq!(bcd, Date { year: 2026, month: 11, day: 22, hour: 23, minute: 30, second: 59 });
         assert_eq!(Date::from_cmos([59, 30, 0x80 | 11, 22, 11, 26], None, 4), bcd);
         assert_eq!(Date::from_cmos([0, 0, 0x12, 1, 1, 0x99], None, 0).hour, 0);
         assert_eq!(Date::from_cmos([0, 0, 0x92, 1, 1, 0x99], Some(0), 0).hour, 12);

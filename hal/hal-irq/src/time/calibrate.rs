@@ -57,16 +57,9 @@ pub(super) fn measure(reference: &Reference) -> Option<Frequencies> {
     if with_timer {
         lapic::set_timer_count(0);
     }
-    let tsc_hz = mul_div(
-        end_tsc.wrapping_sub(start_tsc),
-        reference.hz(),
-        end.wrapping_sub(start) & mask,
-    );
+    let tsc_hz = mul_div(end_tsc.wrapping_sub(start_tsc), reference.hz(), end.wrapping_sub(start) & mask);
     // The timer counts down.
     let timer_ticks = timer_start.1.saturating_sub(timer_end.1);
     let timer = mul_div(timer_ticks, tsc_hz, timer_end.0.wrapping_sub(timer_start.0));
-    Some(Frequencies {
-        tsc: tsc_hz,
-        timer: if with_timer { timer } else { 0 },
-    })
+    Some(Frequencies { tsc: tsc_hz, timer: if with_timer { timer } else { 0 } })
 }

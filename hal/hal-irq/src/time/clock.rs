@@ -60,9 +60,7 @@ pub fn init(reference: Reference) -> Result<(u64, u64)> {
     if MACHINE.get().is_some() {
         return Err(Errno::BUSY);
     }
-    let measured = calibrate::measure(&reference)
-        .filter(|found| found.tsc != 0)
-        .ok_or(Errno::IO)?;
+    let measured = calibrate::measure(&reference).filter(|found| found.tsc != 0).ok_or(Errno::IO)?;
     MACHINE.call_once(|| Machine {
         tsc_hz: measured.tsc,
         scale: Scale::from_hz(measured.tsc),
@@ -93,17 +91,13 @@ pub fn system_time_at(tsc: u64) -> u64 {
         let now = machine.scale.nanoseconds((ticks as i64).max(0) as u64);
         return LATEST.fetch_max(now, Ordering::Relaxed).max(now);
     }
-    machine
-        .scale
-        .nanoseconds((tsc.wrapping_sub(machine.base) as i64).max(0) as u64)
+    machine.scale.nanoseconds((tsc.wrapping_sub(machine.base) as i64).max(0) as u64)
 }
 
 /// This CPU's TSC when system time is `time`; saturates.
 pub fn tsc_at(time: u64) -> u64 {
     MACHINE.get().map_or(u64::MAX, |machine| {
-        let base = machine
-            .base
-            .wrapping_add_signed(if skewed() { this_offset() } else { 0 });
+        let base = machine.base.wrapping_add_signed(if skewed() { this_offset() } else { 0 });
         base.saturating_add(machine.scale.ticks(time))
     })
 }
@@ -115,19 +109,14 @@ pub fn tsc_hz() -> u64 {
 
 /// How TSC ticks become nanoseconds.
 pub fn scale() -> Scale {
-    MACHINE
-        .get()
-        .map_or(Scale { mul: 0, shift: 0 }, |machine| machine.scale)
+    MACHINE.get().map_or(Scale { mul: 0, shift: 0 }, |machine| machine.scale)
 }
 
 /// What a guest on `cpu` computes system time from.
 pub fn time_record(cpu: CpuId) -> TimeRecord {
     let scale = scale();
     let base = MACHINE.get().map_or(0, |machine| machine.base);
-    let offset = OFFSETS
-        .get(cpu.index())
-        .filter(|_| skewed())
-        .map_or(0, |offset| offset.load(Ordering::Relaxed));
+    let offset = OFFSETS.get(cpu.index()).filter(|_| skewed()).map_or(0, |offset| offset.load(Ordering::Relaxed));
     TimeRecord {
         tsc_timestamp: base.wrapping_add_signed(offset),
         system_time: 0,
@@ -160,9 +149,7 @@ pub fn platform_time() -> u64 {
 
 /// The reference's name, and its frequency in Hz.
 pub fn platform_clock_name() -> Option<(&'static str, u64)> {
-    MACHINE
-        .get()
-        .map(|machine| (machine.reference.name(), machine.reference.hz()))
+    MACHINE.get().map(|machine| (machine.reference.name(), machine.reference.hz()))
 }
 
 /// Lets this CPU's timer interrupt (`Irq::Timer`) when system time reaches `deadline`, at once if that is past; `None` stops
@@ -183,11 +170,7 @@ pub fn set_deadline(deadline: Option<u64>) {
 
 /// Waits for so many nanoseconds; before [`init`] for as many TSC ticks times four.
 pub fn delay(nanoseconds: u64) {
-    let ticks = if MACHINE.get().is_some() {
-        scale().ticks(nanoseconds)
-    } else {
-        nanoseconds.saturating_mul(4)
-    };
+    let ticks = if MACHINE.get().is_some() { scale().ticks(nanoseconds) } else { nanoseconds.saturating_mul(4) };
     let start = tsc();
     while tsc().wrapping_sub(start) < ticks {
         core::hint::spin_loop();

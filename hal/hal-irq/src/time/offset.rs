@@ -9,10 +9,7 @@ pub struct Offset {
 
 impl Offset {
     /// Nothing is known yet.
-    pub const UNKNOWN: Offset = Offset {
-        low: i64::MIN,
-        high: i64::MAX,
-    };
+    pub const UNKNOWN: Offset = Offset { low: i64::MIN, high: i64::MAX };
 
     /// One exchange: the other CPU read `theirs` between our `before` and our `after`.
     pub fn exchange(&mut self, before: u64, theirs: u64, after: u64) {
@@ -27,11 +24,7 @@ impl Offset {
 
     /// The best estimate, in ticks.
     pub fn estimate(&self) -> i64 {
-        if self.may_be_zero() {
-            0
-        } else {
-            ((i128::from(self.low) + i128::from(self.high)) / 2) as i64
-        }
+        if self.may_be_zero() { 0 } else { ((i128::from(self.low) + i128::from(self.high)) / 2) as i64 }
     }
 
     /// How far off the estimate may be, in ticks.

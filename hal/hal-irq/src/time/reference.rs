@@ -44,9 +44,7 @@ static PIT: Mutex<()> = Mutex::new(());
 impl Reference {
     /// The best that the machine has and that runs.
     pub fn choose(hpet: Option<Hpet>, fadt: Option<&Fadt>) -> Reference {
-        let found = hpet
-            .and_then(Reference::hpet)
-            .or_else(|| fadt.and_then(Reference::pm_timer));
+        let found = hpet.and_then(Reference::hpet).or_else(|| fadt.and_then(Reference::pm_timer));
         found.unwrap_or_else(|| {
             start_pit();
             Reference::Pit
@@ -65,20 +63,13 @@ impl Reference {
         let configuration = region.read64(HPET_CONFIGURATION);
         region.write64(HPET_CONFIGURATION, configuration & !2 | 1);
         let bits = if capabilities >> 13 & 1 != 0 { 64 } else { 32 };
-        let counter = Reference::Hpet {
-            region,
-            hz: (FEMTOSECONDS + period / 2) / period,
-            bits,
-        };
+        let counter = Reference::Hpet { region, hz: (FEMTOSECONDS + period / 2) / period, bits };
         counter.runs().then_some(counter)
     }
 
     fn pm_timer(fadt: &Fadt) -> Option<Reference> {
         let port = fadt.pm_timer?.as_port()?;
-        let counter = Reference::PmTimer {
-            port,
-            bits: if fadt.pm_timer_32_bit { 32 } else { 24 },
-        };
+        let counter = Reference::PmTimer { port, bits: if fadt.pm_timer_32_bit { 32 } else { 24 } };
         counter.runs().then_some(counter)
     }
 

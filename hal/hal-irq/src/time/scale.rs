@@ -32,24 +32,13 @@ impl Scale {
             shift += 1;
         }
         let numerator = u128::from(SECOND) << 32;
-        let mul = if shift < 0 {
-            (numerator << -shift) / exact
-        } else {
-            numerator / scaled
-        };
-        Scale {
-            mul: u32::try_from(mul).unwrap_or(u32::MAX),
-            shift,
-        }
+        let mul = if shift < 0 { (numerator << -shift) / exact } else { numerator / scaled };
+        Scale { mul: u32::try_from(mul).unwrap_or(u32::MAX), shift }
     }
 
     /// Nanoseconds in `ticks`, wrapping at 2^64.
     pub fn nanoseconds(self, ticks: u64) -> u64 {
-        let shifted = if self.shift < 0 {
-            u128::from(ticks >> -self.shift)
-        } else {
-            u128::from(ticks) << self.shift
-        };
+        let shifted = if self.shift < 0 { u128::from(ticks >> -self.shift) } else { u128::from(ticks) << self.shift };
         // 64 + 31 bits by 32 bits: no overflow, and guests compute the same as long as their shift does not.
         ((shifted * u128::from(self.mul)) >> 32) as u64
     }
@@ -57,11 +46,7 @@ impl Scale {
     /// Ticks in so many nanoseconds, rounded up: waiting that long is long enough. Saturates.
     pub fn ticks(self, nanoseconds: u64) -> u64 {
         let shifted = (u128::from(nanoseconds) << 32).div_ceil(u128::from(self.mul.max(1)));
-        let ticks = if self.shift < 0 {
-            shifted << -self.shift
-        } else {
-            shifted.div_ceil(1 << self.shift)
-        };
+        let ticks = if self.shift < 0 { shifted << -self.shift } else { shifted.div_ceil(1 << self.shift) };
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 }
@@ -69,9 +54,7 @@ impl Scale {
 /// `a * b / c`, saturating; 0 if `c` is 0.
 pub fn mul_div(a: u64, b: u64, c: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
-    product
-        .checked_div(c.into())
-        .map_or(0, |quotient| u64::try_from(quotient).unwrap_or(u64::MAX))
+    product.checked_div(c.into()).map_or(0, |quotient| u64::try_from(quotient).unwrap_or(u64::MAX))
 }
 
 /// Extends a counter of fewer bits to 64, given that it is looked at at least once per round.
@@ -86,11 +69,7 @@ impl Wrapping {
     /// For a counter of `bits` bits (1 to 64) that reads `now`.
     pub fn new(bits: u32, now: u64) -> Wrapping {
         let mask = u64::MAX >> (64 - bits.clamp(1, 64));
-        Wrapping {
-            mask,
-            last: now & mask,
-            total: 0,
-        }
+        Wrapping { mask, last: now & mask, total: 0 }
     }
 
     /// Ticks since [`Wrapping::new`], when the counter reads `now`.
@@ -109,13 +88,7 @@ mod tests {
 
     #[test]
     fn known_scales() {
-        assert_eq!(
-            Scale::from_hz(SECOND * 2),
-            Scale {
-                mul: 0x8000_0000,
-                shift: 0
-            }
-        );
+        assert_eq!(Scale::from_hz(SECOND * 2), Scale { mul: 0x8000_0000, shift: 0 });
         assert_eq!(Scale::from_hz(SECOND).nanoseconds(1 << 40), 1 << 40);
         assert_eq!(Scale::from_hz(0).nanoseconds(1), SECOND);
     }

@@ -44,14 +44,7 @@ pub(super) fn address_space() {
     must_map(root, DIRECT_MAP + start, start, data - start, CONSTANT, 1);
     must_map(root, DIRECT_MAP + data, data, end - data, DATA, 1);
     for range in plain.as_slice() {
-        must_map(
-            root,
-            DIRECT_MAP + range.start,
-            range.start,
-            range.end - range.start,
-            DATA,
-            largest,
-        );
+        must_map(root, DIRECT_MAP + range.start, range.start, range.end - range.start, DATA, largest);
     }
     // SAFETY: these tables map the image, its stack among it, and all RAM.
     unsafe { paging::install(root) };
@@ -85,14 +78,7 @@ pub(super) fn m2p() {
         // SAFETY: private memory, just taken.
         unsafe { direct::<u8>(physical).write_bytes(0xff, HUGE_PAGE as usize) };
         must_map(root, M2P + chunk * HUGE_PAGE, physical, HUGE_PAGE, DATA, 2);
-        must_map(
-            root,
-            M2P_GUEST + chunk * HUGE_PAGE,
-            physical,
-            HUGE_PAGE,
-            CONSTANT | PteFlags::USER,
-            2,
-        );
+        must_map(root, M2P_GUEST + chunk * HUGE_PAGE, physical, HUGE_PAGE, CONSTANT | PteFlags::USER, 2);
         // SAFETY: mapped and filled above.
         unsafe { m2p_module::publish(chunk) };
     }
@@ -101,18 +87,8 @@ pub(super) fn m2p() {
 /// Makes the root table that other CPUs start on.
 pub(super) fn identity_root() {
     let address = take(4096, 4096, EARLY_LIMIT, "page tables");
-    must_map(
-        address,
-        0,
-        0,
-        HUGE_PAGE,
-        PteFlags::WRITABLE | PteFlags::ACCESSED | PteFlags::DIRTY,
-        2,
-    );
-    let (from, to) = (
-        DirectTables.table(paging::root_mfn().address()),
-        DirectTables.table(address),
-    );
+    must_map(address, 0, 0, HUGE_PAGE, PteFlags::WRITABLE | PteFlags::ACCESSED | PteFlags::DIRTY, 2);
+    let (from, to) = (DirectTables.table(paging::root_mfn().address()), DirectTables.table(address));
     for slot in FIRST_SLOT..FIRST_SLOT + SLOTS {
         to[slot].store(from[slot].load(Ordering::Relaxed), Ordering::Relaxed);
     }

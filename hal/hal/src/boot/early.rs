@@ -77,53 +77,9 @@ struct Pushed {
 /// Called by the stubs.
 #[unsafe(no_mangle)]
 extern "C" fn hal_early_exception(pushed: &Pushed) -> ! {
-    let Pushed {
-        rip,
-        cs,
-        rflags,
-        rsp,
-        ss,
-        rax,
-        rbx,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rbp,
-        ..
-    } = *pushed;
-    let Pushed {
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-        ..
-    } = *pushed;
-    let registers = Registers {
-        rip,
-        cs,
-        rflags,
-        rsp,
-        ss,
-        rax,
-        rbx,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rbp,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    };
+    let Pushed { rip, cs, rflags, rsp, ss, rax, rbx, rcx, rdx, rsi, rdi, rbp, .. } = *pushed;
+    let Pushed { r8, r9, r10, r11, r12, r13, r14, r15, .. } = *pushed;
+    let registers =
+        Registers { rip, cs, rflags, rsp, ss, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 };
     unexpected_exception(pushed.vector, pushed.error, &registers)
 }

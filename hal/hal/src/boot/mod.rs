@@ -145,13 +145,8 @@ unsafe extern "C" {
 /// Physical addresses of the image's parts: start, read-only data, data, end.
 #[cfg(target_os = "none")]
 fn image_parts() -> [u64; 4] {
-    [
-        &raw const __image_start,
-        &raw const __rodata_start,
-        &raw const __data_start,
-        &raw const __image_end,
-    ]
-    .map(|symbol| symbol.addr() as u64 - crate::layout::IMAGE)
+    [&raw const __image_start, &raw const __rodata_start, &raw const __data_start, &raw const __image_end]
+        .map(|symbol| symbol.addr() as u64 - crate::layout::IMAGE)
 }
 
 /// There is no image on a desk.
@@ -227,23 +222,14 @@ fn share_out(info: &Information) {
     let mut shares = SHARES.lock();
     for region in info.regions.iter().filter(|region| region.kind == MemoryKind::USABLE) {
         let end = region.end.min(crate::layout::DIRECT_MAP_SIZE);
-        shares.ram.add(Range {
-            start: region.start,
-            end,
-        });
+        shares.ram.add(Range { start: region.start, end });
     }
     // Where entries contradict each other, the one that forbids wins.
     for region in info.regions.iter().filter(|region| region.kind != MemoryKind::USABLE) {
-        shares.ram.remove(Range {
-            start: region.start,
-            end: region.end,
-        });
+        shares.ram.remove(Range { start: region.start, end: region.end });
     }
     let image = image_range();
-    let image = Range {
-        start: image.start,
-        end: image.end,
-    };
+    let image = Range { start: image.start, end: image.end };
     shares.free = shares.ram.clone();
     for module in &info.modules {
         let last = module.range.end.saturating_sub(1).max(module.range.start);
@@ -256,9 +242,7 @@ fn share_out(info: &Information) {
     }
     shares.free.remove(image);
     shares.private.add(image);
-    let low = shares
-        .free
-        .take(TRAMPOLINE_PAGES * PAGE_SIZE as u64, PAGE_SIZE as u64, 0x9_f000);
+    let low = shares.free.take(TRAMPOLINE_PAGES * PAGE_SIZE as u64, PAGE_SIZE as u64, 0x9_f000);
     if let Some(low) = low {
         shares.private.add(low);
         TRAMPOLINE.store(low.start, Ordering::Relaxed);
@@ -277,11 +261,7 @@ fn describe(info: &Information) -> BootInfo {
         command_line,
         parsed: cmdline::parse(command_line),
         regions: info.regions.to_vec(),
-        modules: info
-            .modules
-            .iter()
-            .map(|entry| module(entry, &info.modules, text(entry.text)))
-            .collect(),
+        modules: info.modules.iter().map(|entry| module(entry, &info.modules, text(entry.text))).collect(),
         rsdp: info.rsdp.as_ref().map(|bytes| bytes.to_vec()),
         max_page: max_page(&shares),
         ram: shares.ram.total(),
@@ -295,35 +275,19 @@ fn module(entry: &ModuleEntry, all: &[ModuleEntry], command_line: String) -> Mod
         other.start < wide.end && wide.start < other.end
     });
     // A module's own entry is always among them.
-    let frames = if shared.count() > 1 {
-        entry.range.inwards()
-    } else {
-        wide
-    };
-    Module {
-        range: entry.range,
-        frames,
-        command_line,
-    }
+    let frames = if shared.count() > 1 { entry.range.inwards() } else { wide };
+    Module { range: entry.range, frames, command_line }
 }
 
 fn max_page(shares: &Shares) -> u64 {
-    shares
-        .ram
-        .as_slice()
-        .last()
-        .map_or(0, |range| range.end / PAGE_SIZE as u64)
+    shares.ram.as_slice().last().map_or(0, |range| range.end / PAGE_SIZE as u64)
 }
 
 /// Takes zeroed pages for good, below `limit` and at a multiple of `align`; the physical address. Ends in a clear message if memory is short, or
 /// after [`finish`].
 fn take(length: u64, align: u64, limit: u64, what: &str) -> u64 {
     let mut shares = SHARES.lock();
-    let taken = if shares.stage == Stage::Finished {
-        None
-    } else {
-        shares.free.take(length, align, limit)
-    };
+    let taken = if shares.stage == Stage::Finished { None } else { shares.free.take(length, align, limit) };
     let Some(taken) = taken else {
         let left = shares.free.total() >> 20;
         drop(shares);
@@ -391,9 +355,7 @@ pub fn finish() -> Finished {
     // SAFETY: the lendable frames are RAM, and neither private nor a module's.
     unsafe { frames::publish(lendable, ram) };
     let free = shares.free.as_slice().iter();
-    let free = free
-        .map(|range| (Mfn::containing(range.start), Mfn::containing(range.end)))
-        .collect();
+    let free = free.map(|range| (Mfn::containing(range.start), Mfn::containing(range.end))).collect();
     drop(shares);
     match LendableFrames::get() {
         Some(frames) => Finished { frames, free },
@@ -418,9 +380,7 @@ pub(crate) fn is_usable_ram(mfn: Mfn) -> bool {
 pub fn private_ranges() -> Vec<(Mfn, Mfn)> {
     let shares = SHARES.lock();
     let ranges = shares.private.as_slice().iter();
-    ranges
-        .map(|range| (Mfn::containing(range.start), Mfn::containing(range.end)))
-        .collect()
+    ranges.map(|range| (Mfn::containing(range.start), Mfn::containing(range.end))).collect()
 }
 
 /// Two private pages below 1 MiB for the code that starts other CPUs: their physical address, a multiple of 4 KiB; `None` if

@@ -47,14 +47,12 @@ impl core::fmt::Display for BootError {
                 )
             }
             BootError::Malformed => f.write_str("The boot loader's information is malformed: try another boot loader"),
-            BootError::TextTooLong => write!(
-                f,
-                "Command lines exceed {TEXT} bytes in all: shorten them in the boot loader"
-            ),
-            BootError::TooManyModules => write!(
-                f,
-                "More than {MODULES} modules: load the kernel, its initrd and what they need"
-            ),
+            BootError::TextTooLong => {
+                write!(f, "Command lines exceed {TEXT} bytes in all: shorten them in the boot loader")
+            }
+            BootError::TooManyModules => {
+                write!(f, "More than {MODULES} modules: load the kernel, its initrd and what they need")
+            }
             BootError::NoMemoryMap => {
                 f.write_str("The boot loader passed no memory map: use one that does, such as GRUB 2")
             }
@@ -157,10 +155,7 @@ impl Information {
 
     /// A text's characters; bytes that are no ASCII text are dropped when it is kept.
     pub fn text(&self, text: Text) -> &str {
-        let bytes = self
-            .bytes
-            .get(usize::from(text.start)..usize::from(text.end))
-            .unwrap_or(&[]);
+        let bytes = self.bytes.get(usize::from(text.start)..usize::from(text.end)).unwrap_or(&[]);
         core::str::from_utf8(bytes).unwrap_or("")
     }
 
@@ -178,42 +173,26 @@ impl Information {
                 _ => {}
             }
         }
-        Ok(Text {
-            start: start as u16,
-            end: self.bytes.len() as u16,
-        })
+        Ok(Text { start: start as u16, end: self.bytes.len() as u16 })
     }
 
     /// Drops the image's name, which old loaders put first.
     fn without_name(&self, text: Text) -> Text {
         let name = self.text(self.loader);
-        if name
-            .strip_prefix("GRUB ")
-            .is_some_and(|version| !version.starts_with('0'))
-        {
+        if name.strip_prefix("GRUB ").is_some_and(|version| !version.starts_with('0')) {
             return text;
         }
         let words = self.text(text);
         let blank = words.len() - words.trim_start().len();
-        let first = words
-            .trim_start()
-            .find(char::is_whitespace)
-            .unwrap_or(words.trim_start().len());
-        Text {
-            start: text.start + (blank + first) as u16,
-            end: text.end,
-        }
+        let first = words.trim_start().find(char::is_whitespace).unwrap_or(words.trim_start().len());
+        Text { start: text.start + (blank + first) as u16, end: text.end }
     }
 
     fn add_region(&mut self, start: u64, length: u64, kind: u32) {
         if length != 0 {
             let end = start.saturating_add(length);
             // More entries than any machine has are dropped: memory is lost, none is invented.
-            let _ = self.regions.try_push(MemoryRegion {
-                start,
-                end,
-                kind: MemoryKind(kind),
-            });
+            let _ = self.regions.try_push(MemoryRegion { start, end, kind: MemoryKind(kind) });
         }
     }
 
@@ -221,13 +200,8 @@ impl Information {
         if end < start {
             return Err(BootError::Malformed);
         }
-        let range = Range {
-            start: u64::from(start),
-            end: u64::from(end),
-        };
-        self.modules
-            .try_push(ModuleEntry { range, text })
-            .map_err(|_| BootError::TooManyModules)
+        let range = Range { start: u64::from(start), end: u64::from(end) };
+        self.modules.try_push(ModuleEntry { range, text }).map_err(|_| BootError::TooManyModules)
     }
 
     fn finish(&mut self) -> Result<(), BootError> {
@@ -244,11 +218,7 @@ impl Information {
 
 fn word(memory: &impl Memory, address: u64) -> Result<u32, BootError> {
     let mut bytes = [0; 4];
-    if memory.read(address, &mut bytes) {
-        Ok(u32::from_le_bytes(bytes))
-    } else {
-        Err(BootError::Malformed)
-    }
+    if memory.read(address, &mut bytes) { Ok(u32::from_le_bytes(bytes)) } else { Err(BootError::Malformed) }
 }
 
 fn long(memory: &impl Memory, address: u64) -> Result<u64, BootError> {
@@ -281,11 +251,7 @@ fn parse1(memory: &impl Memory, address: u64, info: &mut Information) -> Result<
         for index in 0..u64::from(count) {
             let entry = list + index * 16;
             let (start, end, text) = (word(memory, entry)?, word(memory, entry + 4)?, word(memory, entry + 8)?);
-            let text = if text == 0 {
-                Text::default()
-            } else {
-                info.keep(memory, u64::from(text), TEXT)?
-            };
+            let text = if text == 0 { Text::default() } else { info.keep(memory, u64::from(text), TEXT)? };
             info.add_module(start, end, text)?;
         }
     }
@@ -294,11 +260,7 @@ fn parse1(memory: &impl Memory, address: u64, info: &mut Information) -> Result<
         let mut at = 0;
         while at + 24 <= length {
             let entry = start + at;
-            info.add_region(
-                long(memory, entry + 4)?,
-                long(memory, entry + 12)?,
-                word(memory, entry + 20)?,
-            );
+            info.add_region(long(memory, entry + 4)?, long(memory, entry + 12)?, word(memory, entry + 20)?);
             at += u64::from(word(memory, entry)?) + 4;
         }
     } else if flags & 1 != 0 {
@@ -333,11 +295,7 @@ fn parse2(memory: &impl Memory, address: u64, info: &mut Information) -> Result<
                 }
                 let mut entry = tag + 16;
                 while entry + step <= tag + u64::from(size) {
-                    info.add_region(
-                        long(memory, entry)?,
-                        long(memory, entry + 8)?,
-                        word(memory, entry + 16)?,
-                    );
+                    info.add_region(long(memory, entry)?, long(memory, entry + 8)?, word(memory, entry + 16)?);
                     entry += step;
                 }
             }
@@ -366,11 +324,7 @@ fn parse2(memory: &impl Memory, address: u64, info: &mut Information) -> Result<
 /// at multiples of 16 (ACPI 6.5, 5.2.5.1).
 pub fn find_rsdp(memory: &impl Memory) -> Option<ArrayVec<u8, 36>> {
     let mut segment = [0; 2];
-    let ebda = if memory.read(0x40e, &mut segment) {
-        u64::from(u16::from_le_bytes(segment)) << 4
-    } else {
-        0
-    };
+    let ebda = if memory.read(0x40e, &mut segment) { u64::from(u16::from_le_bytes(segment)) << 4 } else { 0 };
     let areas = [(ebda, ebda + 1024), (0xe_0000, 0x10_0000)];
     for (start, end) in areas.into_iter().filter(|(start, _)| *start >= 0x400) {
         for address in (start..end).step_by(16) {

@@ -51,16 +51,12 @@ fn by_multiboot1(loader: &str) -> Fake {
     put_words(&mut bytes, 0x200, &[0x100_0000, 0x180_0000, BASE + 0x280, 0]);
     put_words(&mut bytes, 0x210, &[0x200_0000, 0x200_1234, 0, 0]);
     put(&mut bytes, 0x280, b"vmlinuz console=hvc0\0");
-    for (index, (start, length, kind)) in [(0, 0x9_fc00, 1), (0x10_0000, 0x7fe_0000, 1), (0xfffc_0000, 0x4_0000, 2)]
-        .iter()
-        .enumerate()
+    for (index, (start, length, kind)) in
+        [(0, 0x9_fc00, 1), (0x10_0000, 0x7fe_0000, 1), (0xfffc_0000, 0x4_0000, 2)].iter().enumerate()
     {
         put_words(&mut bytes, 0x300 + index * 24, &[20, *start, 0, *length, 0, *kind]);
     }
-    Fake {
-        base: u64::from(BASE),
-        bytes,
-    }
+    Fake { base: u64::from(BASE), bytes }
 }
 
 #[test]
@@ -69,21 +65,8 @@ fn multiboot1_from_qemu() {
     assert_eq!(info.text(info.loader), "qemu");
     assert_eq!(info.text(info.command_line).trim(), "com1=9600 loglvl=all");
     assert_eq!(info.regions.len(), 3);
-    assert_eq!(
-        info.regions[1],
-        MemoryRegion {
-            start: 0x10_0000,
-            end: 0x80e_0000,
-            kind: MemoryKind::USABLE
-        }
-    );
-    assert_eq!(
-        info.modules[0].range,
-        Range {
-            start: 0x100_0000,
-            end: 0x180_0000
-        }
-    );
+    assert_eq!(info.regions[1], MemoryRegion { start: 0x10_0000, end: 0x80e_0000, kind: MemoryKind::USABLE });
+    assert_eq!(info.modules[0].range, Range { start: 0x100_0000, end: 0x180_0000 });
     assert_eq!(info.text(info.modules[0].text).trim(), "console=hvc0");
     assert_eq!(info.text(info.modules[1].text), "");
 }
@@ -106,25 +89,10 @@ fn by_multiboot2() -> Fake {
     };
     tag(2, b"GRUB 2.12\0");
     tag(1, b"noreboot\0");
-    tag(
-        3,
-        &[
-            &0x300_0000u32.to_le_bytes()[..],
-            &0x300_1000u32.to_le_bytes(),
-            b"quiet\0",
-        ]
-        .concat(),
-    );
+    tag(3, &[&0x300_0000u32.to_le_bytes()[..], &0x300_1000u32.to_le_bytes(), b"quiet\0"].concat());
     let mut map = vec![24, 0, 0, 0, 0, 0, 0, 0];
     for (start, length) in [(0u64, 0xa_0000u64), (1 << 32, 1 << 30)] {
-        map.extend(
-            [
-                &start.to_le_bytes()[..],
-                &length.to_le_bytes(),
-                &[1, 0, 0, 0, 0, 0, 0, 0],
-            ]
-            .concat(),
-        );
+        map.extend([&start.to_le_bytes()[..], &length.to_le_bytes(), &[1, 0, 0, 0, 0, 0, 0, 0]].concat());
     }
     tag(6, &map);
     tag(14, b"RSD PTR old version.");
@@ -133,10 +101,7 @@ fn by_multiboot2() -> Fake {
     tag(0, b"");
     let total = bytes.len() as u32;
     put_words(&mut bytes, 0, &[total]);
-    Fake {
-        base: u64::from(BASE),
-        bytes,
-    }
+    Fake { base: u64::from(BASE), bytes }
 }
 
 #[test]
@@ -144,14 +109,7 @@ fn multiboot2_from_grub() {
     let info = parse(&by_multiboot2(), MAGIC2, BASE).unwrap();
     assert_eq!(info.text(info.command_line), "noreboot");
     assert_eq!(info.text(info.modules[0].text), "quiet");
-    assert_eq!(
-        info.regions[1],
-        MemoryRegion {
-            start: 1 << 32,
-            end: 5 << 30,
-            kind: MemoryKind::USABLE
-        }
-    );
+    assert_eq!(info.regions[1], MemoryRegion { start: 1 << 32, end: 5 << 30, kind: MemoryKind::USABLE });
     assert_eq!(&info.rsdp.unwrap()[..], b"RSD PTR new version of that pointer.");
 }
 
@@ -173,16 +131,11 @@ fn bad_information_is_refused() {
 
 #[test]
 fn root_pointer_in_the_bios() {
-    let mut fake = Fake {
-        base: 0,
-        bytes: vec![0; 1 << 20],
-    };
+    let mut fake = Fake { base: 0, bytes: vec![0; 1 << 20] };
     assert!(find_rsdp(&fake).is_none());
     put(&mut fake.bytes, 0xf_5a10, b"RSD PTR \0BOCHS \0\x34\x12\0\0");
     assert!(find_rsdp(&fake).is_none(), "the sum is wrong");
-    let sum: u8 = fake.bytes[0xf_5a10..0xf_5a24]
-        .iter()
-        .fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+    let sum: u8 = fake.bytes[0xf_5a10..0xf_5a24].iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
     fake.bytes[0xf_5a18] = sum.wrapping_neg();
     assert_eq!(find_rsdp(&fake).unwrap().len(), 20);
 }

@@ -22,18 +22,12 @@ impl Range {
 
     /// The same, grown to whole pages of 4 KiB.
     pub const fn outwards(self) -> Range {
-        Range {
-            start: self.start & !0xfff,
-            end: self.end.saturating_add(0xfff) & !0xfff,
-        }
+        Range { start: self.start & !0xfff, end: self.end.saturating_add(0xfff) & !0xfff }
     }
 
     /// The same, shrunk to whole pages of 4 KiB.
     pub const fn inwards(self) -> Range {
-        Range {
-            start: self.start.saturating_add(0xfff) & !0xfff,
-            end: self.end & !0xfff,
-        }
+        Range { start: self.start.saturating_add(0xfff) & !0xfff, end: self.end & !0xfff }
     }
 }
 
@@ -66,10 +60,7 @@ impl Ranges {
         self.0.retain(|old| {
             let touches = old.start <= new.end && new.start <= old.end;
             if touches {
-                new = Range {
-                    start: old.start.min(new.start),
-                    end: old.end.max(new.end),
-                };
+                new = Range { start: old.start.min(new.start), end: old.end.max(new.end) };
             }
             !touches
         });
@@ -87,14 +78,8 @@ impl Ranges {
         let old = core::mem::take(&mut self.0);
         for piece in old {
             let parts = [
-                Range {
-                    start: piece.start,
-                    end: piece.end.min(gone.start),
-                },
-                Range {
-                    start: piece.start.max(gone.end),
-                    end: piece.end,
-                },
+                Range { start: piece.start, end: piece.end.min(gone.start) },
+                Range { start: piece.start.max(gone.end), end: piece.end },
             ];
             for part in parts.into_iter().filter(|part| !part.is_empty()) {
                 // Full: the piece is lost, which is safe.
@@ -109,10 +94,7 @@ impl Ranges {
         let length = length.checked_next_multiple_of(0x1000)?.max(0x1000);
         let found = self.0.iter().rev().find_map(|piece| {
             let start = piece.end.min(limit).checked_sub(length)? & !(align - 1);
-            (start >= piece.start).then_some(Range {
-                start,
-                end: start + length,
-            })
+            (start >= piece.start).then_some(Range { start, end: start + length })
         })?;
         self.remove(found);
         Some(found)
@@ -150,10 +132,7 @@ mod tests {
         assert_eq!(set.take(0x20_0000, 0x20_0000, !0), Some(range(0x20_0000, 0x40_0000)));
         assert_eq!(set.take(0x20_0000, 0x20_0000, !0), None);
         assert_eq!(set.take(0x1000, 0x1000, 0x20_0000), Some(range(0x1f_f000, 0x20_0000)));
-        assert_eq!(
-            set.as_slice(),
-            &[range(0x10_0000, 0x1f_f000), range(0x40_0000, 0x50_0000)]
-        );
+        assert_eq!(set.as_slice(), &[range(0x10_0000, 0x1f_f000), range(0x40_0000, 0x50_0000)]);
         assert_eq!(set.take(u64::MAX, 0x1000, !0), None);
     }
 

@@ -17,15 +17,8 @@ pub fn scratch(length: usize) -> Option<Scratch> {
     }
     let taken = shares.free.take(length as u64, PAGE_SIZE as u64, u64::MAX)?;
     shares.held.add(taken);
-    let range = super::ranges::Range {
-        start: taken.start,
-        end: taken.start + length as u64,
-    };
-    Some(Scratch(Module {
-        range,
-        frames: taken,
-        command_line: String::new(),
-    }))
+    let range = super::ranges::Range { start: taken.start, end: taken.start + length as u64 };
+    Some(Scratch(Module { range, frames: taken, command_line: String::new() }))
 }
 
 impl Scratch {

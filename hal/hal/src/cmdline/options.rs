@@ -78,12 +78,8 @@ impl Default for Options<'_> {
             console: "com1",
             dom0_mem: Dom0Memory::default(),
             dom0_max_vcpus: VcpuRange { min: 0, max: u32::MAX },
-            loglvl: Levels {
-                printed: Some(log::Level::Info),
-            },
-            guest_loglvl: Levels {
-                printed: Some(log::Level::Warn),
-            },
+            loglvl: Levels { printed: Some(log::Level::Info) },
+            guest_loglvl: Levels { printed: Some(log::Level::Warn) },
             noreboot: false,
             maxcpus: None,
             nosmp: false,
@@ -105,56 +101,18 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     ),
     (&["watchdog", "watchdog_timeout"], "there is no NMI watchdog yet"),
     (&["ucode"], "microcode is left as the firmware has loaded it"),
-    (
-        &["iommu", "dom0-iommu"],
-        "no IOMMU is driven yet: devices of dom0 see machine addresses",
-    ),
-    (
-        &["cpufreq", "max_cstate", "mwait-idle"],
-        "frequency and idle states are left to dom0 and firmware",
-    ),
-    (
-        &[
-            "xpti",
-            "spec-ctrl",
-            "bti",
-            "pv-l1tf",
-            "tsx",
-            "smap",
-            "smep",
-            "pcid",
-            "pku",
-        ],
-        "chosen by what the CPU has",
-    ),
-    (
-        &["dom0", "pvh", "pv"],
-        "dom0 is a PV guest, and guests of all kinds that exist here are allowed",
-    ),
+    (&["iommu", "dom0-iommu"], "no IOMMU is driven yet: devices of dom0 see machine addresses"),
+    (&["cpufreq", "max_cstate", "mwait-idle"], "frequency and idle states are left to dom0 and firmware"),
+    (&["xpti", "spec-ctrl", "bti", "pv-l1tf", "tsx", "smap", "smep", "pcid", "pku"], "chosen by what the CPU has"),
+    (&["dom0", "pvh", "pv"], "dom0 is a PV guest, and guests of all kinds that exist here are allowed"),
     (&["crashkernel", "kexec"], "there is no kexec"),
     (&["ept", "hvm_fep", "altp2m", "nestedhvm"], "chosen by what the CPU has"),
     (
-        &[
-            "sync_console",
-            "conring_size",
-            "console_timestamps",
-            "console_to_ring",
-            "dma_bits",
-        ],
+        &["sync_console", "conring_size", "console_timestamps", "console_to_ring", "dma_bits"],
         "the console is always synchronous",
     ),
     (
-        &[
-            "placeholder",
-            "bootscrub",
-            "bootscrub_chunk",
-            "flask",
-            "xsm",
-            "ats",
-            "msi",
-            "numa",
-            "tickle_one_idle_cpu",
-        ],
+        &["placeholder", "bootscrub", "bootscrub_chunk", "flask", "xsm", "ats", "msi", "numa", "tickle_one_idle_cpu"],
         "not needed",
     ),
     (
@@ -210,9 +168,7 @@ impl<'a> Options<'a> {
             "x2apic" => self.x2apic = flag(word)?,
             "hap" => self.hap = flag(word)?,
             "maxcpus" => {
-                let count = number(text)
-                    .and_then(|count| u32::try_from(count).ok())
-                    .filter(|count| *count > 0);
+                let count = number(text).and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
                 self.maxcpus = Some(count.ok_or(Complaint::BadValue(word.text, "a number of CPUs, at least 1"))?);
             }
             "sched" => self.sched = Some(text),
@@ -231,11 +187,7 @@ impl<'a> Options<'a> {
     /// The serial line to use: `com1`, unless `console` names `com2` only.
     pub fn serial_line(&self) -> &Settings {
         let names = |name| self.console.split(',').any(|output| output == name);
-        if names("com2") && !names("com1") {
-            &self.com2
-        } else {
-            &self.com1
-        }
+        if names("com2") && !names("com1") { &self.com2 } else { &self.com1 }
     }
 }
 
@@ -255,10 +207,7 @@ fn levels<'a>(word: &Word<'a>) -> Result<Levels, Complaint<'a>> {
         "debug" => Some(log::Level::Debug),
         "all" => Some(log::Level::Trace),
         _ => {
-            return Err(Complaint::BadValue(
-                word.text,
-                "none, error, warning, info, debug or all",
-            ));
+            return Err(Complaint::BadValue(word.text, "none, error, warning, info, debug or all"));
         }
     };
     Ok(Levels { printed })
@@ -272,22 +221,11 @@ fn serial<'a>(word: &Word<'a>, defaults: Settings) -> Result<Settings, Complaint
     match parts.next().unwrap_or("").split('/').next().unwrap_or("") {
         "" => {}
         "auto" => settings.baud = None,
-        baud => {
-            settings.baud = Some(
-                number(baud)
-                    .and_then(|n| u32::try_from(n).ok())
-                    .filter(|n| *n > 0)
-                    .ok_or(bad)?,
-            )
-        }
+        baud => settings.baud = Some(number(baud).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).ok_or(bad)?),
     }
     match parts.next().unwrap_or("").as_bytes() {
         [] => {}
-        [
-            data @ b'5'..=b'8',
-            parity @ (b'n' | b'o' | b'e' | b'm' | b's'),
-            stop @ b'1'..=b'2',
-        ] => {
+        [data @ b'5'..=b'8', parity @ (b'n' | b'o' | b'e' | b'm' | b's'), stop @ b'1'..=b'2'] => {
             settings.data_bits = data - b'0';
             settings.parity = *parity;
             settings.stop_bits = stop - b'0';
@@ -296,21 +234,11 @@ fn serial<'a>(word: &Word<'a>, defaults: Settings) -> Result<Settings, Complaint
     }
     match parts.next().unwrap_or("") {
         "" => {}
-        port => {
-            settings.port = number(port)
-                .and_then(|n| u16::try_from(n).ok())
-                .filter(|n| *n < 0xfff8)
-                .ok_or(bad)?
-        }
+        port => settings.port = number(port).and_then(|n| u16::try_from(n).ok()).filter(|n| *n < 0xfff8).ok_or(bad)?,
     }
     match parts.next().unwrap_or("") {
         "" => {}
-        irq => {
-            settings.irq = number(irq)
-                .and_then(|n| u8::try_from(n).ok())
-                .filter(|n| *n < 16)
-                .ok_or(bad)?
-        }
+        irq => settings.irq = number(irq).and_then(|n| u8::try_from(n).ok()).filter(|n| *n < 16).ok_or(bad)?,
     }
     Ok(settings)
 }
@@ -336,22 +264,10 @@ fn dom0_memory(text: &str) -> Option<Dom0Memory> {
 fn vcpus(text: &str) -> Option<VcpuRange> {
     let parse = |text: &str| number(text).and_then(|count| u32::try_from(count).ok());
     let range = match text.split_once('-') {
-        Some((min, "")) => VcpuRange {
-            min: parse(min)?,
-            max: u32::MAX,
-        },
-        Some(("", max)) => VcpuRange {
-            min: 0,
-            max: parse(max)?,
-        },
-        Some((min, max)) => VcpuRange {
-            min: parse(min)?,
-            max: parse(max)?,
-        },
-        None => VcpuRange {
-            min: parse(text)?,
-            max: parse(text)?,
-        },
+        Some((min, "")) => VcpuRange { min: parse(min)?, max: u32::MAX },
+        Some(("", max)) => VcpuRange { min: 0, max: parse(max)? },
+        Some((min, max)) => VcpuRange { min: parse(min)?, max: parse(max)? },
+        None => VcpuRange { min: parse(text)?, max: parse(text)? },
     };
     (range.max > 0 && range.min <= range.max).then_some(range)
 }

@@ -19,19 +19,12 @@ struct Console {
     line_start: bool,
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console {
-    ring: Ring::new(),
-    uart: None,
-    line_start: true,
-});
+static CONSOLE: Mutex<Console> = Mutex::new(Console { ring: Ring::new(), uart: None, line_start: true });
 /// Port and irq of the open line (port << 8 | irq), for those that must not take the lock; 0 is none.
 static LINE: AtomicU32 = AtomicU32::new(0);
 static SYNCHRONOUS: AtomicBool = AtomicBool::new(false);
 /// Highest `log::Level` that is printed for messages of the hypervisor, and for messages about guests.
-static LEVELS: [AtomicU8; 2] = [
-    AtomicU8::new(log::Level::Info as u8),
-    AtomicU8::new(log::Level::Warn as u8),
-];
+static LEVELS: [AtomicU8; 2] = [AtomicU8::new(log::Level::Info as u8), AtomicU8::new(log::Level::Warn as u8)];
 
 /// Target of `log` messages that guests provoke: `guest_loglvl` filters them instead of `loglvl`.
 pub const GUEST: &str = "guest";
@@ -207,11 +200,7 @@ impl Write for Emergency {
                 self.send(PREFIX);
             }
             self.line_start = byte == b'\n';
-            self.send(if self.line_start {
-                b"\r\n"
-            } else {
-                core::slice::from_ref(&byte)
-            });
+            self.send(if self.line_start { b"\r\n" } else { core::slice::from_ref(&byte) });
         }
         Ok(())
     }

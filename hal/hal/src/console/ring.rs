@@ -15,11 +15,7 @@ pub struct Ring {
 impl Ring {
     /// An empty ring.
     pub const fn new() -> Ring {
-        Ring {
-            bytes: [0; SIZE],
-            produced: 0,
-            consumed: 0,
-        }
+        Ring { bytes: [0; SIZE], produced: 0, consumed: 0 }
     }
 
     /// Adds bytes, over the oldest ones if need be.
@@ -103,11 +99,7 @@ mod tests {
 
     #[test]
     fn counters_wrap() {
-        let mut ring = Ring {
-            bytes: [0; SIZE],
-            produced: u32::MAX - 1,
-            consumed: u32::MAX - 1,
-        };
+        let mut ring = Ring { bytes: [0; SIZE], produced: u32::MAX - 1, consumed: u32::MAX - 1 };
         ring.write(b"wxyz");
         let mut buffer = [0; 8];
         assert_eq!(ring.read(None, &mut buffer), (4, 2));

@@ -31,20 +31,10 @@ pub struct Settings {
 
 impl Settings {
     /// COM1 as most firmware has it.
-    pub const COM1: Settings = Settings {
-        baud: Some(115_200),
-        data_bits: 8,
-        parity: b'n',
-        stop_bits: 1,
-        port: 0x3f8,
-        irq: 4,
-    };
+    pub const COM1: Settings =
+        Settings { baud: Some(115_200), data_bits: 8, parity: b'n', stop_bits: 1, port: 0x3f8, irq: 4 };
     /// COM2.
-    pub const COM2: Settings = Settings {
-        port: 0x2f8,
-        irq: 3,
-        ..Settings::COM1
-    };
+    pub const COM2: Settings = Settings { port: 0x2f8, irq: 3, ..Settings::COM1 };
 
     /// Value of the line-control register.
     fn line_control(&self) -> u8 {
@@ -106,11 +96,7 @@ impl Uart {
     /// Takes a byte that has arrived.
     pub fn receive(&self) -> Option<u8> {
         let status = ports::read8(self.port + LINE_STATUS);
-        if status == 0xff || status & DATA_READY == 0 {
-            None
-        } else {
-            Some(ports::read8(self.port))
-        }
+        if status == 0xff || status & DATA_READY == 0 { None } else { Some(ports::read8(self.port)) }
     }
 
     /// Makes arriving bytes raise the line's interrupt.

@@ -36,29 +36,19 @@ impl<'a> Backward<'a> {
 
     /// The stream in bytes `start..end` of `input`; its last byte ends in a marker bit.
     pub fn new(input: &'a [u8], start: usize, end: usize) -> Result<Self, Corrupt> {
-        let last = *input
-            .get(start..end)
-            .and_then(|stream| stream.last())
-            .ok_or(Corrupt("an empty bit stream"))?;
+        let last = *input.get(start..end).and_then(|stream| stream.last()).ok_or(Corrupt("an empty bit stream"))?;
         if last == 0 {
             return Err(Corrupt("a bit stream without end marker"));
         }
         let position = end * 8 - 1 - last.leading_zeros() as usize;
-        Ok(Backward {
-            input,
-            start: start * 8,
-            position,
-        })
+        Ok(Backward { input, start: start * 8, position })
     }
 
     /// The next bits to read, the first in bit 63; at least [`Backward::WINDOW`] of them are valid.
     #[inline(always)]
     pub fn window(&self) -> Result<u64, Corrupt> {
         let end = self.position.wrapping_add(7) >> 3;
-        let bytes = self
-            .input
-            .get(end.wrapping_sub(8)..)
-            .and_then(|rest| rest.first_chunk::<8>());
+        let bytes = self.input.get(end.wrapping_sub(8)..).and_then(|rest| rest.first_chunk::<8>());
         let bytes = bytes.ok_or(Corrupt("a bit stream is too short"))?;
         Ok(u64::from_le_bytes(*bytes) << (self.position.wrapping_neg() & 7))
     }
@@ -79,9 +69,7 @@ impl<'a> Backward<'a> {
 
     /// Bits left; `None` once more bits were read than there were.
     pub fn remaining(&self) -> Option<usize> {
-        self.position
-            .checked_sub(self.start)
-            .filter(|&left| left <= self.input.len() * 8)
+        self.position.checked_sub(self.start).filter(|&left| left <= self.input.len() * 8)
     }
 
     /// Whether exactly all bits were read.

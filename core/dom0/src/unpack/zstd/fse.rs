@@ -31,11 +31,7 @@ impl Distribution {
         let mut all = [0; MAX_SYMBOLS];
         let symbols = counts.len().min(MAX_SYMBOLS);
         all[..symbols].copy_from_slice(&counts[..symbols]);
-        Distribution {
-            counts: all,
-            symbols,
-            log,
-        }
+        Distribution { counts: all, symbols, log }
     }
 
     /// Reads a description of at most `max_symbols` symbols and table size `1 << max_log`; also returns its length, in bytes.

@@ -17,10 +17,7 @@ pub struct Table {
 impl Table {
     /// A table that is not described yet.
     pub const fn new() -> Self {
-        Table {
-            entries: [0; SIZE],
-            ready: false,
-        }
+        Table { entries: [0; SIZE], ready: false }
     }
 
     /// Reads the description at byte `at` of `input`, before `end`; returns its length, in bytes.
@@ -40,11 +37,7 @@ impl Table {
             let count = header - 127;
             let packed = data.get(1..1 + count.div_ceil(2)).ok_or(cut)?;
             for (index, weight) in weights[..count].iter_mut().enumerate() {
-                *weight = if index % 2 == 0 {
-                    packed[index / 2] >> 4
-                } else {
-                    packed[index / 2] & 15
-                };
+                *weight = if index % 2 == 0 { packed[index / 2] >> 4 } else { packed[index / 2] & 15 };
             }
             (count, 1 + count.div_ceil(2))
         };
@@ -143,16 +136,12 @@ fn read_coded_weights(input: &[u8], start: usize, end: usize, weights: &mut [u8;
         let turn = count % 2;
         let cell = cells[states[turn]];
         // The implied last weight needs a place, too.
-        let slot = weights[..255]
-            .get_mut(count)
-            .ok_or(Corrupt("a Huffman table has too many symbols"))?;
+        let slot = weights[..255].get_mut(count).ok_or(Corrupt("a Huffman table has too many symbols"))?;
         *slot = cell.symbol;
         count += 1;
         let low = bits.read(u32::from(cell.bits))? as usize;
         if bits.remaining().is_none() {
-            let slot = weights[..255]
-                .get_mut(count)
-                .ok_or(Corrupt("a Huffman table has too many symbols"))?;
+            let slot = weights[..255].get_mut(count).ok_or(Corrupt("a Huffman table has too many symbols"))?;
             *slot = cells[states[1 - turn]].symbol;
             return Ok(count + 1);
         }

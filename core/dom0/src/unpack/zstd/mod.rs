@@ -45,12 +45,7 @@ pub fn decode(input: &[u8], out: &mut [u8]) -> Result<usize, Corrupt> {
     literals.resize(LITERALS, 0);
     let literals = literals.into_boxed_slice().try_into().map_err(|_| NO_MEMORY)?;
     let huffman = huffman::Table::new();
-    let mut work = Box::new(Workspace {
-        literals,
-        literal_count: 0,
-        huffman,
-        sequences: Sequences::new(),
-    });
+    let mut work = Box::new(Workspace { literals, literal_count: 0, huffman, sequences: Sequences::new() });
     let (mut at, mut done) = (0, 0);
     while at < input.len() {
         let magic = *input.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(CUT)?;
@@ -59,10 +54,7 @@ pub fn decode(input: &[u8], out: &mut [u8]) -> Result<usize, Corrupt> {
             at += used;
             done += written;
         } else if magic[0] & 0xf0 == 0x50 && magic[1..] == [0x2a, 0x4d, 0x18] {
-            let length = *input
-                .get(at + 4..)
-                .and_then(|rest| rest.first_chunk::<4>())
-                .ok_or(CUT)?;
+            let length = *input.get(at + 4..).and_then(|rest| rest.first_chunk::<4>()).ok_or(CUT)?;
             at = at.saturating_add(8).saturating_add(u32::from_le_bytes(length) as usize);
         } else {
             return Err(Corrupt("unknown data follow a frame"));
@@ -142,13 +134,7 @@ fn decode_frame(input: &[u8], out: &mut [u8], work: &mut Workspace) -> Result<(u
 /// Decodes the compressed block that runs from byte `at` to the end of `input`; returns how much of `out` is written then.
 fn decode_block(input: &[u8], at: usize, out: &mut [u8], done: usize, work: &mut Workspace) -> Result<usize, Corrupt> {
     let at = read_literals(input, at, work)?;
-    work.sequences.run(
-        input,
-        (at, input.len()),
-        (&work.literals, work.literal_count),
-        out,
-        done,
-    )
+    work.sequences.run(input, (at, input.len()), (&work.literals, work.literal_count), out, done)
 }
 
 /// Decodes a block's literals into `work.literals`; returns where the sequences are.
@@ -231,9 +217,5 @@ fn decode_four(
 }
 
 fn checked_literals(size: u64) -> Result<usize, Corrupt> {
-    if size > BLOCK as u64 {
-        Err(Corrupt("a block has too many literals"))
-    } else {
-        Ok(size as usize)
-    }
+    if size > BLOCK as u64 { Err(Corrupt("a block has too many literals")) } else { Ok(size as usize) }
 }

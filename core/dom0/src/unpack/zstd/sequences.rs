@@ -61,9 +61,7 @@ const MATCH_LENGTHS: Alphabet = Alphabet {
 const OFFSETS: Alphabet = Alphabet {
     symbols: 32,
     max_log: OFFSET_LOG,
-    default_counts: &[
-        1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1,
-    ],
+    default_counts: &[1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1],
     default_log: 5,
     value: offset,
 };
@@ -99,27 +97,15 @@ fn offset(symbol: u8) -> (u32, u8) {
 
 impl<const SIZE: usize> Machine<SIZE> {
     const fn new() -> Self {
-        let none = Entry {
-            base: 0,
-            next: 0,
-            extra: 0,
-            next_bits: 0,
-        };
-        Machine {
-            entries: [none; SIZE],
-            log: 0,
-            ready: false,
-        }
+        let none = Entry { base: 0, next: 0, extra: 0, next_bits: 0 };
+        Machine { entries: [none; SIZE], log: 0, ready: false }
     }
 
     /// Prepares the table in the way `mode` says; returns the bytes of `input` that this took.
     fn prepare(&mut self, mode: u8, alphabet: &Alphabet, input: &[u8]) -> Result<usize, Corrupt> {
         match mode {
             0 => {
-                self.fill(
-                    &Distribution::fixed(alphabet.default_counts, alphabet.default_log),
-                    alphabet,
-                )?;
+                self.fill(&Distribution::fixed(alphabet.default_counts, alphabet.default_log), alphabet)?;
                 Ok(0)
             }
             1 => {
@@ -127,14 +113,7 @@ impl<const SIZE: usize> Machine<SIZE> {
                 if usize::from(symbol) >= alphabet.symbols {
                     return Err(Corrupt("an unknown length or offset code"));
                 }
-                self.entries[0] = entry(
-                    Cell {
-                        symbol,
-                        bits: 0,
-                        next: 0,
-                    },
-                    alphabet,
-                );
+                self.entries[0] = entry(Cell { symbol, bits: 0, next: 0 }, alphabet);
                 self.log = 0;
                 self.ready = true;
                 Ok(1)
@@ -163,12 +142,7 @@ impl<const SIZE: usize> Machine<SIZE> {
 
 fn entry(cell: Cell, alphabet: &Alphabet) -> Entry {
     let (base, extra) = (alphabet.value)(cell.symbol);
-    Entry {
-        base,
-        next: cell.next,
-        extra,
-        next_bits: cell.bits,
-    }
+    Entry { base, next: cell.next, extra, next_bits: cell.bits }
 }
 
 /// What carries over from one block to the next: the tables, which may be repeated, and the three latest offsets.
@@ -239,13 +213,7 @@ impl Sequences {
         out: &mut [u8],
         done: usize,
     ) -> Result<usize, Corrupt> {
-        let mut copier = Copier {
-            out,
-            done,
-            literals,
-            count: literal_count,
-            used: 0,
-        };
+        let mut copier = Copier { out, done, literals, count: literal_count, used: 0 };
         let (count, at) = self.read_header(input, at, end)?;
         if count > 0 {
             let bits = Backward::new(input, at, end)?;
@@ -270,15 +238,9 @@ impl Sequences {
         if modes & 3 != 0 {
             return Err(Corrupt("reserved bits are set in a block"));
         }
-        used += self
-            .literal_lengths
-            .prepare(modes >> 6, &LITERAL_LENGTHS, data.get(used..).ok_or(cut)?)?;
-        used += self
-            .offsets
-            .prepare(modes >> 4 & 3, &OFFSETS, data.get(used..).ok_or(cut)?)?;
-        used += self
-            .match_lengths
-            .prepare(modes >> 2 & 3, &MATCH_LENGTHS, data.get(used..).ok_or(cut)?)?;
+        used += self.literal_lengths.prepare(modes >> 6, &LITERAL_LENGTHS, data.get(used..).ok_or(cut)?)?;
+        used += self.offsets.prepare(modes >> 4 & 3, &OFFSETS, data.get(used..).ok_or(cut)?)?;
+        used += self.match_lengths.prepare(modes >> 2 & 3, &MATCH_LENGTHS, data.get(used..).ok_or(cut)?)?;
         Ok((count, at + used))
     }
 
@@ -300,11 +262,7 @@ impl Sequences {
         }
         let last = self.decode_last(&mut bits, &states)?;
         copier.copy_all(&[last])?;
-        if bits.is_finished() {
-            Ok(())
-        } else {
-            Err(Corrupt("sequences do not end where they should"))
-        }
+        if bits.is_finished() { Ok(()) } else { Err(Corrupt("sequences do not end where they should")) }
     }
 
     /// Decodes as many sequences as `out` holds, and the states for the next one.
@@ -312,11 +270,7 @@ impl Sequences {
     fn decode(&mut self, bits: &mut Backward<'_>, states: &mut States, out: &mut [Sequence]) -> Result<(), Corrupt> {
         let mut reader = *bits;
         let mut recent = self.recent;
-        let States {
-            mut literal_length,
-            mut match_length,
-            mut offset,
-        } = *states;
+        let States { mut literal_length, mut match_length, mut offset } = *states;
         for sequence in out {
             let literal = &self.literal_lengths.entries[literal_length & ((1 << LENGTH_LOG) - 1)];
             let matched = &self.match_lengths.entries[match_length & ((1 << LENGTH_LOG) - 1)];
@@ -337,11 +291,7 @@ impl Sequences {
         }
         self.recent = recent;
         *bits = reader;
-        *states = States {
-            literal_length,
-            match_length,
-            offset,
-        };
+        *states = States { literal_length, match_length, offset };
         Ok(())
     }
 
@@ -354,11 +304,7 @@ impl Sequences {
         let match_length = matched.base.wrapping_add(bits.read(matched.extra.into())? as u32);
         let literal_length = literal.base.wrapping_add(bits.read(literal.extra.into())? as u32);
         let distance = resolve(&far, value, literal_length, &mut self.recent)?;
-        Ok(Sequence {
-            literal_length,
-            match_length,
-            distance,
-        })
+        Ok(Sequence { literal_length, match_length, distance })
     }
 }
 
@@ -420,11 +366,7 @@ impl Copier<'_> {
                 self.copy_any(literal_length, distance, match_length)?;
                 continue;
             }
-            let to = self
-                .out
-                .get_mut(self.done..)
-                .and_then(|rest| rest.first_chunk_mut::<STEP>())
-                .ok_or(TOO_FAR)?;
+            let to = self.out.get_mut(self.done..).and_then(|rest| rest.first_chunk_mut::<STEP>()).ok_or(TOO_FAR)?;
             // Literals that there are not are found out at the end of the block.
             if let Some(from) = self.literals[self.used & (BLOCK - 1)..].first_chunk::<STEP>() {
                 *to = *from;
@@ -433,10 +375,7 @@ impl Copier<'_> {
             if distance >= STEP {
                 let (before, after) = self.out.split_at_mut_checked(start).ok_or(TOO_FAR)?;
                 let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
-                let bytes = before
-                    .get(source..)
-                    .and_then(|rest| rest.first_chunk::<STEP>())
-                    .ok_or(TOO_FAR)?;
+                let bytes = before.get(source..).and_then(|rest| rest.first_chunk::<STEP>()).ok_or(TOO_FAR)?;
                 *after.first_chunk_mut::<STEP>().ok_or(TOO_FAR)? = *bytes;
             } else {
                 self.repeat(start, distance)?;
@@ -468,33 +407,17 @@ impl Copier<'_> {
             // A distance from 8 to 15: what follows the first word begins with the rest of the source.
             let low = *low;
             to[..8].copy_from_slice(&low);
-            let rest = *self
-                .out
-                .get(source + 8..)
-                .and_then(|rest| rest.first_chunk::<8>())
-                .ok_or(TOO_FAR)?;
-            let to = self
-                .out
-                .get_mut(start + 8..)
-                .and_then(|rest| rest.first_chunk_mut::<8>())
-                .ok_or(TOO_FAR)?;
+            let rest = *self.out.get(source + 8..).and_then(|rest| rest.first_chunk::<8>()).ok_or(TOO_FAR)?;
+            let to = self.out.get_mut(start + 8..).and_then(|rest| rest.first_chunk_mut::<8>()).ok_or(TOO_FAR)?;
             *to = rest;
             return Ok(());
         }
-        let word = *self
-            .out
-            .get(source..)
-            .and_then(|rest| rest.first_chunk::<8>())
-            .ok_or(TOO_FAR)?;
+        let word = *self.out.get(source..).and_then(|rest| rest.first_chunk::<8>()).ok_or(TOO_FAR)?;
         let (factor, step) = REPEAT[distance & 7];
         let step = usize::from(step & 15);
         let low = u64::from_le_bytes(word) & ((1 << (8 * (distance & 7))) - 1);
         let bytes = low.wrapping_mul(factor).to_le_bytes();
-        let to = self
-            .out
-            .get_mut(start..)
-            .and_then(|rest| rest.first_chunk_mut::<{ 3 * STEP }>())
-            .ok_or(TOO_FAR)?;
+        let to = self.out.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<{ 3 * STEP }>()).ok_or(TOO_FAR)?;
         to[..8].copy_from_slice(&bytes);
         to[step..step + 8].copy_from_slice(&bytes);
         to[2 * step..2 * step + 8].copy_from_slice(&bytes);
@@ -505,9 +428,7 @@ impl Copier<'_> {
     #[inline(never)]
     fn copy_any(&mut self, literal_length: usize, distance: usize, match_length: usize) -> Result<(), Corrupt> {
         let literals = &self.literals[..self.count];
-        let literals = literals
-            .get(self.used..self.used + literal_length)
-            .ok_or(TOO_MANY_LITERALS)?;
+        let literals = literals.get(self.used..self.used + literal_length).ok_or(TOO_MANY_LITERALS)?;
         let start = self.done + literal_length;
         let end = start + match_length;
         if end > self.out.len() {
@@ -541,8 +462,7 @@ impl Copier<'_> {
     fn rest(self) -> Result<usize, Corrupt> {
         let rest = self.literals[..self.count].get(self.used..).ok_or(TOO_MANY_LITERALS)?;
         let to = self.out.get_mut(self.done..self.done + rest.len());
-        to.ok_or(Corrupt("it unpacks to more than its stated size"))?
-            .copy_from_slice(rest);
+        to.ok_or(Corrupt("it unpacks to more than its stated size"))?.copy_from_slice(rest);
         Ok(self.done + rest.len())
     }
 }
