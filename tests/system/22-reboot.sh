@@ -8,7 +8,7 @@ console pv
 heard pv 'guest up' 300
 xl reboot pv || fail "xl reboot"
 rebooted() {
-    exists pv && [ "$(xl domid pv)" != "$first" ]
+    now=$(xl domid pv 2>/dev/null) && [ "$now" != "$first" ]
 }
 within 120 rebooted || fail "no new domain after xl reboot: $(xl list)"
 console pv

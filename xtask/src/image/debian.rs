@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "udev",
     "dbus",
     "kmod",
+    "libxen-dev",
     "iproute2",
     "iputils-ping",
     "bridge-utils",

@@ -116,6 +116,15 @@ pub fn debian_xen() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What tests on the host read of Debian 13: the folder of Xen's public headers, and the kernel.
+///
+/// # Errors
+/// Where the tree is not cached and cannot be made.
+pub fn references() -> Result<(PathBuf, PathBuf)> {
+    let tree = open_cache()?.tree;
+    Ok((tree.root().join("usr/include/xen"), tree.kernel()))
+}
+
 /// Removes every image; the next run makes them anew.
 ///
 /// # Errors

@@ -2,12 +2,15 @@
 
 use super::{Outcome, Selection, Tally};
 use crate::host::{self, Progress};
-use crate::workspace;
+use crate::{image, workspace};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+/// How long each fuzzer runs.
+const FUZZ_SECONDS: &str = "20";
 
 /// Names of the tests: one for each crate.
 ///
@@ -57,6 +60,11 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
     let mut command = Command::new("sh");
     // One pipe for both streams keeps what cargo says in order with what the tests say.
     command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(cargo.get_program()).args(["test", "--no-fail-fast"]);
+    let (headers, kernel) = image::references()?;
+    command.env("XENOLITH_XEN_HEADERS", headers).env("XENOLITH_TEST_KERNEL", kernel);
+    if std::env::var_os("XENOLITH_FUZZ_SECONDS").is_none() {
+        command.env("XENOLITH_FUZZ_SECONDS", FUZZ_SECONDS);
+    }
     command.current_dir(host::workspace()).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in &wanted {
         command.args(["-p", name.trim_start_matches("host/")]);

@@ -8,7 +8,9 @@ mod system;
 mod tables;
 
 use crate::cli::{Hypervisor, TestOptions};
-use anyhow::Result;
+use crate::host;
+use anyhow::{Context, Result};
+use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,12 +67,24 @@ impl Tally {
 /// Which tests are wanted.
 pub struct Selection<'a> {
     options: &'a TestOptions,
+    /// Tests that were not yet seen to pass on Xenolith, as beginnings of names, and why.
+    pending: Vec<(String, String)>,
 }
 
 impl Selection<'_> {
     /// Whether the test of this name is.
     pub fn wants(&self, name: &str) -> bool {
-        self.options.filter.is_empty() || self.options.filter.iter().any(|f| name.contains(f.as_str()))
+        if self.options.filter.is_empty() {
+            return self.pending(name).is_none();
+        }
+        self.options.filter.iter().any(|f| name.contains(f.as_str()))
+    }
+
+    /// Why a test is left out unless it is asked for by name or with `--all`.
+    fn pending(&self, name: &str) -> Option<&str> {
+        let counts = !self.options.all && self.options.hypervisor == Hypervisor::Xenolith;
+        let found = self.pending.iter().find(|(start, _)| counts && name.starts_with(start.as_str()));
+        found.map(|(_, why)| why.as_str())
     }
 
     /// Why a test that takes long is not run, where it is not.
@@ -84,12 +98,20 @@ impl Selection<'_> {
     }
 }
 
+/// The list in tests/pending: on each line the beginning of a name, a space, and why.
+fn pending() -> Result<Vec<(String, String)>> {
+    let path = host::workspace().join("tests/pending");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.filter_map(|line| line.split_once(' ')).map(|(name, why)| (name.into(), why.into())).collect())
+}
+
 /// Runs the tests that `options` select; the last line printed has the counts.
 ///
 /// # Errors
 /// Where the tests cannot be found; a test that cannot be run has failed, which is no error.
 pub fn test(options: &TestOptions) -> Result<ExitCode> {
-    let selection = Selection { options };
+    let selection = Selection { options, pending: pending()? };
     if options.list {
         for name in
             [hosted::names()?, bad_input::names(), system::names()?, guest::names()?, compare::names()?].concat()
@@ -101,6 +123,13 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tally = Tally::default();
+    if options.filter.is_empty() {
+        for name in [bad_input::names(), system::names()?, guest::names()?, compare::names()?].concat() {
+            if let Some(why) = selection.pending(&name) {
+                tally.add(&name, &Outcome::Skipped(format!("pending: {why}")), Duration::ZERO);
+            }
+        }
+    }
     hosted::run(&selection, &mut tally)?;
     bad_input::run(&selection, &mut tally)?;
     system::run(&selection, &mut tally)?;
