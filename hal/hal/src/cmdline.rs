@@ -54,9 +54,9 @@ pub enum Complaint<'a> {
 impl fmt::Display for Complaint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Complaint::Unknown(word) => write!(f, "Command line: unknown option '{word}' ignored"),
-            Complaint::BadValue(word, wanted) => write!(f, "Command line: '{word}' ignored: expected {wanted}"),
-            Complaint::NoEffect(word, why) => write!(f, "Command line: '{word}' has no effect: {why}"),
+            Complaint::Unknown(word) => write!(f, "Unknown option '{word}' ignored"),
+            Complaint::BadValue(word, wanted) => write!(f, "Invalid option '{word}' ignored: expected {wanted}"),
+            Complaint::NoEffect(word, why) => write!(f, "Option '{word}' has no effect: {why}"),
         }
     }
 }

@@ -62,7 +62,11 @@ impl fmt::Display for AcpiError {
                 Name(table)
             ),
             AcpiError::Length { table, address, length } => {
-                write!(f, "ACPI: table {} at {address:#x} is corrupt: it claims {length} bytes. Update the firmware.", Name(table))
+                write!(
+                    f,
+                    "ACPI: table {} at {address:#x} is corrupt: it claims {length} bytes. Update the firmware.",
+                    Name(table)
+                )
             }
             AcpiError::Unreadable(address) => {
                 write!(
