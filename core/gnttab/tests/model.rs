@@ -175,17 +175,18 @@ fn race(version: u32) {
         let mappers: Vec<_> = (0..1)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut mapped = 0;
-                    for attempt in 0..100_000_u64 {
+                    let mapped = std::cell::Cell::new(0);
+                    // On a loaded machine the other thread may sleep through all of them: then more are needed.
+                    for attempt in (0..20_000_000_u64).take_while(|&done| done < 100_000 || mapped.get() == 0) {
                         let access = if attempt % 3 == 0 { WRITE } else { READ };
                         if let Ok(handle) = machine.map(0, 1, access) {
                             wait(100);
                             assert!(!private.load(Ordering::SeqCst), "mapped after it was taken back");
-                            mapped += 1;
+                            mapped.set(mapped.get() + 1);
                             machine.unmap(0, handle, (true, true), false).unwrap();
                         }
                     }
-                    mapped
+                    mapped.get()
                 })
             })
             .collect();

@@ -5,6 +5,7 @@ use crate::{Caller, refuse};
 use core::sync::atomic::Ordering::Relaxed;
 use domain::Arch;
 use types::{CpuId, PAGE_SIZE};
+use xen_abi::memory::E820_RAM;
 use xen_abi::physdev::PciDevice;
 use xen_abi::sysctl::*;
 
@@ -34,7 +35,7 @@ pub fn physical<A: Arch>(caller: &Caller<'_, A>, info: &mut PhysInfo) -> Done {
         capabilities,
         arch_capabilities: 0,
         pad: 0,
-        total_pages: memory.total_pages(),
+        total_pages: installed_pages(caller).max(memory.total_pages()),
         free_pages: memory.free_pages(),
         scrub_pages: memory.dirty_pages(),
         outstanding_pages: memory.claimed_pages(),
@@ -42,6 +43,18 @@ pub fn physical<A: Arch>(caller: &Caller<'_, A>, info: &mut PhysInfo) -> Done {
         hw_cap: host.hw_caps,
     };
     Ok(true)
+}
+
+/// RAM of the machine, the hypervisor's own share included.
+fn installed_pages<A: Arch>(caller: &Caller<'_, A>) -> u64 {
+    let mut bytes = 0;
+    caller.machine().machine_memory_map(&mut |entry| {
+        let (size, kind) = (entry.size, entry.kind);
+        if kind == E820_RAM {
+            bytes += size;
+        }
+    });
+    bytes >> types::PAGE_SHIFT
 }
 
 /// XEN_SYSCTL_getcpuinfo.

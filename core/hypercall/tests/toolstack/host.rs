@@ -13,7 +13,7 @@ fn the_host_is_described() {
     let mut info = PhysInfo::new_zeroed();
     assert_eq!(world.sysctl(XEN_SYSCTL_PHYSINFO, &mut info), 0);
     assert_eq!((info.nr_cpus, info.max_cpu_id, info.nr_nodes, info.cpu_khz), (2, 1, 1, 1_000_000));
-    assert_eq!((info.total_pages, info.max_mfn), (511, 511));
+    assert_eq!((info.total_pages, info.max_mfn), (512, 511), "all RAM, the hypervisor's own too");
     assert_eq!(info.free_pages, world.hypervisor.memory.free_pages());
     assert_eq!(info.capabilities, 0x302, "PV and both versions of grant tables");
 
