@@ -18,6 +18,11 @@ pub fn expected() -> PathBuf {
     host::workspace().join("tests/guests/pv.expected")
 }
 
+/// Where the answers are that differ from Xen's on purpose.
+pub fn differing() -> PathBuf {
+    host::workspace().join("tests/guests/pv.differs")
+}
+
 /// Puts into `folder` what dom0 needs to run the test guest; gives the script's text.
 ///
 /// # Errors
