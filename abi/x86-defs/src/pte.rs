@@ -41,6 +41,9 @@ pub const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 pub struct Pte(pub u64);
 
 impl Pte {
+    /// The highest frame number that an entry can hold.
+    pub const HIGHEST_FRAME: u64 = ADDRESS_MASK >> 12;
+
     /// The entry that maps nothing.
     pub const EMPTY: Pte = Pte(0);
 

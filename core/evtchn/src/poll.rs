@@ -48,7 +48,7 @@ impl EventChannels {
     /// False: one of them is pending already, nothing is registered.
     ///
     /// # Errors
-    /// `EINVAL` for a port that the guest's ABI cannot name; `ENOENT` for no such vCPU.
+    /// `EINVAL` for a port that is not in use, at which nothing will ever arrive; `ENOENT` for no such vCPU.
     pub fn begin_poll<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, ports: &[Port]) -> Result<bool> {
         let wait = self.pollers.waits.get(vcpu.index()).ok_or(Errno::NOENT)?;
         let target = match ports {
@@ -59,7 +59,7 @@ impl EventChannels {
             self.pollers.count.fetch_add(1, Ordering::SeqCst);
         }
         for &port in ports {
-            if port >= self.max_channels() {
+            if !self.is_usable(port) {
                 self.end_poll(vcpu);
                 return Err(Errno::INVAL);
             }

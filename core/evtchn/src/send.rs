@@ -197,8 +197,12 @@ impl EventChannels {
 
     /// Whether an event is pending on a port in use.
     pub fn is_pending<M: Frames + ?Sized>(&self, frames: &M, port: Port) -> bool {
-        let usable = self.ports.lock(port).is_some_and(|slot| slot.state.is_usable());
-        usable && self.pending_word(frames, port)
+        self.is_usable(port) && self.pending_word(frames, port)
+    }
+
+    /// Whether a port is in use, so that events can arrive at it.
+    pub(crate) fn is_usable(&self, port: Port) -> bool {
+        self.ports.lock(port).is_some_and(|slot| slot.state.is_usable())
     }
 
     /// Whether a port is masked; one that is not in use is.

@@ -254,7 +254,8 @@ pub(crate) fn wrong_type(mfn: Mfn, have: TypeWord, want: FrameType) -> Denied {
 }
 
 /// A segment descriptor as a 64-bit guest may have it (SDM vol. 3, 3.4.5): absent, or code or data of ring 3, or a call gate
-/// into the guest's own segments. `None` for all else.
+/// into the guest's own segments, which only raises #GP: its ring is 0, and the one that it had is in its selector. `None`
+/// for all else.
 pub fn check_descriptor(descriptor: u64) -> Option<u64> {
     const PRESENT: u64 = 1 << 47;
     const CODE_OR_DATA: u64 = 1 << 44;
@@ -279,7 +280,8 @@ pub fn check_descriptor(descriptor: u64) -> Option<u64> {
             let local = selector & 4 != 0;
             let own = local || selector & !7 < FIRST_RESERVED_GDT_BYTE;
             let plain = descriptor >> 32 & 0xff == 0;
-            (own && plain && selector & 3 == 3).then_some(fixed)
+            let ring = fixed >> 45 & 3;
+            (own && plain).then_some(descriptor & !DPL & !(3 << 16) | ring << 16)
         }
         _ => None,
     }

@@ -12,6 +12,8 @@ const VIRT_BASE: u64 = 0xffff_ffff_8000_0000;
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// Flags of an ordinary writable entry: present, writable, user, accessed, dirty.
 pub const WRITABLE: u64 = 0x67;
+/// The flag of an entry that outlives a change of tables; a hypervisor may set or clear it as it likes.
+pub const GLOBAL: u64 = 1 << 8;
 /// Flags of a read-only one.
 pub const READ_ONLY: u64 = 0x65;
 

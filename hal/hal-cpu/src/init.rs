@@ -215,7 +215,7 @@ unsafe fn set_up(cpu: CpuId) {
     write_tsc_aux(cpu.0);
     let info = area::info();
     let cr4 = cpu::read_cr4();
-    let always = Cr4::TSD | Cr4::DE | Cr4::PCE;
+    let always = Cr4::TSD | Cr4::DE;
     info.cr4.set(cr4);
     info.cr4_supported.set((cr4 | always.bits()) & GUEST_CR4.bits());
     guest::SMAP.store(cr4 & Cr4::SMAP.bits() != 0, Ordering::Relaxed);

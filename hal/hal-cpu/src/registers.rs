@@ -124,7 +124,7 @@ pub fn invlpg(address: u64) {
 }
 
 /// Bits of CR4 that follow the guest. OSXSAVE is not among them: the hypervisor saves states for guests that do not use it.
-pub const GUEST_CR4: Cr4 = Cr4::FSGSBASE.union(Cr4::TSD).union(Cr4::DE).union(Cr4::PCE);
+pub const GUEST_CR4: Cr4 = Cr4::FSGSBASE.union(Cr4::TSD).union(Cr4::DE);
 
 /// Sets the bits of [`GUEST_CR4`] for the guest that runs next; others are ignored, and so are those that the CPU lacks.
 pub fn set_guest_cr4(bits: Cr4) {

@@ -10,7 +10,8 @@ const MSR_EFER: u32 = 0xc000_0080;
 pub const PAT: u64 = 0x0000_0501_0007_0406;
 
 const EFER_NXE: u64 = 1 << 11;
-const CR0_SET: u64 = 1 << 16 | 1 << 5 | 1 << 1;
+/// AM, so that user code of guests can ask for alignment checks; WP, NE, MP.
+const CR0_SET: u64 = 1 << 18 | 1 << 16 | 1 << 5 | 1 << 1;
 const CR0_CLEAR: u64 = 1 << 30 | 1 << 29 | 1 << 2;
 const CR4_PGE: u64 = 1 << 7;
 const CR4_FSGSBASE: u64 = 1 << 16;

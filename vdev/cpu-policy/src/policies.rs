@@ -51,6 +51,10 @@ impl Policies {
         let mut known = FeatureSet::of(&host);
         // Without MSR 0x10a the feature that announces it says nothing.
         known.set(XEN_X86_FEATURE_ARCH_CAPS, host.arch_caps != 0);
+        // AMD's CPUs have no SYSENTER in long mode (APM vol. 3), in which the kernel of a PV guest always runs.
+        if host.vendor() == Vendor::Amd {
+            known.set(XEN_X86_FEATURE_SEP, false);
+        }
         known.drop_dependents();
 
         let max = known.and(&with_facts("Aa"));

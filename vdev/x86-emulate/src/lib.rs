@@ -138,6 +138,4 @@ pub trait Privileged: Registers {
     fn write_xcr(&mut self, number: u32, value: u64) -> Result<()>;
     /// WBINVD, and INVD, which no guest may have.
     fn write_back_caches(&mut self);
-    /// INVLPG.
-    fn invalidate_page(&mut self, address: u64);
 }

@@ -174,10 +174,6 @@ fn group7(cpu: &mut impl Privileged, operands: &[u8], code: &[u8]) -> Result<usi
     let decoded = decode::instruction(cpu, code).ok_or(Trap::Unhandled)?;
     let is_register = decoded.op0_kind() == OpKind::Register;
     match decoded.mnemonic() {
-        Mnemonic::Invlpg => {
-            let address = decode::effective_address(cpu, &decoded).ok_or(Trap::Unhandled)?;
-            cpu.invalidate_page(address);
-        }
         Mnemonic::Smsw => {
             let value = cpu.read_control(0)?;
             if is_register {

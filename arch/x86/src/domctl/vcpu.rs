@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Domain, Vcpu};
+use domain::{Arch, Domain, Vcpu};
 use hal_cpu::is_guest_address;
 use platform::GuestMemory;
 use types::{Errno, Result, VcpuId};
@@ -47,6 +47,10 @@ pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
         }
         applied
     });
+    if applied.is_ok() && vcpu.id == VcpuId(0) {
+        // The builder has written zeros over the page that holds it.
+        call.hypervisor.machine().update_wall_clock(domain);
+    }
     match applied {
         Ok(()) => Ok(false),
         Err(Errno::AGAIN) => Err(Errno::RESTART),

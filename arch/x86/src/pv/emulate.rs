@@ -11,7 +11,7 @@ use xen_abi::arch_x86::{FLAT_KERNEL_CS64, cr3_to_pfn, pfn_to_cr3};
 
 const PAGE: u64 = 4096;
 /// Bits of CR4 that a guest kernel may change.
-const OWN_CR4: Cr4 = Cr4::TSD.union(Cr4::DE).union(Cr4::FSGSBASE).union(Cr4::OSXSAVE).union(Cr4::PCE);
+const OWN_CR4: Cr4 = Cr4::TSD.union(Cr4::DE).union(Cr4::FSGSBASE).union(Cr4::OSXSAVE);
 /// Bits of the host's CR4 that a guest kernel sees.
 const SHOWN_CR4: Cr4 = Cr4::PAE.union(Cr4::MCE).union(Cr4::OSFXSR).union(Cr4::OSXMMEXCPT);
 /// DR6.BS: a single step.
@@ -272,10 +272,6 @@ impl Privileged for Guest<'_, '_> {
         if self.0.domain.is_privileged() {
             hal::cpu::write_back_caches();
         }
-    }
-
-    fn invalidate_page(&mut self, address: u64) {
-        hal_cpu::invlpg(address);
     }
 }
 

@@ -7,7 +7,8 @@ use crate::current::Current;
 use core::sync::atomic::Ordering::SeqCst;
 use x86_defs::control::Vector;
 
-/// Makes the vCPU enter its event callback if events wait and are not masked.
+/// Makes the vCPU enter its event callback if events wait and are not masked. A guest that unmasks events without a
+/// callback is crashed.
 #[inline]
 pub fn deliver_pending(current: &mut Current<'_>) {
     if current.vcpu.nmi_pending.load(SeqCst) {
@@ -17,9 +18,7 @@ pub fn deliver_pending(current: &mut Current<'_>) {
         return;
     }
     let rip = current.state.event.rip;
-    if rip != 0 {
-        traps::deliver(current, Bounce::plain(Callback { rip, masks_events: true }));
-    }
+    traps::deliver(current, Bounce::plain(Callback { rip, masks_events: true }));
 }
 
 #[cold]

@@ -11,6 +11,7 @@ use types::Mfn;
 use x86_defs::control::PageFault;
 use x86_defs::pte::{Pte, PteFlags, index};
 use x86_emulate::{Write, decode_write};
+use xen_abi::xen::VMASST_TYPE_WRITABLE_PAGETABLES;
 
 /// How often a write is tried again when the CPU or another vCPU changes the entry meanwhile; then the guest executes it again.
 const TRIES: u32 = 4;
@@ -36,7 +37,9 @@ fn emulate_write(current: &mut Current<'_>, address: u64) -> bool {
     }
     let mfn = Mfn(entry.frame());
     let is_table = current.hypervisor.memory.frames().view(mfn).is_some_and(|view| view.ty == FrameType::L1);
-    if !is_table && !current.machine().is_io_read_only(mfn) {
+    let assists = current.domain.vm_assist.load(Relaxed);
+    let is_assisted = is_table && assists >> VMASST_TYPE_WRITABLE_PAGETABLES & 1 != 0;
+    if !is_assisted && !current.machine().is_io_read_only(mfn) {
         return false;
     }
     let Some(write) = decode_write(&Guest(current)) else {

@@ -29,13 +29,14 @@ fn frame_owner(current: &Current<'_>, raw: u16) -> Result<DomId> {
         DomId::SELF => Ok(current.domain.id),
         id if id == current.domain.id || id == DomId::IO => Ok(id),
         DomId::XEN if current.domain.is_privileged() => Ok(DomId::XEN),
-        _ => current.caller().target(raw).map(|domain| domain.id),
+        DomId::XEN => Err(Errno::PERM),
+        _ => current.caller().controlled_domain(raw).map(|domain| domain.id),
     }
 }
 
 /// The domain whose tables a call changes.
 fn table_owner(current: &Current<'_>, raw: u16) -> Result<Arc<Domain<crate::X86>>> {
-    current.caller().target(raw)
+    current.caller().controlled_domain(raw)
 }
 
 /// Progress of a batch that the guest can see: `done` is added to what is at `pdone`.
@@ -261,14 +262,15 @@ fn extended(current: &mut Current<'_>, owner: &Arc<Domain<crate::X86>>, op: &Mmu
 /// The operations that drop cached translations or cache lines.
 fn flush(current: &Current<'_>, is_self: bool, op: &MmuextOp) -> Result<()> {
     let domain_cpus = || current.machine().cpus_of(current.domain.id);
+    let named_cpus = || vcpu_mask(current, op.arg2).map_err(|_| Errno::INVAL);
     if !is_self && op.cmd <= MMUEXT_FLUSH_CACHE_GLOBAL {
         return Err(Errno::PERM);
     }
     match op.cmd {
         MMUEXT_TLB_FLUSH_LOCAL => hal_cpu::flush_local(),
         MMUEXT_INVLPG_LOCAL => hal_cpu::invlpg(op.arg1),
-        MMUEXT_TLB_FLUSH_MULTI => hal_irq::ipi::flush_cpus(&vcpu_mask(current, op.arg2)?, FlushKind::All),
-        MMUEXT_INVLPG_MULTI => hal_irq::ipi::flush_cpus(&vcpu_mask(current, op.arg2)?, FlushKind::Page(op.arg1)),
+        MMUEXT_TLB_FLUSH_MULTI => hal_irq::ipi::flush_cpus(&named_cpus()?, FlushKind::All),
+        MMUEXT_INVLPG_MULTI => hal_irq::ipi::flush_cpus(&named_cpus()?, FlushKind::Page(op.arg1)),
         MMUEXT_TLB_FLUSH_ALL => hal_irq::ipi::flush_cpus(&domain_cpus(), FlushKind::All),
         MMUEXT_INVLPG_ALL => hal_irq::ipi::flush_cpus(&domain_cpus(), FlushKind::Page(op.arg1)),
         MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => {

@@ -6,23 +6,21 @@ use x86_defs::control::{Efer, Vector};
 use x86_defs::msr::*;
 use x86_emulate::{Result, Trap};
 
-/// Thermal and performance state (SDM vol. 4), which the control domain reads.
-const HOST_READABLE: [u32; 14] = [
+/// Thermal and performance state (SDM vol. 4, APM vol. 2), which only the control domain sees as it is; others read 0.
+const HOST_READABLE: [u32; 10] = [
     PERF_STATUS,
     PERF_CTL,
     THERM_STATUS,
     TEMPERATURE_TARGET,
     UCODE_REV,
     MISC_ENABLE,
-    AMD_SYSCFG,
-    AMD_TOP_MEM,
-    AMD_TOP_MEM2,
     AMD_HWCR,
     AMD_NB_CFG,
     AMD_PSTATE_STATUS,
-    AMD_LS_CFG,
     AMD_DE_CFG,
 ];
+/// How memory and its routing are set up: for the control domain only.
+const HOST_ONLY: [u32; 4] = [AMD_SYSCFG, AMD_TOP_MEM, AMD_TOP_MEM2, AMD_LS_CFG];
 const PERF_STATUS: u32 = 0x198;
 const PERF_CTL: u32 = 0x199;
 const THERM_STATUS: u32 = 0x19c;
@@ -32,6 +30,18 @@ const AMD_TOP_MEM: u32 = 0xc001_001a;
 const AMD_TOP_MEM2: u32 = 0xc001_001d;
 /// Machine-check banks: four registers each, 32 banks.
 const MC_LAST: u32 = MC0_CTL + 4 * 32 - 1;
+/// Address and type of the last machine check, as the first Pentium had them.
+const P5_MC_ADDR: u32 = 0;
+const P5_MC_TYPE: u32 = 1;
+const MPERF: u32 = 0xe7;
+const APERF: u32 = 0xe8;
+/// AMD's performance counters and their selectors, older and newer numbers: guests have none, so they count nothing.
+const AMD_COUNTERS: core::ops::RangeInclusive<u32> = 0xc001_0000..=0xc001_0007;
+const AMD_CORE_COUNTERS: core::ops::RangeInclusive<u32> = 0xc001_0200..=0xc001_020b;
+/// Definitions of AMD's performance states.
+const AMD_PSTATE_DEFINITIONS: core::ops::RangeInclusive<u32> = 0xc001_0064..=0xc001_006b;
+/// First of the numbers that hypervisors use (cpuid.h); with Viridian off it says nothing.
+const HYPERVISOR_MSR: u32 = 0x4000_0000;
 /// APIC_BASE: enabled, at its usual address; and the bit of the boot CPU.
 const APIC_ENABLED: u64 = 0xfee0_0800;
 const APIC_BOOT_CPU: u64 = 1 << 8;
@@ -54,7 +64,8 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
         PAT => hal::cpu::PAT,
         APIC_BASE if current.vcpu.id == VcpuId(0) => APIC_ENABLED | APIC_BOOT_CPU,
         APIC_BASE => APIC_ENABLED,
-        PERF_CAPABILITIES | MCG_CAP | MCG_STATUS | MCG_CTL | DEBUGCTL | MC0_CTL..=MC_LAST => 0,
+        P5_MC_ADDR | P5_MC_TYPE | PERF_CAPABILITIES | MCG_CAP | MCG_STATUS | MCG_CTL | MC0_CTL..=MC_LAST => 0,
+        HYPERVISOR_MSR => 0,
         INTEL_PLATFORM_INFO => current.domain.arch.policy.read().platform_info,
         ARCH_CAPABILITIES => match current.domain.arch.policy.read().arch_caps {
             0 => return refuse(current, "read", number),
@@ -62,6 +73,14 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
         },
         INTEL_MISC_FEATURES_ENABLES => 0,
         TSC_AUX => hal_cpu::read_msr(TSC_AUX).map_err(|_| Trap::GP)?,
+        _ if AMD_COUNTERS.contains(&number) || AMD_CORE_COUNTERS.contains(&number) => 0,
+        _ if AMD_PSTATE_DEFINITIONS.contains(&number) && !current.domain.is_privileged() => 0,
+        _ if HOST_ONLY.contains(&number) || AMD_PSTATE_DEFINITIONS.contains(&number) => {
+            match hal_cpu::read_msr(number) {
+                Ok(value) if current.domain.is_privileged() => value,
+                _ => return refuse(current, "read", number),
+            }
+        }
         _ if HOST_READABLE.contains(&number) => match hal_cpu::read_msr(number) {
             Ok(value) if current.domain.is_privileged() || number == UCODE_REV => value,
             Ok(_) => 0,
@@ -86,14 +105,17 @@ pub fn write(current: &mut Current<'_>, number: u32, value: u64) -> Result<()> {
         KERNEL_GS_BASE => hal_cpu::write_gs_base_other(value),
         TSC_AUX if value >> 32 == 0 => hal_cpu::write_tsc_aux(value as u32),
         EFER if value == host_efer() => {}
-        PAT if value == hal::cpu::PAT => {}
         // Microcode is the control domain's business by platform_op; revisions are read after such a write.
         UCODE_REV if value == 0 => {}
         INTEL_UCODE_WRITE | AMD_PATCH_LOADER if current.domain.is_privileged() => {}
-        DEBUGCTL | MCG_STATUS | MCG_CTL | INTEL_MISC_FEATURES_ENABLES if value == 0 => {}
-        MC0_CTL..=MC_LAST => {}
-        MISC_ENABLE | PERF_CTL | AMD_SYSCFG | AMD_HWCR | AMD_NB_CFG | AMD_LS_CFG | AMD_DE_CFG
-            if hal_cpu::read_msr(number) == Ok(value) => {}
+        MCG_STATUS | MCG_CTL | INTEL_MISC_FEATURES_ENABLES if value == 0 => {}
+        // Settings of the machine, which kernels write as they find them or better: nothing changes.
+        MC0_CTL..=MC_LAST | MCG_CAP | MISC_ENABLE | MPERF | APERF | AMD_HWCR | AMD_NB_CFG | AMD_DE_CFG => {}
+        _ if AMD_COUNTERS.contains(&number)
+            || AMD_CORE_COUNTERS.contains(&number)
+            || AMD_PSTATE_DEFINITIONS.contains(&number) => {}
+        PERF_CTL | AMD_SYSCFG | AMD_LS_CFG
+            if current.domain.is_privileged() && hal_cpu::read_msr(number) == Ok(value) => {}
         _ => return refuse(current, "write", number).map(drop),
     }
     Ok(())

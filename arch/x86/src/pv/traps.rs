@@ -21,7 +21,10 @@ pub fn handle(current: &mut Current<'_>, exit: Exit) {
         Exit::Syscall32 => enter_syscall(current, current.state.syscall32),
         Exit::Sysenter => enter_syscall(current, current.state.sysenter),
         Exit::Exception { vector, error_code } => exception(current, vector, error_code),
-        Exit::BadFrame { .. } => failsafe(current),
+        // As if the guest's own IRET had raised it.
+        Exit::BadFrame { vector, error_code } => {
+            inject(current, vector, Vector::has_error_code(vector).then_some(error_code))
+        }
         Exit::Interrupt(_) | Exit::Nmi => {}
     }
 }
@@ -39,13 +42,8 @@ fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
         _ => false,
     };
     if !handled {
-        inject(current, vector, has_error_code(vector).then_some(error_code));
+        inject(current, vector, Vector::has_error_code(vector).then_some(error_code));
     }
-}
-
-/// Exceptions with an error code on the stack (SDM vol. 3, table 6-1).
-fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21)
 }
 
 /// Delivers an exception to the guest's own handler.

@@ -22,8 +22,7 @@ const MAX_CONTROL_ORDER: u32 = 18;
 
 /// HYPERVISOR_memory_op: operation, address of its structure.
 pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
-    let command = args[0] as u32;
-    let (op, done) = (command & ((1 << COMMAND_BITS) - 1), u64::from(command >> COMMAND_BITS));
+    let (op, done) = (args[0] as u32 & ((1 << COMMAND_BITS) - 1), args[0] >> COMMAND_BITS);
     match op {
         XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => {
             reservation::change(caller, op, args, done)

@@ -91,7 +91,8 @@ pub fn name_frames<A: Arch>(caller: &Caller<'_, A>, mfn: Mfn, gfn: u64, order: u
 fn decrease<A: Arch>(caller: &Caller<'_, A>, change: &Change<A>, index: u64) -> Result<()> {
     let first = caller.read(change.list.offset(index))?;
     let memory = &caller.hypervisor.memory;
-    for frame in first..first.saturating_add(1 << change.order) {
+    for index in 0..1 << change.order {
+        let frame = first.checked_add(index).ok_or(Errno::INVAL)?;
         let mfn = caller.machine().translate(change.domain.id, frame).ok_or(Errno::INVAL)?;
         if let Err(denied) = memory.decrease(&change.domain.memory, mfn) {
             return Err(caller.explain("decrease_reservation", denied));

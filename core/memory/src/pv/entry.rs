@@ -87,7 +87,9 @@ impl<H: Host> Memory<H> {
         let holder = if frames == DomId::IO { domain } else { frames };
         for domain in [holder, domain] {
             if !self.host.may_map_io(domain, mfn) {
-                return Err(Denied::new(Errno::PERM, Why::NoIoPermission { mfn, domain }));
+                // What is left in an entry of the number of no frame, which guests use as one.
+                let errno = if mfn.0 == Pte::HIGHEST_FRAME { Errno::INVAL } else { Errno::PERM };
+                return Err(Denied::new(errno, Why::NoIoPermission { mfn, domain }));
             }
         }
         let entry = adjusted(1, entry);

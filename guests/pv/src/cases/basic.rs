@@ -175,12 +175,15 @@ const CASES: &[Case] = &[
     ("event-while-masked", |_| masked_event()),
     ("event-while-port-masked", |_| masked_port()),
     ("poll-time-out", |_| {
-        let start = now();
-        let result = call::poll(&[], start + 5 * MS);
-        if now() < start + 5 * MS {
-            return Outcome::Text("too early");
+        // Any event for this processor ends a poll, such as the console's.
+        for _ in 0..10 {
+            let end = now() + 5 * MS;
+            let result = call::poll(&[], end);
+            if now() >= end || result != 0 {
+                return Outcome::Code(result);
+            }
         }
-        Outcome::Code(result)
+        Outcome::Text("too early")
     }),
     ("poll-port", |_| {
         let port = ipi_port();

@@ -3,7 +3,7 @@
 use super::basic::poke;
 use super::{Case, table};
 use crate::call::{mmu_update, mmu_update_of, mmuext, update_va};
-use crate::memory::{Guest, READ_ONLY, WRITABLE, page};
+use crate::memory::{GLOBAL, Guest, READ_ONLY, WRITABLE, page};
 use crate::report::Outcome;
 use crate::{call, say};
 use xen_abi::arch_x86::HYPERVISOR_VIRT_START;
@@ -131,7 +131,7 @@ const CASES: &[Case] = &[
     ("update-preserve-ad", |g| {
         let entry = g.entry_value(page(PLAY), 1);
         let result = mmu_update(g.entry(page(PLAY), 1) | u64::from(MMU_PT_UPDATE_PRESERVE_AD), entry & !0x60);
-        if result == 0 { Outcome::Hex(g.entry_value(page(PLAY), 1) & 0xfff) } else { code(result) }
+        if result == 0 { Outcome::Hex(g.entry_value(page(PLAY), 1) & 0xfff & !GLOBAL) } else { code(result) }
     }),
     ("update-data-page", |g| {
         let at = g.page_frame(PLAY) << 12;
