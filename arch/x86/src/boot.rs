@@ -3,7 +3,7 @@
 use crate::machine::X86;
 use crate::{console, dom0, irq, memory_map, run, wallclock};
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use core::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -75,7 +75,7 @@ fn on_own_stack(early: Early) -> ! {
         }
     }
 
-    let options = dom0::Options { memory: dom0_memory(&boot), vcpus: dom0_vcpus(&boot, running as u32) };
+    let options = dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus: dom0_vcpus(&boot, running as u32) };
     let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);
@@ -135,12 +135,6 @@ fn take_modules(boot: &mut BootInfo) -> (Module, Option<Module>) {
         module.release();
     }
     (kernel, initrd)
-}
-
-/// The value of `dom0_mem`, of which `core/dom0` knows the details.
-fn dom0_memory(boot: &BootInfo) -> Option<String> {
-    let words = boot.command_line.split_whitespace();
-    words.filter_map(|word| word.strip_prefix("dom0_mem=")).next_back().map(|value| value.to_string())
 }
 
 fn dom0_vcpus(boot: &BootInfo, cpus: u32) -> u32 {
