@@ -118,9 +118,11 @@ fn load(current: &mut Current<'_>) {
     pv::context::load(current);
     time::update_record(current.hypervisor, current.domain, current.vcpu.id);
     pv::context::write_runstate(current);
+    current.hypervisor.tick(current.domain, current.vcpu, current.machine().system_time());
 }
 
 fn save(current: &mut Current<'_>) {
+    current.hypervisor.stop_ticking(current.vcpu);
     pv::context::save(current);
     hal_cpu::load_hypervisor_root();
     current.machine().set_loaded(None);
