@@ -4,15 +4,13 @@ use crate::memory_map;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hal::LendableFrames;
 use hal_cpu::GuestSpace;
-use hal_irq::{CpuMask, FlushKind};
+use hal_irq::{FlushKind, MAX_CPUS};
 use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
-use types::{CpuId, DomId, Gfn, Mfn, Result};
+use types::{CpuId, CpuMask, DomId, Gfn, Mfn, Result};
 
 /// No guest's page tables are loaded.
 const NO_DOMAIN: u32 = u32::MAX;
-/// CPUs at most.
-pub const MAX_CPUS: usize = 256;
 
 /// An x86-64 machine.
 pub struct X86 {
@@ -52,7 +50,7 @@ impl X86 {
 
     /// CPUs that may hold translations of the domain.
     pub fn cpus_of(&self, domain: DomId) -> CpuMask {
-        let mut mask = CpuMask::default();
+        let mut mask = CpuMask::EMPTY;
         for cpu in 0..hal_irq::cpus::count() {
             if self.loaded[cpu].load(SeqCst) == u32::from(domain.0) {
                 mask.insert(CpuId(cpu as u32));
@@ -71,6 +69,14 @@ impl Frames for X86 {
     #[inline]
     fn table(&self, mfn: Mfn) -> Option<&Table> {
         self.frames.table(mfn)
+    }
+
+    fn zero(&self, mfn: Mfn) -> bool {
+        self.frames.zero(mfn)
+    }
+
+    fn copy(&self, from: Mfn, to: Mfn) -> bool {
+        self.frames.copy(from, to)
     }
 }
 
