@@ -3,11 +3,11 @@
 use crate::current::Current;
 use alloc::sync::Arc;
 use domain::Domain;
-use hal_irq::{CpuMask, FlushKind};
+use hal_irq::FlushKind;
 use hypercall::{Args, Outcome};
 use memory::{Context, Denied, DomainMemory};
 use platform::{GuestMemory, Preempt};
-use types::{DomId, Errno, Mfn, Progress, Result};
+use types::{CpuMask, DomId, Errno, Mfn, Progress, Result};
 use xen_abi::GuestHandle;
 use xen_abi::xen::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -173,7 +173,7 @@ fn flush_local(kind: FlushKind) {
 
 /// The CPUs that run the vCPUs of a bitmap in guest memory.
 fn vcpu_mask(current: &Current<'_>, bitmap: u64) -> Result<CpuMask> {
-    let mut mask = CpuMask::default();
+    let mut mask = CpuMask::EMPTY;
     for (index, chunk) in current.domain.vcpus().chunks(64).enumerate() {
         let mut word = [0u8; 8];
         let bytes = chunk.len().div_ceil(8);

@@ -39,13 +39,8 @@ fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
         _ => false,
     };
     if !handled {
-        inject(current, vector, has_error_code(vector).then_some(error_code));
+        inject(current, vector, Vector::has_error_code(vector).then_some(error_code));
     }
-}
-
-/// Exceptions with an error code on the stack (SDM vol. 3, table 6-1).
-fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21)
 }
 
 /// Delivers an exception to the guest's own handler.
