@@ -139,14 +139,12 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
     let Some(root) = current.state.root() else {
         return Errno::INVAL.into();
     };
-    // A table that an earlier call let go of must not stand in the way of a writable mapping.
-    if let Progress::Again(_) = current.hypervisor.memory.settle(&current.domain.memory, current.machine()) {
-        return Outcome::Again(*args);
-    }
     let context =
         Context { caller: current.domain.id, tables: &current.domain.memory, frames, preempt: current.machine() };
-    if let Err(denied) = current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
-        return explain(current, "update_va_mapping", denied).into();
+    match current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
+        Ok(Progress::Done(())) => {}
+        Ok(Progress::Again(_)) => return Outcome::Again(*args),
+        Err(denied) => return explain(current, "update_va_mapping", denied).into(),
     }
     let kind = match flags & UVMF_FLUSHTYPE_MASK {
         UVMF_TLB_FLUSH => FlushKind::All,
