@@ -22,6 +22,11 @@ const LOW_FRAMES: u64 = 256;
 /// Dom0 is built: the other CPUs may look for work.
 static READY: AtomicBool = AtomicBool::new(false);
 
+/// The hypervisor, for whoever is called from below and is not given it; `None` until it is put together.
+pub(crate) fn hypervisor() -> Option<&'static Hypervisor<X86>> {
+    HYPERVISOR.get().copied()
+}
+
 /// Names of the build that `xl info` shows: compiler, who, where, when.
 pub type CompileInfo = [&'static str; 4];
 

@@ -1,5 +1,6 @@
 //! Carries out the plan for the control domain.
 
+use crate::irq;
 use crate::machine::X86;
 use alloc::boxed::Box;
 use alloc::format;
@@ -110,9 +111,18 @@ fn create(hypervisor: &'static Hypervisor<X86>, vcpus: u32, size: &MemorySize) -
     };
     let made = hypervisor.create_domain(DomId::DOM0, creation);
     let domain = made.map_err(|errno| format!("Cannot make dom0 with {} pages: {errno}", size.pages))?;
+    give_rights(hypervisor, &domain).map_err(|errno| format!("Cannot give dom0 the devices: {errno}"))?;
     let vcpus = hypervisor.create_vcpus(&domain);
     vcpus.map_err(|errno| format!("Cannot make dom0's vCPUs: {errno}; lower dom0_max_vcpus="))?;
     Ok(domain)
+}
+
+/// All devices are the control domain's, to use and to give; what the hypervisor keeps for itself is refused at each use.
+fn give_rights(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>) -> types::Result<()> {
+    let mut rights = domain.rights.lock();
+    rights.change_iomem(0, hypervisor.machine().frame_limit - 1, true)?;
+    rights.change_ports(0, 0xffff, true)?;
+    rights.change_irqs(1, irq::pins().saturating_sub(1), true)
 }
 
 struct Builder<'a> {

@@ -5,9 +5,8 @@ use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hal::LendableFrames;
 use hal_cpu::GuestSpace;
 use hal_irq::{FlushKind, MAX_CPUS};
-use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
-use types::{CpuId, CpuMask, DomId, Gfn, Mfn, Result};
+use types::{CpuId, CpuMask, DomId, Mfn, Result};
 
 /// No guest's page tables are loaded.
 const NO_DOMAIN: u32 = u32::MAX;
@@ -115,34 +114,5 @@ impl Tlb for X86 {
 impl Preempt for X86 {
     fn should_yield(&self) -> bool {
         hal_irq::lapic::is_anything_requested()
-    }
-}
-
-impl PvPolicy for X86 {
-    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool {
-        // Only the control domain has device memory so far.
-        domain == DomId::DOM0
-            && mfn.0 < self.frame_limit
-            && !self.forbidden_io.iter().any(|&(first, end)| (first..end).contains(&mfn.0))
-    }
-
-    fn is_io_read_only(&self, mfn: Mfn) -> bool {
-        crate::irq::is_read_only(mfn) || memory_map::is_clock(mfn.0)
-    }
-
-    fn may_map_foreign(&self, mapper: DomId, _owner: DomId) -> bool {
-        mapper == DomId::DOM0
-    }
-
-    fn may_choose_caching(&self, domain: DomId) -> bool {
-        domain == DomId::DOM0
-    }
-
-    fn hypervisor_slots(&self) -> [u64; 16] {
-        hal::paging::hypervisor_slots()
-    }
-
-    fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
-        hal::m2p::set(mfn, gfn.0);
     }
 }
