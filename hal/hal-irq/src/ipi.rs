@@ -110,6 +110,12 @@ pub fn kick(cpu: CpuId) {
     }
 }
 
+/// Whether this CPU was kicked and has not yet noticed.
+#[inline]
+pub fn is_kicked() -> bool {
+    hal_cpu::try_cpu_id().is_some_and(|cpu| KICKED[cpu.index()].load(Ordering::Relaxed))
+}
+
 /// The kick has arrived: the next one is sent again. Called before the work is looked at.
 pub(crate) fn take_kick(cpu: CpuId) {
     if let Some(kicked) = KICKED.get(cpu.index()) {
