@@ -3,7 +3,7 @@
 use crate::machine::X86;
 use crate::{console, dom0, irq, memory_map, run, wallclock};
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use core::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -21,6 +21,11 @@ static HYPERVISOR: Once<&'static Hypervisor<X86>> = Once::new();
 const LOW_FRAMES: u64 = 256;
 /// Dom0 is built: the other CPUs may look for work.
 static READY: AtomicBool = AtomicBool::new(false);
+
+/// The hypervisor, for whoever is called from below and is not given it; `None` until it is put together.
+pub(crate) fn hypervisor() -> Option<&'static Hypervisor<X86>> {
+    HYPERVISOR.get().copied()
+}
 
 /// Names of the build that `xl info` shows: compiler, who, where, when.
 pub type CompileInfo = [&'static str; 4];
@@ -75,7 +80,7 @@ fn on_own_stack(early: Early) -> ! {
         }
     }
 
-    let options = dom0::Options { memory: dom0_memory(&boot), vcpus: dom0_vcpus(&boot, running as u32) };
+    let options = dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus: dom0_vcpus(&boot, running as u32) };
     let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);
@@ -135,12 +140,6 @@ fn take_modules(boot: &mut BootInfo) -> (Module, Option<Module>) {
         module.release();
     }
     (kernel, initrd)
-}
-
-/// The value of `dom0_mem`, of which `core/dom0` knows the details.
-fn dom0_memory(boot: &BootInfo) -> Option<String> {
-    let words = boot.command_line.split_whitespace();
-    words.filter_map(|word| word.strip_prefix("dom0_mem=")).next_back().map(|value| value.to_string())
 }
 
 fn dom0_vcpus(boot: &BootInfo, cpus: u32) -> u32 {

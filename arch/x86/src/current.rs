@@ -9,7 +9,7 @@ use hypercall::Caller;
 /// The vCPU that runs here: what all may see of it, and the state that only we may touch.
 pub struct Current<'a> {
     /// All there is.
-    pub hypervisor: &'a Hypervisor<X86>,
+    pub hypervisor: &'static Hypervisor<X86>,
     /// Its domain.
     pub domain: &'a Arc<Domain<X86>>,
     /// The vCPU.
@@ -20,13 +20,18 @@ pub struct Current<'a> {
 
 impl<'a> Current<'a> {
     /// The machine.
-    pub fn machine(&self) -> &'a X86 {
+    pub fn machine(&self) -> &'static X86 {
         self.hypervisor.machine()
     }
 
     /// The same, for the calls that every architecture has.
     pub fn caller(&self) -> Caller<'a, X86> {
         Caller { hypervisor: self.hypervisor, domain: self.domain, vcpu: self.vcpu }
+    }
+
+    /// Looks up where its vcpu_info is: when it begins to run here, and when it may have registered another.
+    pub fn find_info(&mut self) {
+        self.state.info = self.domain.evtchn.info(self.machine(), self.vcpu.id);
     }
 
     /// Crashes the guest, with a line that says why, and its registers.

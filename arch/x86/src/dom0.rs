@@ -1,5 +1,6 @@
 //! Carries out the plan for the control domain.
 
+use crate::irq;
 use crate::machine::X86;
 use alloc::boxed::Box;
 use alloc::format;
@@ -7,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-use dom0::{Config, Kernel, MemoryOption, Payload, Plan, StartParameters};
+use dom0::{Config, Kernel, MemoryOption, MemorySize, Payload, Plan, StartParameters};
 use domain::{Creation, Domain, Hypervisor};
 use hal::boot::{Module, Scratch};
 use memory::{Context, MAX_ORDER, Request};
@@ -24,9 +25,9 @@ const ENTRY: usize = 8;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// What the command line says of the control domain.
-pub struct Options {
+pub struct Options<'a> {
     /// Value of `dom0_mem`; `None` where it is absent.
-    pub memory: Option<String>,
+    pub memory: Option<&'a str>,
     /// vCPUs.
     pub vcpus: u32,
 }
@@ -58,16 +59,16 @@ pub fn build(
     hypervisor: &'static Hypervisor<X86>,
     (kernel, unpacked): (Module, Option<Scratch>),
     initrd: Option<Module>,
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<Arc<Domain<X86>>, String> {
     let command_line = kernel.command_line.clone();
     let image = unpacked.as_ref().map_or(kernel.bytes(), |scratch| scratch.bytes());
     let parsed = Kernel::parse(image).map_err(|error| error.to_string())?;
     let initrd_length = initrd.as_ref().map_or(0, |module| module.bytes().len() as u64);
-    let pages = memory_size(hypervisor, options, initrd_length)?;
-    let plan = Plan::new(&parsed, &Config { pages, initrd_length }).map_err(|error| error.to_string())?;
+    let size = memory_size(hypervisor, options, initrd_length)?;
+    let plan = Plan::new(&parsed, &Config { pages: size.pages, initrd_length }).map_err(|error| error.to_string())?;
 
-    let domain = create(hypervisor, options.vcpus, pages)?;
+    let domain = create(hypervisor, options.vcpus, &size)?;
     let builder = Builder { hypervisor, domain: &domain, plan: &plan, p2m: Vec::new() };
     builder.run(&parsed, initrd, &command_line)?;
     give_back(hypervisor, unpacked.and_then(Scratch::release));
@@ -86,24 +87,14 @@ fn give_back(hypervisor: &Hypervisor<X86>, frames: Option<(Mfn, Mfn)>) {
     }
 }
 
-fn memory_size(hypervisor: &Hypervisor<X86>, options: &Options, initrd_length: u64) -> Result<u64, String> {
-    let option = match &options.memory {
-        Some(value) => MemoryOption::parse(value).map_err(|error| error.to_string())?,
-        None => MemoryOption::default(),
-    };
-    let available = hypervisor.memory.free_pages() + initrd_length.div_ceil(PAGE);
-    let size = option.size(available);
-    if size.pages > available {
-        return Err(format!(
-            "Not enough memory for dom0: it is to have {} MiB, {} MiB are there; lower dom0_mem=",
-            size.pages >> 8,
-            available >> 8
-        ));
-    }
-    Ok(size.pages)
+/// What `dom0_mem` means where so much memory is free.
+fn memory_size(hypervisor: &Hypervisor<X86>, options: &Options<'_>, initrd_length: u64) -> Result<MemorySize, String> {
+    let option = options.memory.map_or(Ok(MemoryOption::default()), MemoryOption::parse);
+    let option = option.map_err(|error| error.to_string())?;
+    Ok(option.size(hypervisor.memory.free_pages() + initrd_length.div_ceil(PAGE)))
 }
 
-fn create(hypervisor: &'static Hypervisor<X86>, vcpus: u32, pages: u64) -> Result<Arc<Domain<X86>>, String> {
+fn create(hypervisor: &'static Hypervisor<X86>, vcpus: u32, size: &MemorySize) -> Result<Arc<Domain<X86>>, String> {
     let creation = Creation {
         handle: [0; 16],
         privileged: true,
@@ -116,14 +107,22 @@ fn create(hypervisor: &'static Hypervisor<X86>, vcpus: u32, pages: u64) -> Resul
         emulation_flags: 0,
         misc_flags: 0,
         cpupool: 0,
-        // The control domain may balloon up to all there is.
-        max_frames: u64::MAX >> 12,
+        max_frames: size.max_pages,
     };
     let made = hypervisor.create_domain(DomId::DOM0, creation);
-    let domain = made.map_err(|errno| format!("Cannot make dom0 with {pages} pages: {errno}"))?;
+    let domain = made.map_err(|errno| format!("Cannot make dom0 with {} pages: {errno}", size.pages))?;
+    give_rights(hypervisor, &domain).map_err(|errno| format!("Cannot give dom0 the devices: {errno}"))?;
     let vcpus = hypervisor.create_vcpus(&domain);
     vcpus.map_err(|errno| format!("Cannot make dom0's vCPUs: {errno}; lower dom0_max_vcpus="))?;
     Ok(domain)
+}
+
+/// All devices are the control domain's, to use and to give; what the hypervisor keeps for itself is refused at each use.
+fn give_rights(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>) -> types::Result<()> {
+    let mut rights = domain.rights.lock();
+    rights.change_iomem(0, hypervisor.machine().frame_limit - 1, true)?;
+    rights.change_ports(0, 0xffff, true)?;
+    rights.change_irqs(1, irq::pins().saturating_sub(1), true)
 }
 
 struct Builder<'a> {

@@ -16,6 +16,7 @@ mod machine;
 mod memory_map;
 mod physdev;
 mod platform_op;
+mod policy;
 pub mod pv;
 mod run;
 mod time;

@@ -1,18 +1,22 @@
 //! The machine, as the logic sees it.
 
 use crate::memory_map;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hal::LendableFrames;
-use hal_cpu::GuestSpace;
-use hal_irq::{CpuMask, FlushKind};
-use memory::PvPolicy;
+use hal_cpu::{GuestSpace, PerCpu};
+use hal_irq::{FlushKind, MAX_CPUS};
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
-use types::{CpuId, DomId, Gfn, Mfn, Result};
+use types::{CpuId, CpuMask, DomId, Mfn, Result};
+
+/// For how long a CPU goes on before it looks whether interrupts wait, in nanoseconds. They are off meanwhile, so this and the
+/// longest step between two questions bound their delay. A look reads seven registers of the local APIC, which are slow.
+const LOOK_EVERY: u64 = 100_000;
+/// When this CPU looks next, in ticks of its TSC; 0 where nobody has asked since it left its guest.
+static NEXT_LOOK: PerCpu<Cell<u64>> = hal_cpu::per_cpu!(Cell::new(0));
 
 /// No guest's page tables are loaded.
 const NO_DOMAIN: u32 = u32::MAX;
-/// CPUs at most.
-pub const MAX_CPUS: usize = 256;
 
 /// An x86-64 machine.
 pub struct X86 {
@@ -20,6 +24,8 @@ pub struct X86 {
     guest: GuestSpace,
     /// The domain whose page tables each CPU has loaded.
     loaded: [AtomicU32; MAX_CPUS],
+    /// [`LOOK_EVERY`], in ticks.
+    look_every: u64,
     /// Ranges of frames that are no RAM and that no guest may map: first and behind the last.
     pub(crate) forbidden_io: alloc::vec::Vec<(u64, u64)>,
     /// One more than the highest frame of the physical address width.
@@ -33,6 +39,7 @@ impl X86 {
             frames,
             guest: GuestSpace,
             loaded: [const { AtomicU32::new(NO_DOMAIN) }; MAX_CPUS],
+            look_every: hal_irq::time::scale().ticks(LOOK_EVERY),
             forbidden_io: memory_map::forbidden_io(),
             frame_limit: 1 << (physical_address_bits() - types::PAGE_SHIFT),
         }
@@ -52,7 +59,7 @@ impl X86 {
 
     /// CPUs that may hold translations of the domain.
     pub fn cpus_of(&self, domain: DomId) -> CpuMask {
-        let mut mask = CpuMask::default();
+        let mut mask = CpuMask::EMPTY;
         for cpu in 0..hal_irq::cpus::count() {
             if self.loaded[cpu].load(SeqCst) == u32::from(domain.0) {
                 mask.insert(CpuId(cpu as u32));
@@ -60,6 +67,11 @@ impl X86 {
         }
         mask
     }
+}
+
+/// This CPU's guest is about to run, and whatever waits interrupts it.
+pub(crate) fn forget_looks() {
+    NEXT_LOOK.get().set(0);
 }
 
 /// Width of physical addresses (CPUID 0x80000008, APM vol. 3).
@@ -71,6 +83,14 @@ impl Frames for X86 {
     #[inline]
     fn table(&self, mfn: Mfn) -> Option<&Table> {
         self.frames.table(mfn)
+    }
+
+    fn zero(&self, mfn: Mfn) -> bool {
+        self.frames.zero(mfn)
+    }
+
+    fn copy(&self, from: Mfn, to: Mfn) -> bool {
+        self.frames.copy(from, to)
     }
 }
 
@@ -108,35 +128,17 @@ impl Tlb for X86 {
 
 impl Preempt for X86 {
     fn should_yield(&self) -> bool {
-        hal_irq::lapic::is_anything_requested()
-    }
-}
-
-impl PvPolicy for X86 {
-    fn may_map_io(&self, domain: DomId, mfn: Mfn) -> bool {
-        // Only the control domain has device memory so far.
-        domain == DomId::DOM0
-            && mfn.0 < self.frame_limit
-            && !self.forbidden_io.iter().any(|&(first, end)| (first..end).contains(&mfn.0))
-    }
-
-    fn is_io_read_only(&self, mfn: Mfn) -> bool {
-        crate::irq::is_read_only(mfn) || memory_map::is_clock(mfn.0)
-    }
-
-    fn may_map_foreign(&self, mapper: DomId, _owner: DomId) -> bool {
-        mapper == DomId::DOM0
-    }
-
-    fn may_choose_caching(&self, domain: DomId) -> bool {
-        domain == DomId::DOM0
-    }
-
-    fn hypervisor_slots(&self) -> [u64; 16] {
-        hal::paging::hypervisor_slots()
-    }
-
-    fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
-        hal::m2p::set(mfn, gfn.0);
+        hal_irq::ipi::poll_mailbox();
+        if hal_irq::ipi::is_kicked() {
+            return true;
+        }
+        let (next, now) = (NEXT_LOOK.get(), hal_cpu::rdtsc());
+        if next.get() != 0 && now >= next.get() && hal_irq::lapic::is_anything_requested() {
+            return true;
+        }
+        if now >= next.get() {
+            next.set(now + self.look_every);
+        }
+        false
     }
 }

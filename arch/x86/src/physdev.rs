@@ -172,7 +172,12 @@ fn map_pirq(current: &Current<'_>, handle: GuestHandle<MapPirq>) -> Result<()> {
             let index = u32::try_from(call.index).map_err(|_| Errno::INVAL)?;
             // The toolstack names an interrupt of another domain by its own number for it.
             let gsi = irq::gsi_of(current.domain.id, index).unwrap_or(index);
-            irq::map_gsi(target.id, gsi, wanted)?
+            if gsi < irq::pins() && !current.domain.rights.lock().may_bind(gsi) {
+                return Err(Errno::PERM);
+            }
+            let pirq = irq::map_gsi(target.id, gsi, wanted)?;
+            target.rights.lock().change_irqs(gsi, gsi, true)?;
+            pirq
         }
         MAP_PIRQ_TYPE_MSI | MAP_PIRQ_TYPE_MSI_SEG | MAP_PIRQ_TYPE_MULTI_MSI => map_messages(&call, &target)?,
         _ => return Err(Errno::INVAL),
@@ -209,7 +214,14 @@ fn unmap_pirq(current: &Current<'_>, handle: GuestHandle<UnmapPirq>) -> Result<(
     let call = caller.read(handle)?;
     let target = caller.target(call.domid)?;
     caller.require_privilege()?;
-    irq::unmap(target.id, u32::try_from(call.pirq).map_err(|_| Errno::INVAL)?)
+    let pirq = u32::try_from(call.pirq).map_err(|_| Errno::INVAL)?;
+    let gsi = irq::gsi_of(target.id, pirq);
+    irq::unmap(target.id, pirq)?;
+    // The right came with the number; the caller keeps its own, from which it gives.
+    match gsi.filter(|_| target.id != current.domain.id) {
+        Some(gsi) => target.rights.lock().change_irqs(gsi, gsi, false),
+        None => Ok(()),
+    }
 }
 
 fn get_free_pirq(current: &Current<'_>, handle: GuestHandle<GetFreePirq>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The life of a physical CPU: choose a vCPU, run it until something else is due, choose again.
 
 use crate::current::Current;
-use crate::machine::X86;
+use crate::machine::{self, X86};
 use crate::pv;
 use crate::{irq, time};
 use alloc::sync::Arc;
@@ -115,12 +115,15 @@ fn enter_runstate(current: &Current<'_>, kind: Runstate) {
 /// Makes the CPU the vCPU's: page tables, descriptors, segments, vector and debug registers, time.
 fn load(current: &mut Current<'_>) {
     current.machine().set_loaded(Some(current.domain.id));
+    current.find_info();
     pv::context::load(current);
     time::update_record(current.hypervisor, current.domain, current.vcpu.id);
     pv::context::write_runstate(current);
+    current.hypervisor.tick(current.domain, current.vcpu, current.machine().system_time());
 }
 
 fn save(current: &mut Current<'_>) {
+    current.hypervisor.stop_ticking(current.vcpu);
     pv::context::save(current);
     hal_cpu::load_hypervisor_root();
     current.machine().set_loaded(None);
@@ -135,6 +138,7 @@ fn run_guest(current: &mut Current<'_>, cpu: CpuId) {
             return;
         }
         pv::events::deliver_pending(current);
+        machine::forget_looks();
         match hal_cpu::enter(&mut current.state.context) {
             Exit::Interrupt(vector) => interrupt(current.hypervisor, vector),
             Exit::Nmi => hal_irq::ipi::stop_if_asked(),

@@ -120,6 +120,16 @@ impl Rights {
         change(&mut self.iomem, first, last, give)
     }
 
+    /// Whether the interrupt of a pin may be bound.
+    pub fn may_bind(&self, gsi: u32) -> bool {
+        Self::covers(&self.irqs, gsi, gsi)
+    }
+
+    /// Whether any device can be reached, by memory or ports.
+    pub fn has_devices(&self) -> bool {
+        !self.iomem.is_empty() || !self.ioports.is_empty()
+    }
+
     /// Whether the ports from `first` to `last` may be used.
     pub fn may_use_ports(&self, first: u32, last: u32) -> bool {
         Self::covers(&self.ioports, first, last)

@@ -128,13 +128,8 @@ impl<A: Arch> Hypervisor<A> {
         domain.set_shutdown_code(Some(code));
         let port = domain.suspend_port.load(SeqCst);
         if code == ShutdownCode::SUSPEND && port != 0 {
-            if let Ok(evtchn::Delivery::Remote { domain: remote, port, from }) =
-                domain.evtchn.send_from_hypervisor(self.machine(), port)
-            {
-                if let Some(remote) = self.domains.get(remote) {
-                    self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));
-                }
-            }
+            // A port that is not connected is the toolstack's mistake, and nobody's business here.
+            let _ = self.send(domain, port);
         } else {
             self.raise_global_virq(VIRQ_DOM_EXC);
         }

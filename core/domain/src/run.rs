@@ -48,20 +48,6 @@ impl<A: Arch> Hypervisor<A> {
         }
     }
 
-    /// Stops a vCPU and waits until it has left its CPU. Not for the one that calls.
-    pub fn pause_vcpu(&self, vcpu: &Vcpu<A>) {
-        vcpu.pauses.fetch_add(1, SeqCst);
-        self.sleep(vcpu);
-        self.wait_until_off(vcpu);
-    }
-
-    /// Undoes one [`Hypervisor::pause_vcpu`].
-    pub fn unpause_vcpu(&self, vcpu: &Vcpu<A>) {
-        if vcpu.pauses.fetch_sub(1, SeqCst) == 1 {
-            self.wake(vcpu);
-        }
-    }
-
     fn wait_until_off(&self, vcpu: &Vcpu<A>) {
         while vcpu.running_on().is_some_and(|cpu| cpu != self.machine().this_cpu()) {
             relax();

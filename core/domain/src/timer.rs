@@ -1,6 +1,6 @@
 //! Timers of vCPUs: what a CPU's timer queue holds, and what happens when one expires.
 
-use crate::{Arch, Hypervisor, PauseFlags};
+use crate::{Arch, Domain, Hypervisor, PauseFlags, Vcpu};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use platform::sync::Mutex;
 use timers::TimerId;
@@ -15,7 +15,7 @@ pub type TimerSlot = Mutex<Option<(CpuId, TimerId)>>;
 pub enum TimerEvent {
     /// The vCPU's one-shot timer: VIRQ_TIMER.
     Singleshot(DomId, VcpuId),
-    /// The vCPU's periodic timer: VIRQ_TIMER, and again after its period.
+    /// The vCPU's periodic timer, while the vCPU runs: VIRQ_TIMER, and again after its period.
     Periodic(DomId, VcpuId),
     /// The vCPU's SCHEDOP_poll has lasted long enough.
     Poll(DomId, VcpuId),
@@ -65,6 +65,44 @@ impl<A: Arch> Hypervisor<A> {
         }
     }
 
+    /// Sets the period of a vCPU's periodic timer, in nanoseconds; 0 stops it. The first tick comes a period from now.
+    pub fn set_period(&self, domain: &Domain<A>, vcpu: &Vcpu<A>, period: u64) {
+        let now = self.machine().system_time();
+        vcpu.period.store(period, SeqCst);
+        vcpu.ticked.store(now, SeqCst);
+        if period == 0 {
+            self.cancel_timer(&vcpu.periodic);
+        } else {
+            self.tick(domain, vcpu, now);
+        }
+    }
+
+    /// Lets the periodic timer of a vCPU tick, which it does only while the vCPU runs: to be called when it begins to, and
+    /// whenever the timer expires. Ticks that were missed are one.
+    pub fn tick(&self, domain: &Domain<A>, vcpu: &Vcpu<A>, now: u64) {
+        let period = vcpu.period.load(SeqCst);
+        if period == 0 {
+            return;
+        }
+        let mut last = vcpu.ticked.load(SeqCst);
+        if now >= last.saturating_add(period) {
+            last = now;
+            vcpu.ticked.store(now, SeqCst);
+            self.raise_vcpu_virq(domain, vcpu.id, VIRQ_TIMER);
+        }
+        let event = TimerEvent::Periodic(domain.id, vcpu.id);
+        if self.set_timer(&vcpu.periodic, last.saturating_add(period), event).is_err() {
+            log::warn!("{}v{}: no memory for its periodic timer", domain.id, vcpu.id.0);
+        }
+    }
+
+    /// The vCPU stops running: so does its periodic timer.
+    pub fn stop_ticking(&self, vcpu: &Vcpu<A>) {
+        if vcpu.period.load(SeqCst) != 0 {
+            self.cancel_timer(&vcpu.periodic);
+        }
+    }
+
     /// Does what an expired timer is for.
     pub fn timer_expired(&self, event: TimerEvent, now: u64) {
         let (TimerEvent::Singleshot(domain, vcpu)
@@ -74,13 +112,7 @@ impl<A: Arch> Hypervisor<A> {
         let Some(vcpu) = domain.vcpu(vcpu) else { return };
         match event {
             TimerEvent::Singleshot(..) => self.raise_vcpu_virq(&domain, vcpu.id, VIRQ_TIMER),
-            TimerEvent::Periodic(..) => {
-                let period = vcpu.period.load(SeqCst);
-                if period != 0 && self.set_timer(&vcpu.periodic, now + period, event).is_err() {
-                    log::warn!("{}v{}: no memory for its periodic timer", domain.id, vcpu.id.0);
-                }
-                self.raise_vcpu_virq(&domain, vcpu.id, VIRQ_TIMER);
-            }
+            TimerEvent::Periodic(..) => self.tick(&domain, vcpu, now),
             TimerEvent::Poll(..) => {
                 if vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0 {
                     self.end_wait(vcpu);

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use platform::sync::Mutex;
 use types::{CpuId, DomId, VcpuId};
 
-/// Why a vCPU does not run, apart from pause counts. Bits of [`Vcpu::flags`].
+/// Why a vCPU does not run, apart from the domain's pauses. Bits of [`Vcpu::flags`].
 pub struct PauseFlags;
 
 impl PauseFlags {
@@ -17,6 +17,9 @@ impl PauseFlags {
     /// Not brought up, or taken down.
     pub const DOWN: u32 = 4;
 }
+
+/// Period of the periodic timer that a vCPU has until it says otherwise: 10 ms, as old guests expect.
+const FIRST_PERIOD: u64 = 10_000_000;
 
 /// A virtual CPU: what all CPUs may look at, and behind a lock what only the CPU that runs it touches.
 pub struct Vcpu<A: Arch> {
@@ -30,8 +33,6 @@ pub struct Vcpu<A: Arch> {
     pub unit: sched::UnitId,
     /// Bits of [`PauseFlags`].
     pub flags: AtomicU32,
-    /// How many have asked that it stop.
-    pub pauses: AtomicU32,
     /// The CPU that runs it, `u32::MAX` for none.
     running_on: AtomicU32,
     /// VCPUOP_initialise, or setvcpucontext, has given it registers.
@@ -47,7 +48,9 @@ pub struct Vcpu<A: Arch> {
     /// Its periodic timer.
     pub periodic: TimerSlot,
     /// Period of the periodic timer, in nanoseconds; 0 for none.
-    pub period: AtomicU64,
+    pub(crate) period: AtomicU64,
+    /// System time of the periodic timer's last tick.
+    pub(crate) ticked: AtomicU64,
     /// Time-out of its poll.
     pub poll_timer: TimerSlot,
     /// Non-maskable interrupt waits for it.
@@ -67,7 +70,6 @@ impl<A: Arch> Vcpu<A> {
             domain: Arc::downgrade(domain),
             unit,
             flags: AtomicU32::new(PauseFlags::DOWN),
-            pauses: AtomicU32::new(0),
             running_on: AtomicU32::new(u32::MAX),
             initialised: AtomicBool::new(false),
             runstate_area: AtomicU64::new(0),
@@ -75,7 +77,8 @@ impl<A: Arch> Vcpu<A> {
             runstate: Mutex::new(sched::RunstateClock::new(now)),
             singleshot: Mutex::new(None),
             periodic: Mutex::new(None),
-            period: AtomicU64::new(0),
+            period: AtomicU64::new(FIRST_PERIOD),
+            ticked: AtomicU64::new(now),
             poll_timer: Mutex::new(None),
             nmi_pending: AtomicBool::new(false),
             arch: A::Shared::default(),
@@ -101,7 +104,7 @@ impl<A: Arch> Vcpu<A> {
 
     /// Whether nothing in the vCPU itself keeps it from running (the domain's pauses are the domain's).
     pub fn is_ready(&self) -> bool {
-        self.flags.load(SeqCst) == 0 && self.pauses.load(SeqCst) == 0
+        self.flags.load(SeqCst) == 0
     }
 
     /// Whether it waits for an event.

@@ -162,14 +162,4 @@ impl EventChannels {
         slot.vcpu = vcpu;
         Ok(pirq)
     }
-
-    /// The physical lines bound to ports of a vCPU, for when it moves to another CPU.
-    pub fn pirqs_of(&self, vcpu: VcpuId) -> impl Iterator<Item = u32> + '_ {
-        let bound = self.pirqs.iter().map(|line| line.load(Ordering::Acquire)).enumerate();
-        bound.filter(|(_, port)| *port != 0).filter_map(move |(pirq, port)| {
-            let pirq = pirq as u32;
-            let slot = self.ports.lock(port)?;
-            (slot.state == State::Pirq(pirq) && u32::from(slot.vcpu) == vcpu.0).then_some(pirq)
-        })
-    }
 }

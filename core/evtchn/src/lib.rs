@@ -31,4 +31,5 @@ pub use close::Environment;
 pub use control::LINK_BITS;
 pub use port::{Consumer, Port, State, Status};
 pub use send::{Delivery, Raised};
+pub use upcall::Info;
 pub use virq::{NR_VIRQS, Scope, scope};

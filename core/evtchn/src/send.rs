@@ -2,7 +2,7 @@
 
 use crate::channels::EventChannels;
 use crate::port::{Consumer, Port, Slot, State};
-use crate::virq::{NR_VIRQS, Scope, scope};
+use crate::virq::{Scope, scope};
 use crate::words;
 use core::sync::atomic::Ordering;
 use platform::{Frames, Table};
@@ -109,14 +109,6 @@ impl EventChannels {
         let line = self.vcpus.get(owner).and_then(|events| events.virqs.get(virq as usize));
         let port = line.map_or(0, |line| line.load(Ordering::Acquire));
         self.raise_if(frames, port, State::Virq(virq))
-    }
-
-    /// Whether a virtual interrupt line is bound (`guest_enabled_event`).
-    pub fn is_virq_bound(&self, vcpu: VcpuId, virq: u32) -> bool {
-        let events = self.vcpus.get(vcpu.index());
-        events.is_some_and(|events| {
-            (virq as usize) < NR_VIRQS && events.virqs[virq as usize].load(Ordering::Acquire) != 0
-        })
     }
 
     /// Raises a physical interrupt line. Nothing happens if the domain has not bound it.

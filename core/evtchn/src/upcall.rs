@@ -1,7 +1,7 @@
 //! The words through which a vCPU learns that it has events: `vcpu_info`, in `shared_info` or where the guest registered it.
 
 use crate::channels::EventChannels;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use platform::{Frames, Table, read_bytes, write_bytes};
 use types::{Errno, Mfn, PAGE_SIZE, Result, VcpuId};
 
@@ -117,28 +117,73 @@ impl EventChannels {
         (!crate::words::test_and_set(table, offset * 8)).then_some(vcpu)
     }
 
+    /// Where a vCPU's `vcpu_info` is now; `None` if it has none.
+    pub fn info<'a, M: Frames + ?Sized>(&self, frames: &'a M, vcpu: VcpuId) -> Option<Info<'a>> {
+        self.info_table(frames, vcpu).map(|(table, offset)| Info { table, offset })
+    }
+
     /// `evtchn_upcall_pending` and `evtchn_upcall_mask` of a vCPU; a vCPU without `vcpu_info` has nothing pending and is
     /// masked.
     pub fn upcall_state<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> (bool, bool) {
-        let Some((table, offset)) = self.info_table(frames, vcpu) else {
-            return (false, true);
-        };
-        let word = table[offset / 8].load(Ordering::SeqCst) >> (offset % 8 * 8);
-        (word & 0xff != 0, word >> 8 & 0xff != 0)
+        self.info(frames, vcpu).map_or((false, true), Info::upcall_state)
     }
 
     /// Whether a PV vCPU is to get an upcall now: one is pending and none is masked.
     pub fn upcall_due<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> bool {
-        self.upcall_state(frames, vcpu) == (true, false)
+        self.info(frames, vcpu).is_some_and(Info::is_upcall_due)
     }
 
-    /// Sets `evtchn_upcall_mask` of a vCPU (PV entry, IRET, SCHEDOP_block); returns what it was.
-    pub fn set_upcall_mask<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, masked: bool) -> bool {
-        let Some((table, offset)) = self.info_table(frames, vcpu) else {
-            return true;
-        };
-        let before = self.upcall_state(frames, vcpu).1;
-        write_bytes(table, offset + MASK, &[u8::from(masked)]);
-        before
+    /// Sets `evtchn_upcall_mask` of a vCPU (SCHEDOP_block).
+    pub fn set_upcall_mask<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, masked: bool) {
+        if let Some(info) = self.info(frames, vcpu) {
+            info.set_upcall_mask(masked);
+        }
+    }
+}
+
+/// The place of a vCPU's `vcpu_info`, for whoever needs it at each entry to the guest. It holds until the guest registers
+/// another: what is read and written by an older one is of no effect.
+#[derive(Clone, Copy, Debug)]
+pub struct Info<'a> {
+    table: &'a Table,
+    offset: usize,
+}
+
+impl<'a> Info<'a> {
+    /// The word with the byte `at` of the structure.
+    pub fn word(self, at: usize) -> &'a AtomicU64 {
+        &self.table[(self.offset + at) / 8]
+    }
+
+    /// Bits by which the structure's first byte is shifted in its word.
+    fn shift(self) -> usize {
+        self.offset % 8 * 8
+    }
+
+    /// `evtchn_upcall_pending` and `evtchn_upcall_mask`.
+    #[inline]
+    pub fn upcall_state(self) -> (bool, bool) {
+        let bytes = self.word(0).load(Ordering::SeqCst) >> self.shift();
+        (bytes & 0xff != 0, bytes >> (8 * MASK) & 0xff != 0)
+    }
+
+    /// Whether an upcall is pending and none is masked.
+    #[inline]
+    pub fn is_upcall_due(self) -> bool {
+        self.upcall_state() == (true, false)
+    }
+
+    /// Sets `evtchn_upcall_mask`. Others only look at it, so that nothing is written if it is so.
+    #[inline]
+    pub fn set_upcall_mask(self, masked: bool) {
+        let shift = self.shift() + 8 * MASK;
+        if self.upcall_state().1 == masked {
+            return;
+        }
+        if masked {
+            self.word(0).fetch_or(1 << shift, Ordering::SeqCst);
+        } else {
+            self.word(0).fetch_and(!(0xff << shift), Ordering::SeqCst);
+        }
     }
 }

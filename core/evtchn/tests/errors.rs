@@ -102,7 +102,6 @@ fn virqs_follow_their_scope() {
     assert_eq!(t.raise_virq(&m, VcpuId(0), 0), Raised::default());
     assert_eq!(t.raise_virq(&m, VcpuId(1), 0).upcall, Some(VcpuId(1)));
     assert_eq!(t.raise_virq(&m, VcpuId(0), 2).port, console);
-    assert!(t.is_virq_bound(VcpuId(0), 2) && !t.is_virq_bound(VcpuId(0), 0) && !t.is_virq_bound(VcpuId(9), 99));
     t.close(&m, &World::default(), console).unwrap();
     assert_eq!(t.raise_virq(&m, VcpuId(0), 2), Raised::default());
     assert_eq!(t.bind_virq(&m, 2, 0), Ok(console));
@@ -124,8 +123,6 @@ fn pirqs_are_attached_and_detached() {
     assert_eq!(t.raise_pirq(&m, 77), Raised::default());
     assert_eq!(t.bind_vcpu(port, 0), Ok(None), "it is there already");
     assert_eq!(t.bind_vcpu(port, 1), Ok(Some(5)));
-    assert_eq!(t.pirqs_of(VcpuId(1)).collect::<Vec<_>>(), [5]);
-    assert_eq!(t.pirqs_of(VcpuId(0)).count(), 0);
     t.close(&m, &world, port).unwrap();
     assert_eq!(*world.detached.borrow(), [5]);
     assert_eq!(t.raise_pirq(&m, 5), Raised::default());

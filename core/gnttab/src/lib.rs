@@ -20,7 +20,6 @@ mod entry;
 mod maptrack;
 mod status;
 mod table;
-mod transfer;
 mod version;
 
 pub use access::{Access, Granted, Released};

@@ -180,25 +180,6 @@ fn entries_can_be_exchanged_unless_in_use() {
 }
 
 #[test]
-fn transfers_are_committed_then_completed() {
-    for version in [1, 2] {
-        let m = FakeMachine::new(32);
-        let t = table(&m, GRANTER, version, 10);
-        let word = |index: usize| shared(&m, &t)[index].load(Ordering::SeqCst);
-        grant(&m, &t, 2, ACCEPT, MAPPER, 0);
-        assert_eq!(t.prepare_transfer(&m, 999, MAPPER), Err(Status::GeneralError));
-        assert_eq!(t.prepare_transfer(&m, 3, MAPPER), Err(Status::GeneralError));
-        assert_eq!(t.prepare_transfer(&m, 2, OTHER), Err(Status::GeneralError));
-        assert_eq!(t.prepare_transfer(&m, 2, MAPPER), Ok(()));
-        assert_eq!(t.prepare_transfer(&m, 2, MAPPER), Err(Status::GeneralError), "it is taken");
-        t.complete_transfer(&m, 2, Mfn(77));
-        let head = if version == 1 { word(2) & 0xffff } else { word(4) };
-        assert_eq!(head as u16, ACCEPT | 4 | 8);
-        assert_eq!(if version == 1 { word(2) >> 32 } else { word(5) }, 77);
-    }
-}
-
-#[test]
 fn copies_use_whole_and_part_grants() {
     let m = FakeMachine::new(32);
     let t = table(&m, GRANTER, 2, 10);

@@ -103,13 +103,12 @@ fn report_vcpu<A: Arch>(hypervisor: &Hypervisor<A>, domain: &Domain<A>, vcpu: &V
     let clock = *vcpu.runstate.lock();
     let (pending, masked) = domain.evtchn.upcall_state(hypervisor.machine(), vcpu.id);
     log::info!(
-        "  {}v{}: {:?}{}, flags {:#x}, pauses {}, upcall pending {} masked {}, ran {} ms",
+        "  {}v{}: {:?}{}, flags {:#x}, upcall pending {} masked {}, ran {} ms",
         domain.id,
         vcpu.id.0,
         clock.state(),
         if vcpu.running_on().is_some() { " on a CPU" } else { "" },
         vcpu.flags.load(Relaxed),
-        vcpu.pauses.load(Relaxed),
         u8::from(pending),
         u8::from(masked),
         clock.times_at(now)[Runstate::Running as usize] / 1_000_000,

@@ -11,6 +11,10 @@ use xen_abi::vcpu::*;
 /// Shortest and longest period of a vCPU's timer, in nanoseconds.
 const MIN_PERIOD: u64 = 1_000_000;
 const MAX_PERIOD: u64 = u64::MAX >> 2;
+/// A deadline of set_timer_op that is this far ahead, in nanoseconds, is taken for a mistake.
+const TOO_FAR: u64 = 1 << 50;
+/// From now to the deadline that takes its place, in nanoseconds.
+const INSTEAD: u64 = 100_000_000;
 
 /// HYPERVISOR_vcpu_op: operation, vCPU, address of the operation's structure.
 pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
@@ -30,7 +34,7 @@ pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(caller, vcpu, GuestHandle::new(at)),
         VCPUOP_SET_PERIODIC_TIMER => set_periodic(caller, vcpu, GuestHandle::new(at)),
         VCPUOP_STOP_PERIODIC_TIMER => {
-            stop_periodic(caller, vcpu);
+            caller.hypervisor.set_period(caller.domain, vcpu, 0);
             Ok(())
         }
         VCPUOP_SET_SINGLESHOT_TIMER => set_singleshot(caller, vcpu, GuestHandle::new(at)),
@@ -56,7 +60,10 @@ pub fn set_timer_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         caller.hypervisor.cancel_timer(&caller.vcpu.singleshot);
         return Outcome::Done(0);
     }
-    arm_singleshot(caller, args[0]).into()
+    let now = caller.machine().system_time();
+    // Guests whose own clock has wrapped ask for times like these; some mean "now", others "never".
+    let is_mistake = args[0] >> 63 != 0 || args[0].saturating_sub(now) >= TOO_FAR;
+    arm_singleshot(caller, if is_mistake { now.saturating_add(INSTEAD) } else { args[0] }).into()
 }
 
 fn is_own<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> bool {
@@ -148,14 +155,8 @@ fn set_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandle
     if !(MIN_PERIOD..=MAX_PERIOD).contains(&period) {
         return Err(Errno::INVAL);
     }
-    vcpu.period.store(period, SeqCst);
-    let first = caller.machine().system_time().saturating_add(period);
-    caller.hypervisor.set_timer(&vcpu.periodic, first, TimerEvent::Periodic(vcpu.domain_id, vcpu.id))
-}
-
-fn stop_periodic<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
-    vcpu.period.store(0, SeqCst);
-    caller.hypervisor.cancel_timer(&vcpu.periodic);
+    caller.hypervisor.set_period(caller.domain, vcpu, period);
+    Ok(())
 }
 
 fn set_singleshot<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandle<SetSingleshotTimer>) -> Result<()> {

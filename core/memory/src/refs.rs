@@ -4,7 +4,7 @@ use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameInfo, FrameType, TypeWord};
 use crate::memory::Memory;
 use crate::policy::Host;
-use platform::{Preempt, Table, sync};
+use platform::{Preempt, sync};
 use types::{DomId, Errno, Mfn, Progress};
 
 /// A reference to a frame, dropped with this value.
@@ -19,11 +19,6 @@ impl<H: Host> FrameRef<'_, H> {
     /// The frame.
     pub fn mfn(&self) -> Mfn {
         self.mfn
-    }
-
-    /// The frame's words. `EINVAL` if it is no guest memory.
-    pub fn words(&self) -> Outcome<&Table> {
-        self.memory.words(self.mfn)
     }
 
     /// Keeps the reference (and the writable use, if taken) beyond this value; the frame. To be dropped by

@@ -204,7 +204,7 @@ fn addresses_are_walked_by_the_root() {
     let [leaf, second] = world.frames();
     let tables = world.tree(entry(leaf, P | RW | US));
     let context = world.context();
-    world.memory.update_va_mapping(&context, tables[3], 0x1000, entry(second, P | RW)).unwrap();
+    finish(|| world.memory.update_va_mapping(&context, tables[3], 0x1000, entry(second, P | RW))).unwrap();
     assert_eq!(world.memory.read_l1(tables[3], 0x1000).unwrap(), Pte(entry(second, P | RW | US)));
     for address in [1 << 21, 1 << 47, 0xffff_8000_0000_0000, 0xffff_8300_0000_0000] {
         let denied = world.memory.update_va_mapping(&context, tables[3], address, 0).unwrap_err();
@@ -219,11 +219,11 @@ fn trapped_writes_follow_the_same_rules() {
     let tables = world.tree(entry(leaf, P | RW | US));
     let context = world.context();
     let write = |expected, new| world.memory.emulate_pte_write(&context, tables[0], 0, expected, new);
-    assert_eq!(write(Some(7), 0), Ok(Cas::Differs(entry(leaf, P | RW | US))));
-    assert_eq!(write(Some(entry(leaf, P | RW | US)), entry(second, P | RW)), Ok(Cas::Written));
+    assert_eq!(write(Some(7), 0), Ok(Progress::Done(Cas::Differs(entry(leaf, P | RW | US)))));
+    assert_eq!(write(Some(entry(leaf, P | RW | US)), entry(second, P | RW)), Ok(Progress::Done(Cas::Written)));
     assert_eq!((world.references(leaf), world.references(second)), (1, 2));
     assert_eq!(write(None, entry(tables[1], P | RW)).unwrap_err().errno, Errno::BUSY);
-    assert_eq!(write(None, 0), Ok(Cas::Written));
+    assert_eq!(write(None, 0), Ok(Progress::Done(Cas::Written)));
     assert_eq!(world.references(second), 1);
     let denied = world.memory.emulate_pte_write(&context, tables[1], 0, None, 0).unwrap_err();
     assert_eq!(denied.errno, Errno::INVAL);
@@ -279,7 +279,7 @@ fn granted_frames_change_hands_with_the_entry() {
     assert_eq!(peek(&world.memory, tables[0], 6), entry(leaf, P | RW | US), "back where it was");
     let flags = entry(granted, P | RW | 0x20);
     let written = world.memory.emulate_pte_write(&world.context(), tables[0], 5, None, flags);
-    assert_eq!(written, Ok(Cas::Written), "flags of a granted frame's entry are the guest's");
+    assert_eq!(written, Ok(Progress::Done(Cas::Written)), "flags of a granted frame's entry are the guest's");
     world.memory.move_over_grant(DOM1, at, granted, true, moved).unwrap();
     world.memory.put_writable(granted);
     assert_eq!(peek(&world.memory, tables[0], 5), entry(leaf, P | RW | US));

@@ -4,7 +4,21 @@ mod common;
 
 use common::*;
 use memory::{Context, Request};
+use platform::Preempt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Mfn, Progress};
+
+/// How often two CPUs are let race.
+const ROUNDS: u32 = 4_000;
+
+/// Yields whenever asked.
+struct Always;
+
+impl Preempt for Always {
+    fn should_yield(&self) -> bool {
+        true
+    }
+}
 
 #[test]
 fn counts_survive_concurrent_updates_of_the_same_tables() {
@@ -79,4 +93,41 @@ fn a_domain_ends_while_another_maps_its_frames() {
         assert_eq!(memory.free_pages(), IO - 2);
         memory.remove_domain(DOM1).unwrap();
     }
+}
+
+/// One CPU maps a frame writably that it has just let go of as a page table, while another works off the queue of demotions.
+/// Whoever has taken the table from the queue, the mapping must not be refused for a use that only the hypervisor still sees.
+#[test]
+fn what_another_cpu_demotes_is_waited_for() {
+    let memory = machine();
+    let domain = memory.create_domain(DOM1, 30).unwrap();
+    let [leaf, l1, l2, window, window_l2, window_l3, root]: [Mfn; 7] =
+        core::array::from_fn(|_| memory.allocate(&domain, Request::order(0)).unwrap());
+    // A full table, so that its demotion takes a while.
+    (0..512).for_each(|slot| poke(&memory, l1, slot, entry(leaf, P)));
+    poke(&memory, l2, 0, entry(l1, P | RW));
+    for (table, below) in [(root, window_l3), (window_l3, window_l2), (window_l2, window)] {
+        poke(&memory, table, 0, entry(below, P | RW));
+    }
+    let context = Context::own(&domain, &Never);
+    finish(|| memory.pin(&context, root, 4)).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                finish(|| Ok(memory.settle(&domain, &Never))).unwrap();
+            }
+        });
+        let refused = (0..ROUNDS).find_map(|round| {
+            finish(|| memory.pin(&context, l2, 2)).unwrap();
+            // Cut off once the upper table is demoted and the lower one is queued.
+            let _ = memory.unpin(&Context::own(&domain, &Always), l2).unwrap();
+            (0..round % 64).for_each(|_| std::hint::spin_loop());
+            let mapped = finish(|| memory.update_va_mapping(&context, root, 0, entry(l1, P | RW)));
+            finish(|| memory.update_va_mapping(&context, root, 0, 0)).unwrap();
+            mapped.err()
+        });
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(refused, None);
+    });
 }

@@ -17,6 +17,15 @@ pub trait Frames {
     fn zero(&self, mfn: Mfn) -> bool {
         self.table(mfn).map(|table| table.iter().for_each(|word| word.store(0, Ordering::Relaxed))).is_some()
     }
+
+    /// Copies a whole frame. False if one of them is no RAM, or the hypervisor's own.
+    fn copy(&self, from: Mfn, to: Mfn) -> bool {
+        let (Some(from), Some(to)) = (self.table(from), self.table(to)) else { return false };
+        for (to, from) in to.iter().zip(from) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        true
+    }
 }
 
 /// Time that passes.

@@ -11,11 +11,9 @@
 extern crate alloc;
 
 mod credit2;
-mod pause;
 mod runstate;
 
 pub use credit2::Credit2;
-pub use pause::PauseCount;
 pub use runstate::{Runstate, RunstateClock};
 use types::{CpuId, CpuMask, Result};
 

@@ -1,4 +1,4 @@
-//! Timers of one CPU, and the arithmetic of guest time.
+//! Timers of one CPU.
 //!
 //! All times are nanoseconds of system time unless they are called ticks. Nothing here reads a clock.
 #![cfg_attr(not(test), no_std)]
@@ -8,9 +8,5 @@
 extern crate alloc;
 
 mod queue;
-mod scale;
-mod vcpu;
 
 pub use queue::{TimerId, TimerQueue};
-pub use scale::Scale;
-pub use vcpu::VcpuTimers;

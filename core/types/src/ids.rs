@@ -48,10 +48,6 @@ impl fmt::Display for DomId {
     }
 }
 
-/// A domain number as a guest wrote it: not checked to exist, nor that the caller may name it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RawDomId(pub u16);
-
 /// A virtual CPU's number within its domain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VcpuId(pub u32);

@@ -10,5 +10,5 @@ mod progress;
 
 pub use cpumask::CpuMask;
 pub use errno::{Errno, Result};
-pub use ids::{CpuId, DomId, Gfn, Mfn, PAGE_SHIFT, PAGE_SIZE, RawDomId, VcpuId};
+pub use ids::{CpuId, DomId, Gfn, Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 pub use progress::Progress;

@@ -19,7 +19,7 @@ pub const AREA_SIZE: u64 = 1 << AREA_SHIFT;
 /// Address of CPU 0's area; the next CPUs' follow.
 pub const AREA_BASE: u64 = hal::layout::WINDOWS;
 /// How many CPUs can be used.
-pub const MAX_CPUS: usize = 256;
+pub const MAX_CPUS: usize = types::CpuMask::CPUS;
 
 pub(crate) const PAGE: u64 = 4096;
 /// Offset of the [`CpuInfo`].

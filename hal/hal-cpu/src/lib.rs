@@ -38,7 +38,6 @@ mod guest;
 mod init;
 mod registers;
 mod segments;
-mod selftest;
 mod tables;
 mod traps;
 mod xstate;
@@ -49,19 +48,14 @@ pub use guest::GuestSpace;
 pub use hal::cpu::{Cpuid, cpuid, rdtsc};
 pub use init::{prepare, start_ap, start_bsp};
 pub use registers::{
-    DebugRegs, GUEST_CR4, Gp, HOLE_END, HOLE_START, current_cr4, current_root, flush_local, flush_local_global, invlpg,
-    is_guest_address, is_task_switched, load_debug, load_hypervisor_root, load_root, read_debug_status, read_msr,
-    save_debug, set_guest_cr4, set_task_switched, write_debug_register, write_debug_status, write_msr, write_tsc_aux,
+    DebugRegs, GUEST_CR4, Gp, HOLE_END, HOLE_START, current_cr4, current_root, flush_local, invlpg, is_guest_address,
+    load_debug, load_hypervisor_root, load_root, read_debug_status, read_msr, save_debug, set_guest_cr4,
+    set_task_switched, write_msr, write_tsc_aux,
 };
 pub use segments::{
     SegmentFault, SegmentState, load_gs_selector, load_gs_selector_other, load_segments, read_fs_base, read_gs_base,
     read_gs_base_other, read_selectors, save_segments, swap_gs, write_fs_base, write_gs_base, write_gs_base_other,
 };
-pub use selftest::{RoundTrips, SELFTEST_FRAMES, selftest};
-pub use tables::{
-    GUEST_GDT_PAGES, MAX_GDT_ENTRIES, MAX_LDT_ENTRIES, SelectorError, guest_ldt_offset, set_guest_gdt, set_guest_ldt,
-};
-pub use traps::{
-    TrapFrame, fault_address, idle_wait, interrupt_window, set_fatal_hook, set_interrupt_hook, set_nmi_hook,
-};
-pub use xstate::{BadImage, SUPPORTED_XCR0, Xstate, current_xcr0, has_xsave, host_xcr0, set_xcr0, xstate_size};
+pub use tables::{GUEST_GDT_PAGES, MAX_LDT_ENTRIES, guest_ldt_offset, set_guest_gdt, set_guest_ldt};
+pub use traps::{TrapFrame, fault_address, idle_wait, interrupt_window, set_interrupt_hook, set_nmi_hook};
+pub use xstate::{BadImage, SUPPORTED_XCR0, Xstate, has_xsave, host_xcr0, set_xcr0, xstate_size};

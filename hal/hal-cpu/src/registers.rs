@@ -112,11 +112,6 @@ pub fn flush_local() {
     unsafe { cpu::write_cr3(cpu::read_cr3()) };
 }
 
-/// Drops all translations of this CPU, global ones too.
-pub fn flush_local_global() {
-    hal::paging::flush_all_local();
-}
-
 /// Drops this CPU's translation of one guest address.
 #[inline]
 pub fn invlpg(address: u64) {
@@ -152,11 +147,6 @@ pub fn set_task_switched(set: bool) {
             asm!("clts", options(nomem, nostack, preserves_flags));
         }
     }
-}
-
-/// Whether CR0.TS is set.
-pub fn is_task_switched() -> bool {
-    cpu::read_cr0() & 8 != 0
 }
 
 /// Debug registers of a vCPU.
@@ -243,26 +233,9 @@ pub fn load_debug(registers: &DebugRegs) {
     write_dr7(registers.control);
 }
 
-/// Sets one debug register of the running guest, 0 to 3, 6 or 7, [`DebugRegs::sanitised`]; other numbers do nothing.
-pub fn write_debug_register(number: usize, value: u64) {
-    let mut registers = read_debug();
-    match number {
-        0..4 => registers.address[number] = value,
-        6 => registers.status = value,
-        7 => registers.control = value,
-        _ => return,
-    }
-    load_debug(&registers);
-}
-
 /// DR6: what raised the last #DB.
 pub fn read_debug_status() -> u64 {
     read_dr6()
-}
-
-/// Sets DR6; bits that are fixed are ignored.
-pub fn write_debug_status(value: u64) {
-    write_dr6(value & 0xe00f | DR6_DEFAULT);
 }
 
 #[cfg(test)]

@@ -7,14 +7,11 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::paging;
 use types::{CpuId, Errno, Mfn, Result};
-use x86_defs::control::Vector;
 use x86_defs::descriptor::{Descriptor, TablePointer, selector};
 use x86_defs::pte::{Pte, PteFlags};
 
 /// Pages of the GDT that a guest provides.
 pub const GUEST_GDT_PAGES: usize = selector::GUEST_PAGES;
-/// Most entries that a guest's part of the GDT can have.
-pub const MAX_GDT_ENTRIES: u32 = GUEST_GDT_PAGES as u32 * 512;
 /// Most entries of an LDT.
 pub const MAX_LDT_ENTRIES: u32 = 8192;
 
@@ -172,34 +169,6 @@ pub fn guest_ldt_offset(address: u64) -> Option<u32> {
     (offset < WINDOW_PAGES as u64 * PAGE).then_some(offset as u32)
 }
 
-/// What the error code of #GP, #NP, #SS or #TS names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SelectorError {
-    /// An entry of the IDT: the guest executed `int` with this vector.
-    Interrupt(u8),
-    /// A segment, by its selector without privilege; 0 is no segment.
-    Segment(u16),
-}
-
-impl SelectorError {
-    /// Takes an error code apart (SDM vol. 3, 6.13).
-    pub const fn decode(error_code: u32) -> SelectorError {
-        if error_code & 2 != 0 {
-            SelectorError::Interrupt((error_code >> 3) as u8)
-        } else {
-            SelectorError::Segment((error_code & 0xfffc) as u16)
-        }
-    }
-
-    /// If an exception tells that the guest executed `int`, the vector it named.
-    pub const fn software_interrupt(vector: u8, error_code: u32) -> Option<u8> {
-        match Self::decode(error_code) {
-            SelectorError::Interrupt(number) if vector == Vector::GENERAL_PROTECTION => Some(number),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,14 +194,5 @@ mod tests {
         let (call, ret) = ((star >> 32) as u16, (star >> 48) as u16);
         assert_eq!((call, call + 8), (selector::HYPERVISOR_CS64, selector::HYPERVISOR_DS));
         assert_eq!((ret, ret + 8, (ret + 16) | 3), (0xe023, 0xe02b, 0xe033));
-    }
-
-    #[test]
-    fn error_codes_name_selectors() {
-        assert_eq!(SelectorError::software_interrupt(13, 0x40 << 3 | 2), Some(0x40));
-        assert_eq!(SelectorError::software_interrupt(13, 0x82 << 3 | 2), Some(0x82));
-        assert_eq!(SelectorError::software_interrupt(11, 0x82 << 3 | 2), None);
-        assert_eq!(SelectorError::decode(0xe034), SelectorError::Segment(0xe034));
-        assert_eq!(SelectorError::software_interrupt(13, 0), None);
     }
 }

@@ -17,7 +17,6 @@ struct IdtTable([AtomicU64; 512]);
 
 static INTERRUPT_HOOK: Once<fn(u8)> = Once::new();
 static NMI_HOOK: Once<fn()> = Once::new();
-static FATAL_HOOK: Once<fn(&TrapFrame) -> !> = Once::new();
 
 unsafe extern "C" {
     static hal_cpu_stubs: [u8; 16 * 256];
@@ -37,11 +36,6 @@ pub fn set_interrupt_hook(hook: fn(u8)) {
 /// per-CPU data. Without a hook they are ignored. The first call counts.
 pub fn set_nmi_hook(hook: fn()) {
     NMI_HOOK.call_once(|| hook);
-}
-
-/// Sets what happens at an exception of the hypervisor that nothing mends, in place of hal's report. The first call counts.
-pub fn set_fatal_hook(hook: fn(&TrapFrame) -> !) {
-    FATAL_HOOK.call_once(|| hook);
 }
 
 /// Stack number of a vector, and lowest ring that may raise it by an instruction.
@@ -145,9 +139,6 @@ pub(crate) extern "sysv64" fn host_trap(frame: &mut TrapFrame) {
 
 #[cold]
 fn fatal(frame: &TrapFrame) -> ! {
-    if let Some(hook) = FATAL_HOOK.get() {
-        hook(frame);
-    }
     hal::panic::unexpected_exception(frame.vector.into(), frame.error_code.into(), &registers(frame))
 }
 

@@ -202,11 +202,6 @@ pub fn set_xcr0(value: Xcr0) -> Result<(), Gp> {
     Ok(())
 }
 
-/// XCR0 of this CPU; empty without XSAVE.
-pub fn current_xcr0() -> Xcr0 {
-    Xcr0::from_bits_retain(area::info().xcr0.get())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

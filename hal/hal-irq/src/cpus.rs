@@ -1,9 +1,8 @@
 //! Which CPUs run, and their APIC ids.
 
 use crate::MAX_CPUS;
-use crate::mask::CpuMask;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use types::CpuId;
+use types::{CpuId, CpuMask};
 
 static APIC_IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(u32::MAX) }; MAX_CPUS];
 static ONLINE: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
@@ -28,11 +27,6 @@ pub(crate) fn set_online(cpu: CpuId) {
 /// The CPU's APIC id; `None` for a CPU that was never started.
 pub fn apic_id(cpu: CpuId) -> Option<u32> {
     APIC_IDS.get(cpu.index()).map(|slot| slot.load(Ordering::Acquire)).filter(|id| *id != u32::MAX)
-}
-
-/// The CPU with that APIC id.
-pub fn by_apic_id(apic_id: u32) -> Option<CpuId> {
-    (0..count()).map(|cpu| CpuId(cpu as u32)).find(|cpu| self::apic_id(*cpu) == Some(apic_id))
 }
 
 /// Whether the CPU runs.

@@ -1,13 +1,12 @@
 //! What CPUs ask of each other: attention, flushes, and to stop.
 
 use crate::mailbox::{FlushKind, Mailbox, Posted};
-use crate::mask::CpuMask;
 use crate::{MAX_CPUS, cpus, lapic, time, vectors};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hal::paging;
 use spin::Once;
-use types::CpuId;
+use types::{CpuId, CpuMask};
 use x86_defs::apic::DeliveryMode;
 
 static MAILBOXES: Once<Vec<Mailbox>> = Once::new();
@@ -98,13 +97,6 @@ fn send_mask(mask: &CpuMask, vector: u8) {
     }
 }
 
-/// Sends a fixed vector to each CPU of `mask` that runs, this one excepted.
-pub fn send_vector(mask: &CpuMask, vector: u8) {
-    let me = hal_cpu::try_cpu_id();
-    let others: CpuMask = mask.iter().filter(|cpu| Some(*cpu) != me && cpus::is_online(*cpu)).collect();
-    send_mask(&others, vector);
-}
-
 /// Makes another CPU leave its guest or its sleep. Nothing for this CPU, which looks at its work before it enters a guest or
 /// sleeps anyway. Several kicks may arrive as one.
 #[inline]
@@ -116,6 +108,12 @@ pub fn kick(cpu: CpuId) {
     if let Some(apic_id) = cpus::apic_id(cpu) {
         lapic::send(apic_id, DeliveryMode::Fixed, vectors::KICK);
     }
+}
+
+/// Whether this CPU was kicked and has not yet noticed.
+#[inline]
+pub fn is_kicked() -> bool {
+    hal_cpu::try_cpu_id().is_some_and(|cpu| KICKED[cpu.index()].load(Ordering::Relaxed))
 }
 
 /// The kick has arrived: the next one is sent again. Called before the work is looked at.
@@ -140,12 +138,6 @@ pub fn leave_idle() {
     }
 }
 
-/// A number that changes whenever `cpu` answers a flush: whoever caches translations otherwise than in the TLB (nested paging
-/// with an ASID) compares it before entry.
-pub fn flush_generation(cpu: CpuId) -> u64 {
-    mailbox(cpu).map_or(0, Mailbox::generation)
-}
-
 /// Stops all other CPUs for good by NMI, for a panic. They must call [`stop_if_asked`] from their NMI handler. Returns
 /// without waiting.
 pub fn stop_other_cpus() {
@@ -158,25 +150,10 @@ pub fn stop_other_cpus() {
     }
 }
 
-/// Whether [`stop_other_cpus`] was called.
-pub fn is_stopping() -> bool {
-    STOPPER.load(Ordering::Relaxed) != NOBODY
-}
-
 /// Does not return if another CPU called [`stop_other_cpus`]. Takes no lock and may be called in an NMI handler.
 pub fn stop_if_asked() {
     let stopper = STOPPER.load(Ordering::Relaxed);
     if stopper != NOBODY && hal_cpu::try_cpu_id() != Some(CpuId(stopper)) {
         hal::cpu::halt_forever();
-    }
-}
-
-/// The other CPUs, for logic.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OtherCpus;
-
-impl platform::Kick for OtherCpus {
-    fn kick(&self, cpu: CpuId) {
-        kick(cpu);
     }
 }

@@ -113,16 +113,6 @@ pub fn init_this_cpu() {
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 
-/// Masks the NMI pin LINT1 or LINT0 otherwise than [`init_this_cpu`] does, as the MADT wants it.
-pub fn set_nmi_pin(lint: u8) {
-    let (nmi, other) = match lint {
-        0 => (LapicRegister::LVT_LINT0, LapicRegister::LVT_LINT1),
-        _ => (LapicRegister::LVT_LINT1, LapicRegister::LVT_LINT0),
-    };
-    write(other, LVT_MASKED);
-    write(nmi, DeliveryMode::Nmi.bits());
-}
-
 /// This CPU's APIC id.
 pub fn id() -> u32 {
     match MODE.load(Ordering::Relaxed) {
@@ -194,11 +184,6 @@ pub fn take_errors() -> u32 {
 /// Notes a spurious interrupt; returns how many there were on all CPUs.
 pub fn note_spurious() -> u32 {
     SPURIOUS.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-/// Whether the vector waits to be delivered.
-pub fn is_requested(vector: u8) -> bool {
-    read(LapicRegister::REQUEST.word(u32::from(vector / 32))) >> (vector % 32) & 1 != 0
 }
 
 /// Whether the vector is in service.

@@ -19,7 +19,6 @@ pub mod lapic;
 mod mailbox;
 #[cfg(test)]
 mod mailbox_model;
-mod mask;
 pub mod pci;
 mod pic;
 pub mod pins;
@@ -33,8 +32,7 @@ pub mod vectors;
 pub use ioapic::IoApic;
 pub use irq::{Irq, dispatch};
 pub use mailbox::{FlushKind, Mailbox, Posted};
-pub use mask::CpuMask;
 pub use start::{Machine, Options, StartError, init};
 
 /// How many CPUs can be used.
-pub const MAX_CPUS: usize = 256;
+pub const MAX_CPUS: usize = types::CpuMask::CPUS;

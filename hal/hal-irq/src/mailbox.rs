@@ -121,11 +121,6 @@ impl Mailbox {
         fence(Ordering::SeqCst);
         self.answer(flush)
     }
-
-    /// Number of the last request that was answered; changes whenever something was dropped.
-    pub fn generation(&self) -> u64 {
-        self.done.load(Ordering::Acquire)
-    }
 }
 
 impl Default for Mailbox {

@@ -56,11 +56,6 @@ pub fn count() -> u32 {
     PINS.get().map_or(0, |pins| pins.count)
 }
 
-/// Number of I/O APICs.
-pub fn apic_count() -> usize {
-    PINS.get().map_or(0, |pins| pins.apics.len())
-}
-
 /// Whether the machine has that pin.
 pub fn exists(gsi: u32) -> bool {
     with(gsi, |_, _| ()).is_ok()

@@ -4,7 +4,7 @@
 mod options;
 mod value;
 
-pub use options::{Dom0Memory, Levels, Options, VcpuRange};
+pub use options::{Levels, Options, VcpuRange};
 pub use value::{boolean, number, size};
 
 use arrayvec::ArrayVec;
@@ -119,18 +119,6 @@ mod tests {
     }
 
     #[test]
-    fn dom0_memory() {
-        let memory = options("dom0_mem=1024M,max:2G").dom0_mem;
-        assert_eq!(memory, Dom0Memory { size: Some(1 << 30), min: None, max: Some(2 << 30), all_but: false });
-        assert_eq!(options("dom0_mem=524288").dom0_mem.size, Some(512 << 20), "plain numbers are KiB");
-        assert_eq!(
-            options("dom0_mem=min:256M,-1G").dom0_mem,
-            Dom0Memory { size: Some(1 << 30), min: Some(256 << 20), max: None, all_but: true }
-        );
-        assert!(matches!(complaint("dom0_mem=lots"), Complaint::BadValue("dom0_mem=lots", _)));
-    }
-
-    #[test]
     fn serial_line() {
         let com1 = options("com1=9600,7e2,0x2f8,3").com1;
         assert_eq!(com1, Settings { baud: Some(9600), data_bits: 7, parity: b'e', stop_bits: 2, port: 0x2f8, irq: 3 });
@@ -152,9 +140,10 @@ mod tests {
 
     #[test]
     fn numbers_and_ranges() {
-        let options = options("maxcpus=4 dom0_max_vcpus=2-8 sched=null heap=64M");
+        let options = options("maxcpus=4 dom0_max_vcpus=2-8 sched=null heap=64M dom0_mem=1G dom0_mem=2G,max:50%");
         assert_eq!((options.maxcpus, options.dom0_max_vcpus), (Some(4), VcpuRange { min: 2, max: 8 }));
         assert_eq!((options.sched, options.heap), (Some("null"), Some(64 << 20)));
+        assert_eq!(options.dom0_mem, Some("2G,max:50%"), "the last one counts");
         assert_eq!(super::parse("dom0_max_vcpus=3").options.dom0_max_vcpus, VcpuRange { min: 3, max: 3 });
         assert!(matches!(complaint("dom0_max_vcpus=8-2"), Complaint::BadValue(..)));
         assert!(matches!(complaint("maxcpus=0"), Complaint::BadValue(..)));

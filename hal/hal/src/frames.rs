@@ -64,36 +64,9 @@ impl LendableFrames {
         MAPS.get().map(|maps| LendableFrames { lendable: maps.lendable })
     }
 
-    /// One more than the highest frame number that can be lendable.
-    pub fn max_frame(&self) -> u64 {
-        self.lendable.len() as u64 * 64
-    }
-
     #[inline]
     fn pointer(&self, mfn: Mfn) -> Result<*mut u8> {
         if bit(self.lendable, mfn) { Ok(direct(mfn.address())) } else { Err(Errno::INVAL) }
-    }
-
-    /// Fills a frame with zeros; `EINVAL` if it is not lendable.
-    pub fn zero_frame(&self, mfn: Mfn) -> Result<()> {
-        let to = self.pointer(mfn)?;
-        // SAFETY: a lendable frame is RAM that backs no Rust object; the CPU's stores race with guests only.
-        unsafe {
-            asm!("rep stosq", inout("rdi") to => _, inout("rcx") PAGE_SIZE / 8 => _, in("rax") 0u64,
-                options(nostack, preserves_flags));
-        }
-        Ok(())
-    }
-
-    /// Copies a whole frame; `EINVAL` if one of them is not lendable.
-    pub fn copy_frame(&self, from: Mfn, to: Mfn) -> Result<()> {
-        let (from, to) = (self.pointer(from)?, self.pointer(to)?);
-        // SAFETY: as in `zero_frame`; both are whole frames.
-        unsafe {
-            asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") PAGE_SIZE / 8 => _,
-                options(nostack, preserves_flags));
-        }
-        Ok(())
     }
 
     /// Copies bytes from physical address `address` on; frames need to be lendable, else `EINVAL` and `to` is unspecified.
@@ -143,7 +116,27 @@ impl Frames for LendableFrames {
     #[inline]
     fn table(&self, mfn: Mfn) -> Option<&Table> {
         let pointer = self.pointer(mfn).ok()?;
-        // SAFETY: RAM, mapped for good, page aligned, accessed as atomics or by the CPU's string instructions above only.
+        // SAFETY: RAM, mapped for good, page aligned, accessed as atomics or by the CPU's string instructions only.
         Some(unsafe { &*pointer.cast::<Table>() })
+    }
+
+    fn zero(&self, mfn: Mfn) -> bool {
+        let Ok(to) = self.pointer(mfn) else { return false };
+        // SAFETY: a lendable frame is RAM that backs no Rust object; the CPU's stores race with guests only.
+        unsafe {
+            asm!("rep stosq", inout("rdi") to => _, inout("rcx") PAGE_SIZE / 8 => _, in("rax") 0u64,
+                options(nostack, preserves_flags));
+        }
+        true
+    }
+
+    fn copy(&self, from: Mfn, to: Mfn) -> bool {
+        let (Ok(from), Ok(to)) = (self.pointer(from), self.pointer(to)) else { return false };
+        // SAFETY: as in `zero`; both are whole frames.
+        unsafe {
+            asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") PAGE_SIZE / 8 => _,
+                options(nostack, preserves_flags));
+        }
+        true
     }
 }

@@ -1,45 +1,41 @@
-//! The heap: a fixed reservation of boot. Guest-controlled allocations go through [`try_box`], `try_reserve` or their like.
+//! The heap: a fixed reservation of boot. Guest-controlled allocations go through `try_reserve` or its like.
 
 use crate::paging;
 use alloc::alloc::{GlobalAlloc, Layout};
-use alloc::boxed::Box;
 use core::ptr::NonNull;
 use platform::sync::Mutex;
 use talc::base::Talc;
 use talc::base::binning::DefaultBinning;
 use talc::source::Manual;
-use types::{Errno, PAGE_SIZE, Result};
+use types::PAGE_SIZE;
 
 /// Talc behind the hypervisor's lock.
 struct Heap(Mutex<State>);
 
-struct State {
-    talc: Talc<Manual, DefaultBinning>,
-    size: usize,
-}
+struct State(Talc<Manual, DefaultBinning>);
 
 // SAFETY: the allocator's pointers all lie in the reservation, which is reached through the lock only.
 unsafe impl Send for State {}
 
 #[cfg_attr(target_os = "none", global_allocator)]
 #[cfg_attr(not(target_os = "none"), allow(dead_code))]
-static HEAP: Heap = Heap(Mutex::new(State { talc: Talc::new(Manual), size: 0 }));
+static HEAP: Heap = Heap(Mutex::new(State(Talc::new(Manual))));
 
 // SAFETY: Talc keeps the contract of `GlobalAlloc`, and the lock makes each call exclusive.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller promises a layout of non-zero size.
-        unsafe { self.0.lock().talc.allocate(layout) }.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+        unsafe { self.0.lock().0.allocate(layout) }.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller promises that this allocator gave the pointer for this layout.
-        unsafe { self.0.lock().talc.deallocate(pointer, layout) };
+        unsafe { self.0.lock().0.deallocate(pointer, layout) };
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above, and the caller promises a valid new size.
-        if unsafe { self.0.lock().talc.try_realloc_in_place(pointer, layout, size) } {
+        if unsafe { self.0.lock().0.try_realloc_in_place(pointer, layout, size) } {
             return pointer;
         }
         // SAFETY: alignment and size were valid for the caller.
@@ -55,31 +51,13 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// How full the heap is, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Statistics {
-    /// Bytes of the reservation.
-    pub size: usize,
-    /// Bytes that live allocations take.
-    pub used: usize,
-}
-
-/// How full the heap is.
-pub fn statistics() -> Statistics {
-    let state = HEAP.0.lock();
-    Statistics { size: state.size, used: state.talc.counters().allocated_bytes }
-}
-
 /// Gives the heap its memory.
 ///
 /// # Safety
 /// `length` bytes at `start` are mapped, writable, and used by nothing else, for good.
 pub(crate) unsafe fn init(start: *mut u8, length: usize) {
-    let mut state = HEAP.0.lock();
-    // SAFETY: the caller's promise.
-    if unsafe { state.talc.claim(start, length) }.is_some() {
-        state.size = length;
-    }
+    // SAFETY: the caller's promise. Too little to keep a heap in leaves it empty: then the first allocation fails.
+    let _ = unsafe { HEAP.0.lock().0.claim(start, length) };
 }
 
 /// Takes `pages` zeroed, page-aligned pages for good; gives their physical address.
@@ -96,22 +74,4 @@ pub(crate) fn take_pages(pages: usize) -> Option<u64> {
 /// Takes a zeroed page for a page table.
 pub(crate) fn take_table() -> Option<u64> {
     take_pages(1)
-}
-
-/// A box, or `ENOMEM`.
-pub fn try_box<T>(value: T) -> Result<Box<T>> {
-    let layout = Layout::new::<T>();
-    if layout.size() == 0 {
-        return Ok(Box::new(value));
-    }
-    // SAFETY: the layout is not empty.
-    let pointer = unsafe { alloc::alloc::alloc(layout) }.cast::<T>();
-    if pointer.is_null() {
-        return Err(Errno::NOMEM);
-    }
-    // SAFETY: fresh memory of T's layout from the global allocator, which `Box` then owns.
-    unsafe {
-        pointer.write(value);
-        Ok(Box::from_raw(pointer))
-    }
 }

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use platform::Table;
 use platform::sync::Mutex;
 use types::{Errno, Mfn, PAGE_SIZE, Result};
-use x86_defs::pte::{Pte, PteFlags};
+use x86_defs::pte::PteFlags;
 
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static IDENTITY_ROOT: AtomicU64 = AtomicU64::new(0);
@@ -128,29 +128,6 @@ fn in_windows(address: u64) -> bool {
     address % PAGE_SIZE as u64 == 0 && (WINDOWS..WINDOWS + WINDOWS_SIZE).contains(&address)
 }
 
-/// Maps the lendable frame `mfn` at `address`, a page in [`WINDOWS`], replacing what was there. `flags` beside
-/// WRITABLE, USER, GLOBAL, NO_EXECUTE and the cache bits are ignored; the page is never executable. `EINVAL` for a
-/// bad address, `EPERM` if the old or new frame is no lendable one, `ENOMEM` if a table cannot be made.
-pub fn map_window(address: u64, mfn: Mfn, flags: PteFlags) -> Result<()> {
-    if !crate::frames::is_lendable(mfn) {
-        return Err(Errno::PERM);
-    }
-    let kept = PteFlags::WRITABLE | PteFlags::USER | PteFlags::GLOBAL | UNCACHED;
-    let flags = flags & kept | PteFlags::PRESENT | PteFlags::ACCESSED | PteFlags::DIRTY | PteFlags::NO_EXECUTE;
-    // SAFETY: what is stored is a lendable frame, never executable, and what it replaces is checked.
-    let slot = unsafe { window_entry(address) }?;
-    check_replaceable(slot)?;
-    slot.store(Pte::new(mfn.0, flags).0, Ordering::Release);
-    flush_page(address);
-    Ok(())
-}
-
-/// `EPERM` if the entry maps something that may back a Rust object.
-fn check_replaceable(slot: &AtomicU64) -> Result<()> {
-    let old = Pte(slot.load(Ordering::Acquire));
-    if old.is_present() && !crate::frames::is_lendable(Mfn(old.frame())) { Err(Errno::PERM) } else { Ok(()) }
-}
-
 /// Maps `length` bytes of the hypervisor's own memory at `address` in [`WINDOWS`], both multiples of 4 KiB; `EEXIST` if
 /// something is mapped there.
 ///
@@ -164,26 +141,13 @@ pub unsafe fn map_private(address: u64, physical: u64, length: u64, flags: PteFl
     mapper::map(&DirectTables, ROOT.load(Ordering::Relaxed), address, physical, length, flags, 1)
 }
 
-/// Unmaps the page at `address` in [`WINDOWS`] and drops this CPU's translation; other CPUs' translations are the caller's
-/// business. `EINVAL` for a bad address, `EPERM` for memory of the hypervisor; no error if nothing is mapped.
-pub fn unmap_window(address: u64) -> Result<()> {
-    if !in_windows(address) {
-        return Err(Errno::INVAL);
-    }
-    if let Ok(slot) = mapper::entry(&DirectTables, ROOT.load(Ordering::Relaxed), address, 1, None) {
-        check_replaceable(slot)?;
-        slot.store(0, Ordering::Release);
-        flush_page(address);
-    }
-    Ok(())
-}
-
 /// The last-level entry for the page at `address` in [`WINDOWS`], making tables as needed. Entries of one table are
 /// contiguous, so the entry's neighbours up to the next 2 MiB boundary follow it. `EINVAL` for a bad address, `ENOMEM`.
 /// For code that rewrites windows on a hot path.
 ///
 /// # Safety
-/// What the caller stores, [`map_window`] would accept; or it is the caller's own memory, at an address that is the caller's.
+/// What the caller stores maps a lendable frame and is not executable, in place of another such; or it is the caller's own
+/// memory, at an address that is the caller's.
 pub unsafe fn window_entry(address: u64) -> Result<&'static AtomicU64> {
     if !in_windows(address) {
         return Err(Errno::INVAL);

@@ -1,7 +1,7 @@
 //! What CPUID leaves and MSRs a guest may see.
 //!
 //! [`Policies::of_host`] derives what guests can have from what the CPU reports. A domain begins with a copy of one of them; the
-//! toolstack replaces parts of it ([`Policy::updated`]); [`Policy::answer`] is what its CPUID gives.
+//! toolstack replaces parts of it ([`Policy::propose_leaf`], [`Policy::accept`]); [`Policy::answer`] is what its CPUID gives.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

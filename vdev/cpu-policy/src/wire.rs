@@ -153,18 +153,6 @@ impl Policy {
         Ok(())
     }
 
-    /// This policy with a proposal's leaves and MSRs in place of its own, cut to what `max` has.
-    ///
-    /// # Errors
-    /// See [`Bad`].
-    pub fn updated(&self, leaves: &[CpuidLeaf], msrs: &[MsrEntry], max: &Policy) -> Result<Policy, Bad> {
-        let mut policy = self.clone();
-        leaves.iter().try_for_each(|leaf| policy.propose_leaf(leaf))?;
-        msrs.iter().try_for_each(|entry| policy.propose_msr(entry))?;
-        policy.accept(max)?;
-        Ok(policy)
-    }
-
     /// Checks a complete proposal, and cuts it to what `max` has.
     ///
     /// # Errors

@@ -156,6 +156,15 @@ fn xstate_sizes_follow_xcr0() {
     assert_eq!(answer(63, 1), [0; 4]);
 }
 
+/// What a toolstack gets that proposes these changes to the default.
+fn updated(policies: &Policies, leaves: &[CpuidLeaf], msrs: &[MsrEntry]) -> Result<Policy, Bad> {
+    let mut policy = policies.pv_default.clone();
+    leaves.iter().try_for_each(|leaf| policy.propose_leaf(leaf))?;
+    msrs.iter().try_for_each(|entry| policy.propose_msr(entry))?;
+    policy.accept(&policies.pv_max)?;
+    Ok(policy)
+}
+
 #[test]
 fn hypervisor_leaves() {
     let policies = Policies::of_host(amd);
@@ -171,7 +180,7 @@ fn hypervisor_leaves() {
     assert_eq!(answer(5, 0), [0, 0x28, 0, 0]);
     assert_eq!(answer(6, 0), [0; 4]);
     let limit = CpuidLeaf { leaf: 0x4000_0000, subleaf: NO_SUBLEAF, a: 2, b: 0, c: 0, d: 0 };
-    let limited = policies.pv_default.updated(&[limit], &[], &policies.pv_max).unwrap();
+    let limited = updated(&policies, &[limit], &[]).unwrap();
     assert_eq!(limited.answer(0x4000_0000, 0, &kernel(), &policies.host)[0], 0x4000_0002);
     assert_eq!(limited.answer(0x4000_0003, 0, &kernel(), &policies.host), [0; 4]);
 }
@@ -183,7 +192,7 @@ fn a_policy_survives_the_wire() {
         let all = leaves(&policies.pv_default);
         assert!(all.len() <= MAX_LEAVES && MAX_LEAVES == 120);
         let msrs = policies.pv_default.write_msrs();
-        assert_eq!(policies.pv_default.updated(&all, &msrs, &policies.pv_max), Ok(policies.pv_default.clone()));
+        assert_eq!(updated(&policies, &all, &msrs), Ok(policies.pv_default.clone()));
         let order: Vec<_> = all.iter().map(|leaf| (leaf.leaf, leaf.subleaf.wrapping_add(1))).collect();
         assert!(order.is_sorted(), "{order:x?}");
     }
@@ -193,11 +202,11 @@ fn a_policy_survives_the_wire() {
 fn proposals_are_cut_to_what_there_is() {
     let policies = Policies::of_host(amd);
     let greedy = CpuidLeaf { leaf: 1, subleaf: NO_SUBLEAF, a: 0, b: !0, c: !0, d: !0 };
-    let got = policies.pv_default.updated(&[greedy], &[], &policies.pv_max).unwrap();
+    let got = updated(&policies, &[greedy], &[]).unwrap();
     assert_eq!(FeatureSet::of(&got).0[..2], FeatureSet::of(&policies.pv_max).0[..2]);
     // Without XSAVE there is no AVX, nor its state.
     let modest = CpuidLeaf { c: !bit(XEN_X86_FEATURE_XSAVE), ..greedy };
-    let got = policies.pv_default.updated(&[modest], &[], &policies.pv_max).unwrap();
+    let got = updated(&policies, &[modest], &[]).unwrap();
     assert!(!FeatureSet::of(&got).has(XEN_X86_FEATURE_AVX) && !FeatureSet::of(&got).has(XEN_X86_FEATURE_AVX2));
     assert!(got.xcr0().is_empty());
 }
@@ -206,7 +215,7 @@ fn proposals_are_cut_to_what_there_is() {
 fn wrong_proposals_are_named() {
     let policies = Policies::of_host(amd);
     let leaf = |leaf, subleaf, a| CpuidLeaf { leaf, subleaf, a, b: 0, c: 0, d: 0 };
-    let refused = |leaf| policies.pv_default.updated(&[leaf], &[], &policies.pv_max).unwrap_err();
+    let refused = |leaf| updated(&policies, &[leaf], &[]).unwrap_err();
     let bad = |errno, leaf, subleaf| Bad { errno, leaf, subleaf, msr: u32::MAX };
     assert_eq!(refused(leaf(0xe, NO_SUBLEAF, 0)), bad(Errno::RANGE, 0xe, NO_SUBLEAF));
     assert_eq!(refused(leaf(1, 0, 0)), bad(Errno::RANGE, 1, 0));
@@ -217,7 +226,7 @@ fn wrong_proposals_are_named() {
     assert_eq!(refused(leaf(0x8000_0000, NO_SUBLEAF, 0x8000_0021)), bad(Errno::INVAL, 0x8000_0000, NO_SUBLEAF));
     let msr = |idx, flags, val| {
         let entry = MsrEntry { idx, flags, val };
-        policies.pv_default.updated(&[], &[entry], &policies.pv_max).unwrap_err()
+        updated(&policies, &[], &[entry]).unwrap_err()
     };
     assert_eq!((msr(0xce, 0, 1 << 31).errno, msr(0xce, 0, 1).errno), (Errno::INVAL, Errno::OVERFLOW));
     assert_eq!((msr(0x10, 0, 0).errno, msr(0x10a, 1, 0).errno), (Errno::RANGE, Errno::INVAL));

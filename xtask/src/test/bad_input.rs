@@ -116,6 +116,14 @@ const MISTAKES: &[Mistake] = &[
         xen_words: &[],
         halts: false,
     },
+    Mistake {
+        name: "bad-dom0-memory",
+        arguments: "dom0_mem=lots",
+        make: |_, _, _| Ok(()),
+        words: &["dom0_mem", "cannot be read"],
+        xen_words: &[],
+        halts: true,
+    },
 ];
 
 fn broken_tables(options: &mut RunOptions, folder: &Path, fault: Fault) -> Result<()> {

@@ -176,7 +176,7 @@ fn ports(call: Call<'_>, domain: &Domain<X86>, op: &mut IoPortPermission) -> Don
     let Some(end) = end.filter(|&end| end > op.first_port && end <= PORTS) else {
         return Err(Errno::INVAL);
     };
-    if !call.caller.is_privileged() && !call.caller.rights.lock().may_use_ports(op.first_port, end - 1) {
+    if !call.caller.rights.lock().may_use_ports(op.first_port, end - 1) {
         return Err(Errno::PERM);
     }
     domain.rights.lock().change_ports(op.first_port, end - 1, op.allow_access != 0)?;

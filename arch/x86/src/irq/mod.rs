@@ -111,9 +111,15 @@ fn near(domain: &Domain<X86>) -> CpuId {
 /// whether offered or not.
 ///
 /// # Errors
-/// `EINVAL`: the domain has no such line. `EBUSY`: somebody else uses it. `ENOSPC`: no vector is left.
+/// `EPERM`: the domain has no such line, or not the right to the pin behind it. `EBUSY`: somebody else uses it. `ENOSPC`: no
+/// vector is left.
 pub fn bound(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, _share: bool) -> Result<()> {
     let interrupts = interrupts()?;
+    let line = interrupts.lines.number_of(domain.id, pirq).ok_or(Errno::PERM)?;
+    // A message comes from a device that was given to the domain.
+    if line < interrupts.lines.pins() && !domain.rights.lock().may_bind(line) {
+        return Err(Errno::PERM);
+    }
     let needs_eoi = interrupts.lines.bind(domain.id, pirq, near(domain))?;
     interrupts.eoi_maps.set(hypervisor.machine(), domain.id, pirq, needs_eoi);
     Ok(())
@@ -176,6 +182,11 @@ pub fn needs_eoi(domain: DomId, pirq: u32) -> Result<bool> {
 /// `EINVAL`: no such pin. `EEXIST`: it was set, or is in use.
 pub fn set_up(gsi: u32, trigger: Trigger, polarity: Polarity) -> Result<()> {
     interrupts()?.lines.set_up(gsi, trigger, polarity)
+}
+
+/// Number of pins: their lines come first.
+pub fn pins() -> u32 {
+    interrupts().map_or(0, |interrupts| interrupts.lines.pins())
 }
 
 /// Gives a pin a number in a domain (PHYSDEVOP_map_pirq): the one wanted, else the one it has, else its own.

@@ -2,10 +2,9 @@
 
 use super::state::{Callback, VcpuState};
 use crate::machine::X86;
-use domain::Domain;
 use hal_cpu::{GuestRegs, is_guest_address};
 use platform::GuestMemory;
-use types::{Errno, Result, VcpuId};
+use types::{Errno, Result};
 use x86_defs::control::RFlags;
 use xen_abi::arch_x86::{FLAT_KERNEL_CS64, FLAT_KERNEL_SS64};
 use zerocopy::IntoBytes;
@@ -33,15 +32,8 @@ impl Bounce {
 ///
 /// # Errors
 /// `EFAULT` where the guest has no stack there: the domain is to be crashed.
-pub fn deliver(
-    machine: &X86,
-    domain: &Domain<X86>,
-    vcpu: VcpuId,
-    state: &mut VcpuState,
-    bounce: Bounce,
-    was_user: bool,
-) -> Result<()> {
-    let masked = domain.evtchn.upcall_state(machine, vcpu).1;
+pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: bool) -> Result<()> {
+    let masked = state.info.is_none_or(|info| info.upcall_state().1);
     let segments = bounce.with_segments.then(hal_cpu::read_selectors);
     let kernel_sp = state.kernel_sp;
     let regs = &mut state.context.regs;
@@ -83,8 +75,8 @@ pub fn deliver(
     regs.rflags &= !(RFlags::AC | RFlags::VM | RFlags::RF | RFlags::NT | RFlags::TF).bits();
     // The frame is not that of a system call any more, so the way back must load all of it.
     regs.restore_all();
-    if bounce.to.masks_events {
-        domain.evtchn.set_upcall_mask(machine, vcpu, true);
+    if let Some(info) = state.info.filter(|_| bounce.to.masks_events) {
+        info.set_upcall_mask(true);
     }
     Ok(())
 }

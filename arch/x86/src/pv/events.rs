@@ -5,6 +5,7 @@ use super::state::Callback;
 use super::traps;
 use crate::current::Current;
 use core::sync::atomic::Ordering::SeqCst;
+use evtchn::Info;
 use x86_defs::control::Vector;
 
 /// Makes the vCPU enter its event callback if events wait and are not masked. A guest that unmasks events without a
@@ -14,7 +15,7 @@ pub fn deliver_pending(current: &mut Current<'_>) {
     if current.vcpu.nmi_pending.load(SeqCst) {
         deliver_nmi(current);
     }
-    if !current.domain.evtchn.upcall_due(current.machine(), current.vcpu.id) {
+    if !current.state.info.is_some_and(Info::is_upcall_due) {
         return;
     }
     let rip = current.state.event.rip;

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use hal_irq::pci::{ConfigSpace, config};
 use memory::{Cas, Context, FrameType, PvPolicy};
 use platform::Frames;
-use types::Mfn;
+use types::{Mfn, Progress};
 use x86_defs::control::PageFault;
 use x86_defs::pte::{Pte, PteFlags, index};
 use x86_emulate::{Write, decode_write};
@@ -71,11 +71,13 @@ fn table_write(current: &mut Current<'_>, table: Mfn, write: &Write) -> bool {
         let expected = (!write.is_plain() || write.size != 8).then_some(old);
         let context = Context::own(&current.domain.memory, current.machine());
         match current.hypervisor.memory.emulate_pte_write(&context, table, slot, expected, new) {
-            Ok(Cas::Written) => {
+            Ok(Progress::Done(Cas::Written)) => {
                 effect.complete(&mut Guest(current));
                 return true;
             }
-            Ok(Cas::Differs(now)) => old = now,
+            Ok(Progress::Done(Cas::Differs(now))) => old = now,
+            // The guest stores again.
+            Ok(Progress::Again(_)) => return true,
             Err(denied) => {
                 log::debug!("{}v{}: write to a page table: {denied}", current.domain.id, current.vcpu.id.0);
                 return false;

@@ -2,13 +2,14 @@
 
 use super::{descriptors, iret, mmu, operations, traps};
 use crate::current::Current;
+use crate::machine::X86;
 use crate::{domctl, physdev, platform_op};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hypercall::{Args, Outcome};
 use platform::GuestMemory;
-use types::Errno;
+use types::{Errno, Result};
 use xen_abi::xen::*;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// Length of the SYSCALL instruction, by which a cut-off hypercall is made to be issued again.
 const SYSCALL_LENGTH: u64 = 2;
@@ -21,8 +22,7 @@ pub fn dispatch(current: &mut Current<'_>) {
     let regs = &current.state.context.regs;
     let number = regs.rax;
     if number == u64::from(HYPERVISOR_IRET) {
-        let result = iret::iret(current.machine(), current.domain, current.vcpu.id, current.state);
-        if let Err(errno) = result {
+        if let Err(errno) = iret::iret(current.machine(), current.state) {
             traps::crash_on(current, "iret: bad frame", errno);
         }
         return;
@@ -46,7 +46,11 @@ fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
         HYPERVISOR_XEN_VERSION => hypercall::version::xen_version(&caller, args),
         HYPERVISOR_EVENT_CHANNEL_OP => hypercall::event::event_channel_op(&caller, args),
         HYPERVISOR_SCHED_OP => hypercall::sched::sched_op(&caller, args),
-        HYPERVISOR_VCPU_OP => hypercall::vcpu::vcpu_op(&caller, args),
+        HYPERVISOR_VCPU_OP => {
+            let outcome = hypercall::vcpu::vcpu_op(&caller, args);
+            current.find_info();
+            outcome
+        }
         HYPERVISOR_SET_TIMER_OP => hypercall::vcpu::set_timer_op(&caller, args),
         HYPERVISOR_GRANT_TABLE_OP => hypercall::grant::grant_table_op(&caller, args),
         HYPERVISOR_MEMORY_OP => hypercall::memory::memory_op(&caller, args),
@@ -87,17 +91,42 @@ fn not_implemented(current: &mut Current<'_>, number: u32) -> Outcome {
     Errno::NOSYS.into()
 }
 
-/// Several calls in one. Entries are read and answered one by one, so that a call sees what the one before it did.
+/// Entries of a multicall that are copied in at once.
+const MULTICALL_BATCH: usize = 8;
+
+/// The next entries of a multicall of which `left` are left; how many they are. Where not all can be read, the guest is to see
+/// what comes of those before the bad one: then it is one.
+fn read_entries(
+    machine: &X86,
+    address: u64,
+    left: u64,
+    entries: &mut [MulticallEntry; MULTICALL_BATCH],
+) -> Result<usize> {
+    let count = left.min(MULTICALL_BATCH as u64) as usize;
+    match machine.copy_in(address, entries[..count].as_mut_bytes()) {
+        Ok(()) => Ok(count),
+        Err(_) => machine.copy_in(address, entries[0].as_mut_bytes()).map(|()| 1),
+    }
+}
+
+/// Several calls in one. Each entry is answered as soon as its call is done; what a call writes into the next few entries may
+/// come too late for them.
 fn multicall(current: &mut Current<'_>, args: &Args) -> Outcome {
     let (mut address, count) = (args[0], args[1]);
+    let mut entries = [const { MulticallEntry { op: 0, result: 0, args: [0; 6] } }; MULTICALL_BATCH];
+    let mut batch = 0..0;
     for done in 0..count {
         if done % MULTICALL_CHUNK == MULTICALL_CHUNK - 1 && platform::Preempt::should_yield(current.machine()) {
             return Outcome::Again([address, count - done, args[2], args[3], args[4], args[5]]);
         }
-        let mut entry = MulticallEntry::new_zeroed();
-        if let Err(errno) = current.machine().copy_in(address, entry.as_mut_bytes()) {
-            return errno.into();
+        if batch.is_empty() {
+            batch = match read_entries(current.machine(), address, count - done, &mut entries) {
+                Ok(count) => 0..count,
+                Err(errno) => return errno.into(),
+            };
         }
+        let entry = &mut entries[batch.start];
+        batch.start += 1;
         let outcome = match entry.op as u32 {
             HYPERVISOR_IRET | HYPERVISOR_MULTICALL => Errno::NOSYS.into(),
             _ => call(current, entry.op, &entry.args),

@@ -3,10 +3,9 @@
 use super::mode;
 use super::state::VcpuState;
 use crate::machine::X86;
-use domain::Domain;
 use hal_cpu::GuestRegs;
 use platform::GuestMemory;
-use types::{Errno, Result, VcpuId};
+use types::{Errno, Result};
 use x86_defs::control::RFlags;
 use xen_abi::arch_x86::IretContext;
 use xen_abi::arch_x86::VGCF_IN_SYSCALL;
@@ -16,7 +15,7 @@ use zerocopy::{FromZeros, IntoBytes};
 ///
 /// # Errors
 /// `EFAULT` where the frame cannot be read, or user mode has no page tables: the domain is to be crashed.
-pub fn iret(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuState) -> Result<()> {
+pub fn iret(machine: &X86, state: &mut VcpuState) -> Result<()> {
     let mut frame = IretContext::new_zeroed();
     machine.copy_in(state.context.regs.rsp, frame.as_mut_bytes())?;
 
@@ -41,7 +40,9 @@ pub fn iret(machine: &X86, domain: &Domain<X86>, vcpu: VcpuId, state: &mut VcpuS
         // The kernel promises that rcx and r11 need not survive, so the way back may be SYSRET.
         regs.vector = GuestRegs::BY_SYSCALL;
     }
-    domain.evtchn.set_upcall_mask(machine, vcpu, frame.rflags & RFlags::IF.bits() == 0);
+    if let Some(info) = state.info {
+        info.set_upcall_mask(frame.rflags & RFlags::IF.bits() == 0);
+    }
     Ok(())
 }
 

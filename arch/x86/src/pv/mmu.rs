@@ -3,11 +3,11 @@
 use crate::current::Current;
 use alloc::sync::Arc;
 use domain::Domain;
-use hal_irq::{CpuMask, FlushKind};
+use hal_irq::FlushKind;
 use hypercall::{Args, Outcome};
 use memory::{Context, Denied, DomainMemory};
 use platform::{GuestMemory, Preempt};
-use types::{DomId, Errno, Mfn, Progress, Result};
+use types::{CpuMask, DomId, Errno, Mfn, Progress, Result};
 use xen_abi::GuestHandle;
 use xen_abi::xen::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -140,14 +140,12 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
     let Some(root) = current.state.root() else {
         return Errno::INVAL.into();
     };
-    // A table that an earlier call let go of must not stand in the way of a writable mapping.
-    if let Progress::Again(_) = current.hypervisor.memory.settle(&current.domain.memory, current.machine()) {
-        return Outcome::Again(*args);
-    }
     let context =
         Context { caller: current.domain.id, tables: &current.domain.memory, frames, preempt: current.machine() };
-    if let Err(denied) = current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
-        return explain(current, "update_va_mapping", denied).into();
+    match current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
+        Ok(Progress::Done(())) => {}
+        Ok(Progress::Again(_)) => return Outcome::Again(*args),
+        Err(denied) => return explain(current, "update_va_mapping", denied).into(),
     }
     let kind = match flags & UVMF_FLUSHTYPE_MASK {
         UVMF_TLB_FLUSH => FlushKind::All,
@@ -174,7 +172,7 @@ fn flush_local(kind: FlushKind) {
 
 /// The CPUs that run the vCPUs of a bitmap in guest memory.
 fn vcpu_mask(current: &Current<'_>, bitmap: u64) -> Result<CpuMask> {
-    let mut mask = CpuMask::default();
+    let mut mask = CpuMask::EMPTY;
     for (index, chunk) in current.domain.vcpus().chunks(64).enumerate() {
         let mut word = [0u8; 8];
         let bytes = chunk.len().div_ceil(8);

@@ -71,7 +71,7 @@ fn is_own(current: &Current<'_>, first: u16, size: u8) -> bool {
     if let Some(timer) = hal_irq::power::fadt().and_then(|fadt| fadt.pm_timer).and_then(|address| address.as_port()) {
         denied |= meets(timer, timer.saturating_add(PM_TIMER_PORTS - 1));
     }
-    !denied && (current.domain.is_privileged() || current.domain.rights.lock().may_use_ports(first.into(), last))
+    !denied && current.domain.rights.lock().may_use_ports(first.into(), last)
 }
 
 fn raw_read(port: u16, size: u8) -> u32 {

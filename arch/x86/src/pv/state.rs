@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
+use evtchn::Info;
 use hal_cpu::{BadImage, DebugRegs, GuestContext, SegmentState, Xstate};
 use types::{Errno, Mfn, Result};
 use x86_defs::control::Xcr0;
@@ -37,6 +38,8 @@ pub type TrapTable = [TrapGate; 256];
 pub struct VcpuState {
     /// General registers and the frame by which the guest is entered.
     pub context: Box<GuestContext>,
+    /// Where its vcpu_info is; found anew whenever it begins to run.
+    pub info: Option<Info<'static>>,
     /// Data segments and their bases, as last saved.
     pub segments: SegmentState,
     /// Vector registers, as last saved.
@@ -103,6 +106,7 @@ impl VcpuState {
     pub fn new() -> Result<VcpuState> {
         Ok(VcpuState {
             context: GuestContext::new_boxed().ok_or(Errno::NOMEM)?,
+            info: None,
             segments: SegmentState::default(),
             xstate: Xstate::new().ok_or(Errno::NOMEM)?,
             xcr0: 1,

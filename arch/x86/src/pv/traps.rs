@@ -6,7 +6,6 @@ use super::{emulate, fault, mode};
 use crate::current::Current;
 use alloc::format;
 use hal_cpu::{Exit, HOLE_END, HOLE_START};
-use platform::Frames;
 use types::Errno;
 use x86_defs::control::{PageFault, Vector};
 
@@ -66,10 +65,8 @@ pub fn inject(current: &mut Current<'_>, vector: u8, error_code: Option<u32>) {
 /// Delivers a page fault, with the address where the guest looks for it.
 pub fn inject_page_fault(current: &mut Current<'_>, address: u64, error_code: u32) {
     current.state.cr2 = address;
-    if let Some((mfn, offset)) = current.domain.evtchn.vcpu_info(current.vcpu.id) {
-        if let Some(table) = current.machine().table(mfn) {
-            table[(offset + CR2_OFFSET) / 8].store(address, core::sync::atomic::Ordering::Relaxed);
-        }
+    if let Some(info) = current.state.info {
+        info.word(CR2_OFFSET).store(address, core::sync::atomic::Ordering::Relaxed);
     }
     let user = PageFault::USER.bits();
     let code = if current.state.kernel_mode { error_code & !user } else { error_code | user };
@@ -79,7 +76,7 @@ pub fn inject_page_fault(current: &mut Current<'_>, address: u64, error_code: u3
 /// Enters the guest kernel; crashes the domain if its stack is not there.
 pub fn deliver(current: &mut Current<'_>, bounce: Bounce) {
     let was_user = mode::to_kernel(current.state);
-    let result = bounce::deliver(current.machine(), current.domain, current.vcpu.id, current.state, bounce, was_user);
+    let result = bounce::deliver(current.machine(), current.state, bounce, was_user);
     if result.is_err() {
         let regs = &current.state.context.regs;
         let text = format!(

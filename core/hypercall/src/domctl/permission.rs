@@ -18,8 +18,7 @@ pub fn interrupt<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut I
     if op.pirq >= INTERRUPTS {
         return Err(refuse!(caller, INVAL, "irq_permission: no interrupt {}", op.pirq));
     }
-    target.rights.lock().change_irqs(op.pirq, op.pirq, op.allow_access != 0)?;
-    Ok(false)
+    change_interrupt(caller, target, op.pirq, op.allow_access != 0)
 }
 
 /// XEN_DOMCTL_gsi_permission.
@@ -27,7 +26,14 @@ pub fn gsi<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut GsiPerm
     if op.gsi >= INTERRUPTS || op.flags & !GIVE != 0 {
         return Err(refuse!(caller, INVAL, "gsi_permission: interrupt {}, flags {:#x}", op.gsi, op.flags));
     }
-    target.rights.lock().change_irqs(op.gsi, op.gsi, op.flags & GIVE != 0)?;
+    change_interrupt(caller, target, op.gsi, op.flags & GIVE != 0)
+}
+
+fn change_interrupt<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, gsi: u32, give: bool) -> Done {
+    if !caller.domain.rights.lock().may_bind(gsi) {
+        return Err(refuse!(caller, PERM, "interrupt {gsi} is not the caller's"));
+    }
+    target.rights.lock().change_irqs(gsi, gsi, give)?;
     Ok(false)
 }
 

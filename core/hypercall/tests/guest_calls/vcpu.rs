@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use types::VcpuId;
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;
+use xen_abi::xen::VIRQ_TIMER;
 
 fn vcpu_call<T: FromBytes + IntoBytes + Immutable>(world: &World, op: u32, vcpu: u64, value: &mut T) -> i64 {
     world.put(AT, value);
@@ -72,8 +73,38 @@ fn timers_are_armed_and_stopped() {
     assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period), error(Errno::INVAL));
     period.period_ns = 1_000_000;
     assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 1, &mut period), 0);
+    assert_eq!(world.hypervisor.cpus[0].timers.lock().next_deadline(), Some(1_001_000));
     assert_eq!(plain(&world, VCPUOP_STOP_PERIODIC_TIMER, 1), 0);
     assert!(world.hypervisor.cpus[0].timers.lock().expire(u64::MAX).is_none());
+}
+
+#[test]
+fn absurd_deadlines_become_soon() {
+    let world = World::new();
+    world.machine().set_time(1000);
+    for (deadline, set) in [(1 << 50, 1 << 50), (1000 + (1 << 50), 100_001_000), (u64::MAX, 100_001_000)] {
+        assert_eq!(world.finish(&world.guest, set_timer_op, &[deadline]), 0);
+        assert_eq!(world.hypervisor.cpus[0].timers.lock().next_deadline(), Some(set));
+    }
+}
+
+#[test]
+fn periodic_timers_tick_while_their_vcpu_runs() {
+    let world = World::new();
+    let (hypervisor, vcpu) = (&world.hypervisor, &world.guest.vcpus()[0]);
+    let port = world.guest.evtchn.bind_virq(hypervisor.machine(), VIRQ_TIMER, 0).unwrap();
+    let ticked = || world.guest.evtchn.is_pending(hypervisor.machine(), port);
+    let next = || hypervisor.cpus[0].timers.lock().next_deadline();
+    let mut period = SetPeriodicTimer { period_ns: 2_000_000 };
+    assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 0, &mut period), 0);
+    assert_eq!((next(), ticked()), (Some(2_000_000), false));
+    hypervisor.stop_ticking(vcpu);
+    assert_eq!(next(), None);
+    hypervisor.tick(&world.guest, vcpu, 1_000_000);
+    assert_eq!((next(), ticked()), (Some(2_000_000), false), "nothing was missed yet");
+    hypervisor.stop_ticking(vcpu);
+    hypervisor.tick(&world.guest, vcpu, 9_000_000);
+    assert_eq!((next(), ticked()), (Some(11_000_000), true), "three were missed");
 }
 
 #[test]

@@ -144,6 +144,8 @@ fn triggers_and_permissions() {
     (memory.first_mfn, memory.nr_mfns) = (u64::MAX, 2);
     assert_eq!(world.domctl(XEN_DOMCTL_IOMEM_PERMISSION, id, &mut memory), error(Errno::INVAL));
     let mut irq = IrqPermission { pirq: 9, allow_access: 1, pad: [0; 3] };
+    assert_eq!(world.domctl(XEN_DOMCTL_IRQ_PERMISSION, id, &mut irq), error(Errno::PERM), "not the caller's own");
+    world.dom0.rights.lock().change_irqs(1, 23, true).unwrap();
     assert_eq!(world.domctl(XEN_DOMCTL_IRQ_PERMISSION, id, &mut irq), 0);
     assert_eq!(domain.rights.lock().irqs, [(9, 9)]);
     irq.pirq = 256;

@@ -44,12 +44,12 @@ pub(super) fn adjusted(level: u32, entry: Pte) -> Pte {
 impl<H: Host> Memory<H> {
     /// Refuses present entries with bits that a guest must not set.
     pub(super) fn check_flags(&self, domain: DomId, level: u32, entry: Pte) -> Outcome<()> {
-        let forbidden = match level {
-            1 if self.host.may_choose_caching(domain) => PteFlags::empty(),
-            1 => CACHING,
-            _ => CACHING.union(PteFlags::GLOBAL),
-        };
-        if entry.is_present() && entry.flags().intersects(forbidden) {
+        let forbidden = if level == 1 { CACHING } else { CACHING.union(PteFlags::GLOBAL) };
+        // Nearly no entry has any of them, so rights are asked for last.
+        if entry.is_present()
+            && entry.flags().intersects(forbidden)
+            && !(level == 1 && self.host.may_choose_caching(domain))
+        {
             return Err(Denied::new(Errno::INVAL, Why::BadFlags { level, entry: entry.0 }));
         }
         Ok(())

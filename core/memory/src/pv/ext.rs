@@ -5,7 +5,6 @@ use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameType, TypeWord};
 use crate::memory::Memory;
 use crate::policy::Host;
-use core::sync::atomic::Ordering;
 use types::{DomId, Errno, Mfn, Progress};
 
 impl<H: Host> Memory<H> {
@@ -93,9 +92,7 @@ impl<H: Host> Memory<H> {
     pub fn copy_page(&self, domain: DomId, from: Mfn, to: Mfn) -> Outcome<()> {
         let from = self.frame_ref(from, domain)?;
         let to = self.writable_ref(to, domain)?;
-        for (to, from) in to.words()?.iter().zip(from.words()?) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        Ok(())
+        let copied = self.host.copy(from.mfn(), to.mfn());
+        if copied { Ok(()) } else { Err(Denied::new(Errno::INVAL, Why::NotLendable { mfn: to.mfn() })) }
     }
 }

@@ -117,8 +117,8 @@ impl<H: Host> Memory<H> {
         Some(Mfn(mfn.into()))
     }
 
-    /// Works off a domain's queue of demotions, and waits for what other CPUs have taken from it. `Again` if something else wants the CPU; nothing is lost then, as the next
-    /// operation on the domain's tables goes on with it.
+    /// Works off a domain's queue of demotions, and waits for what other CPUs have taken from it. `Again` if something else
+    /// wants the CPU; nothing is lost then, as the next operation on the domain's tables goes on with it.
     pub fn settle(&self, domain: &DomainMemory, preempt: &dyn Preempt) -> Progress<()> {
         loop {
             // Nearly always there is nothing; that takes no lock.

@@ -194,11 +194,16 @@ impl<H: Host> Memory<H> {
 
     /// `HYPERVISOR_update_va_mapping` (xen.h): changes the L1 entry for `address` in the address space with the root `root`.
     /// Flushing, as the call's flags want it, is the caller's. `EINVAL` if there is no L1 table; else as for an mmu_update.
-    pub fn update_va_mapping(&self, context: &Context, root: Mfn, address: u64, value: u64) -> Outcome<()> {
+    pub fn update_va_mapping(&self, context: &Context, root: Mfn, address: u64, value: u64) -> Outcome<Progress<()>> {
         self.check_rights(context)?;
+        if let Progress::Again(cursor) = self.settle(context.tables, context.preempt) {
+            return Ok(Progress::Again(cursor));
+        }
         let (table, slot) = self.find_l1(root, address)?;
         let change = Change { new: Pte(value), keep: Keep::Nothing, translate: true };
-        self.with_l1(context.tables.id(), table, |words| self.change_l1(context, words, table, slot, change))
+        let changed =
+            self.with_l1(context.tables.id(), table, |words| self.change_l1(context, words, table, slot, change));
+        changed.map(Progress::Done)
     }
 
     /// The L1 table and the index in it for an address, by a walk without locks. Whoever uses it has to check that the frame
@@ -228,7 +233,7 @@ impl<H: Host> Memory<H> {
 
     /// A guest's own write to a page table that it has mapped read-only, which trapped: a store, or with `expected` a
     /// compare-and-exchange of a whole entry. Level 1 only. `EINVAL` and so on as for an mmu_update: the guest then gets the
-    /// fault that it caused.
+    /// fault that it caused. `Again`: nothing is written yet, let the guest repeat the instruction.
     pub fn emulate_pte_write(
         &self,
         context: &Context,
@@ -236,12 +241,15 @@ impl<H: Host> Memory<H> {
         slot: usize,
         expected: Option<u64>,
         new: u64,
-    ) -> Outcome<Cas> {
+    ) -> Outcome<Progress<Cas>> {
         let domain = context.tables.id();
         if slot >= 512 {
             return Err(Denied::new(Errno::INVAL, Why::BadRequest { value: slot as u64 }));
         }
-        self.with_l1(domain, table, |words| {
+        if let Progress::Again(cursor) = self.settle(context.tables, context.preempt) {
+            return Ok(Progress::Again(cursor));
+        }
+        let written = self.with_l1(domain, table, |words| {
             let word = &words[slot];
             let now = word.load(Ordering::Relaxed);
             if expected.is_some_and(|expected| expected != now) {
@@ -274,7 +282,8 @@ impl<H: Host> Memory<H> {
                 self.put_l1(old);
             }
             Ok(Cas::Written)
-        })
+        });
+        written.map(Progress::Done)
     }
 }
 

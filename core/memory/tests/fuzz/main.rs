@@ -166,7 +166,7 @@ impl World {
                 .then(|| self.memory.host().table(mfn))
                 .flatten()
                 .map(|words| words[slot].load(Ordering::Relaxed));
-            self.memory.emulate_pte_write(&context, mfn, slot, expected, value).map(|_| Progress::Done(()))
+            self.memory.emulate_pte_write(&context, mfn, slot, expected, value).map(|progress| progress.map(|_| ()))
         } else {
             self.memory.mmu_update(&context, pointer, value)
         };
@@ -229,7 +229,7 @@ impl World {
                 let root = self.held[who].roots.last().copied().unwrap_or(mfn);
                 let address = self.random.pick(&[0, 0x1000, 0x20_0000, 0xffff_8000_0000_0000, 0x4000_0000]);
                 let context = Context::own(domain, self.memory.host());
-                let outcome = self.memory.update_va_mapping(&context, root, address, value).map(Progress::Done);
+                let outcome = self.memory.update_va_mapping(&context, root, address, value);
                 self.repeat(outcome, who, again);
             }
             _ => self.grant(domain, mfn),

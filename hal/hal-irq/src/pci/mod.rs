@@ -10,4 +10,4 @@ mod tests;
 pub use access::{Pci, config};
 pub use address::{CAPABILITY_MSI, CAPABILITY_MSIX, ConfigSpace, Sbdf, find_capability};
 pub use msi::Msi;
-pub use msix::{ENTRY_SIZE, Msix, base_address, read_entry, set_mask, write_entry};
+pub use msix::{ENTRY_SIZE, Msix, base_address, set_mask, write_entry};

@@ -36,11 +36,6 @@ impl Msi {
         self.max
     }
 
-    /// Whether single messages can be masked.
-    pub fn is_maskable(&self) -> bool {
-        self.maskable
-    }
-
     /// Writes the message and lets the function send `count` of them (a power of two; the data of message `n` is
     /// `message.data + n`), but does not turn MSI on. False if it cannot send so many.
     pub fn program(&self, config: &(impl ConfigSpace + ?Sized), message: MsiMessage, count: u8) -> bool {

@@ -92,13 +92,6 @@ pub fn write_entry(table: &impl Registers, index: u16, message: MsiMessage, mask
     set_mask(table, index, masked);
 }
 
-/// The message in entry `index`, and whether it is masked.
-pub fn read_entry(table: &impl Registers, index: u16) -> (MsiMessage, bool) {
-    let at = usize::from(index) * ENTRY_SIZE;
-    let address = u64::from(table.read32(at + 4)) << 32 | u64::from(table.read32(at));
-    (MsiMessage { address, data: table.read32(at + 8) }, table.read32(at + 12) & ENTRY_MASKED != 0)
-}
-
 /// Masks or unmasks entry `index`. Reads back, so that the write has arrived.
 pub fn set_mask(table: &impl Registers, index: u16, masked: bool) {
     let at = usize::from(index) * ENTRY_SIZE + 12;

@@ -2,11 +2,10 @@
 
 use super::calibrate;
 use super::reference::Reference;
-use super::scale::{Scale, Wrapping};
+use super::scale::Scale;
 use crate::{MAX_CPUS, lapic};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use platform::sync::Mutex;
 use spin::Once;
 use types::{CpuId, Errno, Result};
 
@@ -17,8 +16,6 @@ struct Machine {
     base: u64,
     /// Local timer; `None` if it takes a TSC value.
     timer: Option<Scale>,
-    reference: Reference,
-    counter: Mutex<Wrapping>,
 }
 
 static MACHINE: Once<Machine> = Once::new();
@@ -66,8 +63,6 @@ pub fn init(reference: Reference) -> Result<(u64, u64)> {
         scale: Scale::from_hz(measured.tsc),
         base: tsc(),
         timer: (!lapic::has_deadline_timer()).then(|| Scale::from_hz(measured.timer)),
-        counter: Mutex::new(Wrapping::new(reference.bits(), reference.read())),
-        reference,
     });
     Ok((measured.tsc, measured.timer))
 }
@@ -138,20 +133,6 @@ pub fn set_offset(cpu: CpuId, ticks: i64) {
     }
 }
 
-/// Nanoseconds since [`init`] by the reference that the TSC was measured with. It has to be read once per round of that
-/// counter (4 s with a PM timer of 24 bits, 55 ms with the PIT), or rounds are lost.
-pub fn platform_time() -> u64 {
-    let Some(machine) = MACHINE.get() else { return 0 };
-    let mut counter = machine.counter.lock();
-    let ticks = counter.update(machine.reference.read());
-    Scale::from_hz(machine.reference.hz()).nanoseconds(ticks)
-}
-
-/// The reference's name, and its frequency in Hz.
-pub fn platform_clock_name() -> Option<(&'static str, u64)> {
-    MACHINE.get().map(|machine| (machine.reference.name(), machine.reference.hz()))
-}
-
 /// Lets this CPU's timer interrupt (`Irq::Timer`) when system time reaches `deadline`, at once if that is past; `None` stops
 /// it. It may come early where the deadline is beyond the timer's reach (seconds): look at the time and set it again.
 pub fn set_deadline(deadline: Option<u64>) {
@@ -174,15 +155,5 @@ pub fn delay(nanoseconds: u64) {
     let start = tsc();
     while tsc().wrapping_sub(start) < ticks {
         core::hint::spin_loop();
-    }
-}
-
-/// The machine's clock, for logic.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl platform::Clock for SystemClock {
-    fn system_time(&self) -> u64 {
-        system_time()
     }
 }

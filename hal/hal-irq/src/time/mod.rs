@@ -10,11 +10,10 @@ mod scale;
 
 pub use calendar::Date;
 pub use clock::{
-    SystemClock, TimeRecord, delay, init, set_deadline, set_offset, system_time, system_time_at, time_record, tsc,
-    tsc_at, tsc_hz,
+    TimeRecord, delay, init, set_deadline, set_offset, system_time, system_time_at, time_record, tsc, tsc_at, tsc_hz,
 };
-pub use clock::{platform_clock_name, platform_time, scale, skewed};
+pub use clock::{scale, skewed};
 pub use offset::Offset;
 pub use reference::Reference;
 pub use rtc::read_wall_clock;
-pub use scale::{SECOND, Scale, Wrapping, mul_div};
+pub use scale::{SECOND, Scale, mul_div};

@@ -57,30 +57,6 @@ pub fn mul_div(a: u64, b: u64, c: u64) -> u64 {
     product.checked_div(c.into()).map_or(0, |quotient| u64::try_from(quotient).unwrap_or(u64::MAX))
 }
 
-/// Extends a counter of fewer bits to 64, given that it is looked at at least once per round.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Wrapping {
-    mask: u64,
-    last: u64,
-    total: u64,
-}
-
-impl Wrapping {
-    /// For a counter of `bits` bits (1 to 64) that reads `now`.
-    pub fn new(bits: u32, now: u64) -> Wrapping {
-        let mask = u64::MAX >> (64 - bits.clamp(1, 64));
-        Wrapping { mask, last: now & mask, total: 0 }
-    }
-
-    /// Ticks since [`Wrapping::new`], when the counter reads `now`.
-    pub fn update(&mut self, now: u64) -> u64 {
-        let now = now & self.mask;
-        self.total = self.total.wrapping_add(now.wrapping_sub(self.last) & self.mask);
-        self.last = now;
-        self.total
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,17 +86,6 @@ mod tests {
             let back = scale.nanoseconds(ticks);
             let one = scale.nanoseconds(1) + 8;
             prop_assert!(back + 1 >= ns && back <= ns + one, "{} {} {}", ns, ticks, back);
-        }
-
-        #[test]
-        fn wraps_are_counted(bits in 8u32..=64, start: u64, steps in proptest::collection::vec(0u64..255, 0..50)) {
-            let mut wrapping = Wrapping::new(bits, start);
-            let mut now = start;
-            for step in &steps {
-                now = now.wrapping_add(*step);
-                wrapping.update(now);
-            }
-            prop_assert_eq!(wrapping.update(now), steps.iter().sum::<u64>());
         }
     }
 }

@@ -376,13 +376,6 @@ pub(crate) fn is_usable_ram(mfn: Mfn) -> bool {
     SHARES.lock().ram.contains(mfn.address())
 }
 
-/// The hypervisor's own memory, as pairs of frames: first, and behind the last. Nobody else may map it.
-pub fn private_ranges() -> Vec<(Mfn, Mfn)> {
-    let shares = SHARES.lock();
-    let ranges = shares.private.as_slice().iter();
-    ranges.map(|range| (Mfn::containing(range.start), Mfn::containing(range.end))).collect()
-}
-
 /// Two private pages below 1 MiB for the code that starts other CPUs: their physical address, a multiple of 4 KiB; `None` if
 /// the firmware left none. They are in the direct map, writable.
 pub fn trampoline() -> Option<u64> {

@@ -4,19 +4,6 @@ use super::value::{boolean, number, size};
 use super::{Complaint, Word};
 use crate::console::Settings;
 
-/// `dom0_mem`, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Dom0Memory {
-    /// What dom0 starts with; all that is free, if not given.
-    pub size: Option<u64>,
-    /// At least so much.
-    pub min: Option<u64>,
-    /// At most so much, also later.
-    pub max: Option<u64>,
-    /// Whether `size` is what to leave free, rather than what dom0 gets.
-    pub all_but: bool,
-}
-
 /// `dom0_max_vcpus`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VcpuRange {
@@ -42,8 +29,8 @@ pub struct Options<'a> {
     pub com2: Settings,
     /// `console`: the outputs, a list.
     pub console: &'a str,
-    /// `dom0_mem`.
-    pub dom0_mem: Dom0Memory,
+    /// `dom0_mem`, as it was written: what builds dom0 knows how to read it.
+    pub dom0_mem: Option<&'a str>,
     /// `dom0_max_vcpus`.
     pub dom0_max_vcpus: VcpuRange,
     /// `loglvl`: the hypervisor's own messages.
@@ -76,7 +63,7 @@ impl Default for Options<'_> {
             com1: Settings::COM1,
             com2: Settings::COM2,
             console: "com1",
-            dom0_mem: Dom0Memory::default(),
+            dom0_mem: None,
             dom0_max_vcpus: VcpuRange { min: 0, max: u32::MAX },
             loglvl: Levels { printed: Some(log::Level::Info) },
             guest_loglvl: Levels { printed: Some(log::Level::Warn) },
@@ -151,10 +138,7 @@ impl<'a> Options<'a> {
             "com1" => self.com1 = serial(word, Settings::COM1)?,
             "com2" => self.com2 = serial(word, Settings::COM2)?,
             "console" => self.console = text,
-            "dom0_mem" => {
-                let wanted = "sizes such as 1024M,max:2G";
-                self.dom0_mem = dom0_memory(text).ok_or(Complaint::BadValue(word.text, wanted))?;
-            }
+            "dom0_mem" => self.dom0_mem = Some(text),
             "dom0_max_vcpus" => {
                 let wanted = "a number or a range such as 2-8";
                 self.dom0_max_vcpus = vcpus(text).ok_or(Complaint::BadValue(word.text, wanted))?;
@@ -241,24 +225,6 @@ fn serial<'a>(word: &Word<'a>, defaults: Settings) -> Result<Settings, Complaint
         irq => settings.irq = number(irq).and_then(|n| u8::try_from(n).ok()).filter(|n| *n < 16).ok_or(bad)?,
     }
     Ok(settings)
-}
-
-fn dom0_memory(text: &str) -> Option<Dom0Memory> {
-    let mut memory = Dom0Memory::default();
-    for part in text.split(',') {
-        if let Some(min) = part.strip_prefix("min:") {
-            memory.min = Some(size(min)?);
-        } else if let Some(max) = part.strip_prefix("max:") {
-            memory.max = Some(size(max)?);
-        } else if let Some(rest) = part.strip_prefix('-') {
-            memory.size = Some(size(rest)?);
-            memory.all_but = true;
-        } else {
-            memory.size = Some(size(part)?);
-            memory.all_but = false;
-        }
-    }
-    Some(memory)
 }
 
 fn vcpus(text: &str) -> Option<VcpuRange> {

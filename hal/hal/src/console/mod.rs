@@ -118,12 +118,6 @@ pub fn write_raw(bytes: &[u8]) {
     }
 }
 
-/// Prints a guest's console output on the line and puts it into the ring.
-pub fn write_raw_and_ring(bytes: &[u8]) {
-    write_raw(bytes);
-    CONSOLE.lock().ring.write(bytes);
-}
-
 /// Copies recent output as `XEN_SYSCTL_readconsole` does: from position `from` on, or from the oldest byte kept; then
 /// forgets what was read, if `clear`. Gives the number of bytes and the position behind them.
 pub fn read(from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32) {
