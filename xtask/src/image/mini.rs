@@ -38,6 +38,7 @@ const OTHER_MODULES: &[&str] = &[
     "bridge",
     "tun",
     "ext4",
+    "crc32c_generic",
     "xen-acpi-processor",
     "xen-pciback",
     "xen-blkfront",

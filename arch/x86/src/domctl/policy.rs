@@ -71,8 +71,11 @@ pub fn set(call: Call<'_>, domain: &Domain<X86>, op: &mut CpuPolicy) -> Done {
     let mut refuse = |bad: Bad| {
         (op.err_leaf, op.err_subleaf, op.err_msr) = (bad.leaf, bad.subleaf, bad.msr);
         let (id, leaf, subleaf, msr) = (domain.id, bad.leaf, bad.subleaf, bad.msr);
-        let text = format_args!("CPU policy of {id}: leaf {leaf:#x} subleaf {subleaf:#x} MSR {msr:#x} cannot be had");
-        call.hypervisor.log_refusal(call.caller.id, bad.errno, text);
+        call.hypervisor.log_refusal(
+            call.caller.id,
+            bad.errno,
+            format_args!("CPU policy of {id}: leaf {leaf:#x} subleaf {subleaf:#x} MSR {msr:#x} cannot be had"),
+        );
         bad.errno
     };
     for index in 0..op.nr_leaves {

@@ -35,8 +35,11 @@ pub fn create<A: Arch>(caller: &Caller<'_, A>, op: &mut Domctl) -> Done {
     let arch = caller.machine().domctl(caller.hypervisor, caller.domain, op.cmd, None, payload(&mut op.u));
     if let Some(Err(errno)) = arch {
         let (emulation, misc) = (asked.arch.emulation_flags, asked.arch.misc_flags);
-        let text = format_args!("createdomain: emulation flags {emulation:#x}, misc flags {misc:#x}");
-        caller.hypervisor.log_refusal(caller.domain.id, errno, text);
+        caller.hypervisor.log_refusal(
+            caller.domain.id,
+            errno,
+            format_args!("createdomain: emulation flags {emulation:#x}, misc flags {misc:#x}"),
+        );
         return Err(errno);
     }
     let made = caller.hypervisor.create_domain(id, creation);
@@ -149,8 +152,11 @@ pub fn vcpus<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut MaxVc
         // They are there already.
         Ok(()) | Err(Errno::EXIST) => Ok(false),
         Err(errno) => {
-            let text = format_args!("max_vcpus: {most} vCPUs for {}", target.id);
-            caller.hypervisor.log_refusal(caller.domain.id, errno, text);
+            caller.hypervisor.log_refusal(
+                caller.domain.id,
+                errno,
+                format_args!("max_vcpus: {most} vCPUs for {}", target.id),
+            );
             Err(errno)
         }
     }
