@@ -23,8 +23,9 @@ wait_for() {
     done
 }
 
+# Its name goes before its memory.
 absent() {
-    ! xl domid "$1"
+    ! xl domid "$1" && [ "$(xl list | wc -l)" = 2 ]
 }
 
 title figures
@@ -33,6 +34,7 @@ xl info | grep -E '^(release|machine|nr_cpus|max_cpu_id|nr_nodes|cores_per_socke
 title dom0
 xl list | awk '{ print $1, $2, $3, $4 }'
 xl vcpu-list | awk 'NR > 1 { print $1, $2, $3 }'
+grep -m1 ^flags /proc/cpuinfo
 try xl cpupool-list
 try xl sched-credit2 -d 0
 
