@@ -34,3 +34,9 @@ xl debug-keys h || fail "xl debug-keys h"
 xl dmesg | tail -n 60 | grep -qi "'h' pressed" || fail "debug key h is not in xl dmesg"
 xl uptime | grep -q Domain-0 || fail "xl uptime"
 xentop -b -i 1 | grep -q Domain-0 || fail "xentop"
+
+# Debug keys report, and the machine goes on.
+for key in e g i m q r t; do
+    xl debug-keys $key || fail "xl debug-keys $key"
+    xl dmesg | tail -n 400 | grep -q "'$key' pressed" || fail "debug key $key is not in xl dmesg"
+done

@@ -2,6 +2,7 @@
 
 mod create;
 mod host;
+mod refusals;
 mod settings;
 mod small;
 

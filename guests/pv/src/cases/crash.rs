@@ -99,11 +99,13 @@ pub const CASES: &[Case] = &[
         for slot in 0..8 {
             mmu_update((frame << 12) + 8 * slot, 0);
         }
+        mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
         Outcome::Text("nothing")
     }),
     ("top-slot-cleared", |g| {
         let (_, frame) = g.table(page(PLAY), 4);
         mmu_update((frame << 12) + 8 * 511, 0);
+        mmuext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
         Outcome::Text("nothing")
     }),
     ("events-nowhere", |_| {
