@@ -1,10 +1,12 @@
 //! Model-specific registers of PV guests. Only a guest's kernel reaches them.
 
 use crate::current::Current;
+use cpu_policy::FeatureSet;
 use types::VcpuId;
 use x86_defs::control::{Efer, Vector};
 use x86_defs::msr::*;
 use x86_emulate::{Result, Trap};
+use xen_abi::cpufeatureset::{XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP};
 
 /// Thermal and performance state (SDM vol. 4), which the control domain reads.
 const HOST_READABLE: [u32; 14] = [
@@ -61,7 +63,7 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
             bits => bits,
         },
         INTEL_MISC_FEATURES_ENABLES => 0,
-        TSC_AUX => hal_cpu::read_msr(TSC_AUX).map_err(|_| Trap::GP)?,
+        TSC_AUX if has_tsc_aux(current) => current.state.tsc_aux.into(),
         _ if HOST_READABLE.contains(&number) => match hal_cpu::read_msr(number) {
             Ok(value) if current.domain.is_privileged() || number == UCODE_REV => value,
             Ok(_) => 0,
@@ -69,6 +71,12 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
         },
         _ => return refuse(current, "read", number),
     })
+}
+
+/// Whether the guest is shown an instruction that reads TSC_AUX.
+fn has_tsc_aux(current: &Current<'_>) -> bool {
+    let features = FeatureSet::of(&current.domain.arch.policy.read());
+    features.has(XEN_X86_FEATURE_RDTSCP) || features.has(XEN_X86_FEATURE_RDPID)
 }
 
 /// EFER without what only the hypervisor uses.
@@ -84,7 +92,10 @@ pub fn write(current: &mut Current<'_>, number: u32, value: u64) -> Result<()> {
         FS_BASE => hal_cpu::write_fs_base(value),
         GS_BASE => hal_cpu::write_gs_base(value),
         KERNEL_GS_BASE => hal_cpu::write_gs_base_other(value),
-        TSC_AUX if value >> 32 == 0 => hal_cpu::write_tsc_aux(value as u32),
+        TSC_AUX if value >> 32 == 0 && has_tsc_aux(current) => {
+            current.state.tsc_aux = value as u32;
+            hal_cpu::set_tsc_aux(current.state.tsc_aux);
+        }
         EFER if value == host_efer() => {}
         PAT if value == hal::cpu::PAT => {}
         // Microcode is the control domain's business by platform_op; revisions are read after such a write.
