@@ -62,6 +62,34 @@ pub fn build_bare(package: &str, profile: &str) -> Result<PathBuf> {
     Ok(folder.join(TARGET).join(if profile == "dev" { "debug" } else { profile }).join(package))
 }
 
+/// Clippy for the bare machine, for arguments to be added; `None` where no toolchain for it comes with clippy.
+pub fn clippy_bare() -> Option<Command> {
+    let toolchain = toolchain::find_with_clippy()?;
+    // Called as cargo would call it, since cargo would look for another toolchain's on the path first.
+    let program = toolchain.clippy();
+    let mut command = bare(&program, "clippy", &toolchain, &host::target().join("hypervisor"));
+    command.env("CARGO", &toolchain.cargo);
+    Some(command)
+}
+
+/// A cargo command for the bare machine.
+fn bare(program: &Path, command: &str, toolchain: &Toolchain, folder: &Path) -> Command {
+    let mut cargo = Command::new(program);
+    for name in OUTER {
+        cargo.env_remove(name);
+    }
+    cargo
+        .current_dir(host::workspace())
+        .env("RUSTC", &toolchain.rustc)
+        .env("CARGO_TARGET_DIR", folder)
+        .args([command, "--target", TARGET]);
+    if toolchain.builds_core {
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+        cargo.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+    }
+    cargo
+}
+
 /// Writes a file at once, so that a running QEMU or another build never sees half of it.
 fn replace(path: &Path, data: &[u8]) -> Result<()> {
     let new = path.with_extension(format!("new{}", std::process::id()));
@@ -75,20 +103,8 @@ fn compile(toolchain: &Toolchain, package: &str, profile: &str, folder: &Path) -
     if has_program("ld") {
         flags.extend(["-Clinker=ld", "-Clinker-flavor=ld"]);
     }
-    let mut command = Command::new(&toolchain.cargo);
-    for name in OUTER {
-        command.env_remove(name);
-    }
-    command
-        .current_dir(host::workspace())
-        .env("RUSTC", &toolchain.rustc)
-        .env("CARGO_TARGET_DIR", folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .args(["build", "--package", package, "--target", TARGET, "--profile", profile]);
-    if toolchain.builds_core {
-        command.env("RUSTC_BOOTSTRAP", "1");
-        command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
-    }
+    let mut command = bare(&toolchain.cargo, "build", toolchain, folder);
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).args(["--package", package, "--profile", profile]);
     let progress = Progress::new(&format!("building {package}"));
     let status =
         command.stdin(Stdio::null()).status().with_context(|| format!("cannot run {}", toolchain.cargo.display()))?;

@@ -6,7 +6,7 @@ use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, Vcpu};
+use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use platform::GuestMemory;
 use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::arch_x86::VcpuGuestContext;
@@ -76,7 +76,8 @@ impl Arch for X86 {
 
     fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
         if let Some(domain) = vcpu.domain.upgrade() {
-            time::update_record(hypervisor, &domain, vcpu.id);
+            time::update_record(hypervisor.machine(), &domain, vcpu);
+            time::copy_record(hypervisor.machine(), vcpu);
         }
     }
 
@@ -145,11 +146,23 @@ impl Arch for X86 {
         domctl::machine_sysctl(hypervisor, cmd, payload)
     }
 
-    fn machine_off(&self, reboot: bool) -> Errno {
-        hal_irq::ipi::stop_other_cpus();
-        if reboot {
-            hal_irq::power::reboot();
+    fn machine_off(&self, end: MachineEnd) -> Errno {
+        let halts = match end {
+            MachineEnd::Halt => true,
+            MachineEnd::Restart => false,
+            MachineEnd::RestartAfterFault => hal::panic::is_noreboot(),
+        };
+        if end == MachineEnd::RestartAfterFault {
+            let text = if halts { "'noreboot' set - not rebooting." } else { "rebooting machine in 5 seconds." };
+            log::error!("{text}");
         }
-        hal::cpu::halt_forever()
+        hal_irq::ipi::stop_other_cpus();
+        if halts {
+            hal::cpu::halt_forever();
+        }
+        if end == MachineEnd::RestartAfterFault {
+            hal_irq::time::delay(5 * hal_irq::time::SECOND);
+        }
+        hal_irq::power::reboot()
     }
 }

@@ -117,8 +117,8 @@ fn load(current: &mut Current<'_>) {
     current.machine().set_loaded(Some(current.domain.id));
     current.find_info();
     pv::context::load(current);
-    time::update_record(current.hypervisor, current.domain, current.vcpu.id);
-    pv::context::write_runstate(current);
+    time::update_record(current.machine(), current.domain, current.vcpu);
+    pv::context::write_records(current);
     current.hypervisor.tick(current.domain, current.vcpu, current.machine().system_time());
 }
 

@@ -2,35 +2,57 @@
 
 use crate::machine::X86;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Domain, Hypervisor};
-use platform::Frames;
-use types::VcpuId;
+use domain::{Domain, Vcpu};
+use platform::GuestMemory;
+use zerocopy::IntoBytes;
 
 /// Byte of the record in vcpu_info.
 const TIME_OFFSET: usize = 32;
+/// Words of the record: the first has the version, which is odd while the others change.
+const WORDS: usize = 4;
+/// XEN_PVCLOCK_TSC_STABLE_BIT, in the last word: no other vCPU's clock is ahead.
+const STABLE: u64 = 1 << 40;
 
-/// Writes the record for the CPU this runs on. Its version is odd meanwhile, so that the guest reads it again.
-pub fn update_record(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, vcpu: VcpuId) {
-    let Some((mfn, offset)) = domain.evtchn.vcpu_info(vcpu) else {
-        return;
-    };
-    let Some(table) = hypervisor.machine().table(mfn) else {
-        return;
-    };
+/// The record for the CPU this runs on, without its version.
+fn record() -> [u64; WORDS] {
     let record = hal_irq::time::time_record(hal_cpu::cpu_id());
-    let words = &table[(offset + TIME_OFFSET) / 8..][..4];
-    let version = words[0].load(SeqCst) as u32;
     let scale = u64::from(record.tsc_to_system_mul) | u64::from(record.tsc_shift as u8) << 32;
-    if version != 0
-        && words[1].load(SeqCst) == record.tsc_timestamp
-        && words[2].load(SeqCst) == record.system_time
-        && words[3].load(SeqCst) == scale
-    {
+    let stable = if hal_irq::time::is_stable() { STABLE } else { 0 };
+    [0, record.tsc_timestamp, record.system_time, scale | stable]
+}
+
+/// Writes the record for the CPU this runs on, unless it is there. Its version is odd meanwhile, so that the guest reads it
+/// again.
+pub fn update_record(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
+    let Some(info) = domain.evtchn.info(machine, vcpu.id) else { return };
+    let word = |index: usize| info.word(TIME_OFFSET + 8 * index);
+    let record = record();
+    let version = word(0).load(SeqCst) as u32;
+    if version != 0 && (1..WORDS).all(|index| word(index).load(SeqCst) == record[index]) {
         return;
     }
-    words[0].store(u64::from(version.wrapping_add(1) | 1), SeqCst);
-    words[1].store(record.tsc_timestamp, SeqCst);
-    words[2].store(record.system_time, SeqCst);
-    words[3].store(scale, SeqCst);
-    words[0].store(u64::from((version.wrapping_add(1) | 1).wrapping_add(1)), SeqCst);
+    let odd = version.wrapping_add(1) | 1;
+    word(0).store(odd.into(), SeqCst);
+    (1..WORDS).for_each(|index| word(index).store(record[index], SeqCst));
+    word(0).store(odd.wrapping_add(1).into(), SeqCst);
+}
+
+/// Writes the record to the other place where the guest wants it (VCPUOP_register_vcpu_time_memory_area), unless it is there.
+/// Its kernel's address space is loaded.
+pub fn copy_record(machine: &X86, vcpu: &Vcpu<X86>) {
+    let address = vcpu.time_area.load(SeqCst);
+    let mut old = [0u64; WORDS];
+    if address == 0 || machine.copy_in(address, old.as_mut_bytes()).is_err() {
+        return;
+    }
+    let mut new = record();
+    let version = old[0] as u32;
+    if version != 0 && old[1..] == new[1..] {
+        return;
+    }
+    let odd = version.wrapping_add(1) | 1;
+    new[0] = odd.into();
+    // The place was readable a moment ago; if it cannot be written, the guest has only itself to blame.
+    let written = machine.copy_out(address, new.as_bytes());
+    let _ = written.and_then(|()| machine.copy_out(address, &odd.wrapping_add(1).to_le_bytes()));
 }

@@ -24,6 +24,17 @@ pub struct HostFacts {
     pub address_bits: u8,
 }
 
+/// How the machine's work ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MachineEnd {
+    /// All CPUs halt; turning the power off is the control domain's, which knows how.
+    Halt,
+    /// It starts anew.
+    Restart,
+    /// It starts anew after five seconds, for somebody to read the console, unless the command line says `noreboot`.
+    RestartAfterFault,
+}
+
 /// One architecture: the machine below the hypervisor, and the part of domains and vCPUs that only it understands.
 pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt + Send + Sync + Sized + 'static {
     /// Architecture's part of a domain; shared by all CPUs.
@@ -152,6 +163,6 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         let _ = (hypervisor, key);
     }
 
-    /// Ends the machine's work; `reboot` starts it again. Returns only if the machine refuses, with why.
-    fn machine_off(&self, reboot: bool) -> Errno;
+    /// Ends the machine's work. Returns only if the machine refuses, with why.
+    fn machine_off(&self, end: MachineEnd) -> Errno;
 }

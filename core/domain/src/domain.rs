@@ -1,5 +1,6 @@
 //! One domain.
 
+use crate::watchdog::{WATCHDOGS, Watchdog};
 use crate::{Arch, Vcpu};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -203,6 +204,10 @@ pub struct Domain<A: Arch> {
     vcpus: Once<Box<[Arc<Vcpu<A>>]>>,
     life: AtomicU8,
     shutdown_code: AtomicU8,
+    /// Why it will say that it shut down, whatever ends it.
+    latched_code: AtomicU8,
+    /// Timers that end it unless it sets them again and again.
+    pub(crate) watchdogs: [Watchdog; WATCHDOGS],
     /// A shutdown was asked for: vCPUs stop on their way.
     pub shutting_down: AtomicBool,
     /// How many have asked that it stop.
@@ -250,6 +255,8 @@ impl<A: Arch> Domain<A> {
             vcpus: Once::new(),
             life: AtomicU8::new(Life::Alive as u8),
             shutdown_code: AtomicU8::new(NO_CODE),
+            latched_code: AtomicU8::new(NO_CODE),
+            watchdogs: Default::default(),
             shutting_down: AtomicBool::new(false),
             pauses: AtomicU32::new(0),
             toolstack_pauses: AtomicU32::new(0),
@@ -304,6 +311,18 @@ impl<A: Arch> Domain<A> {
             NO_CODE => None,
             code => Some(ShutdownCode(code)),
         }
+    }
+
+    /// Keeps a reason for its next shutdown (SCHEDOP_shutdown_code): the first one that is given counts, and is returned.
+    pub fn latch_shutdown_code(&self, code: ShutdownCode) -> ShutdownCode {
+        match self.latched_code.compare_exchange(NO_CODE, code.0, SeqCst, SeqCst) {
+            Ok(_) => code,
+            Err(earlier) => ShutdownCode(earlier),
+        }
+    }
+
+    pub(crate) fn forget_latched_code(&self) {
+        self.latched_code.store(NO_CODE, SeqCst);
     }
 
     pub(crate) fn set_shutdown_code(&self, code: Option<ShutdownCode>) {

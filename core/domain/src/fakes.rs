@@ -1,6 +1,6 @@
 //! An architecture on a desk: [`platform::fakes::FakeMachine`] with domains and vCPUs that have nothing of their own.
 
-use crate::{Arch, Creation, Domain, HostFacts, Hypervisor, Vcpu};
+use crate::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -32,6 +32,8 @@ pub struct FakeArch {
     pub pirqs: Mutex<Vec<(u16, u32)>>,
     /// Root of the page tables of the guest that the test plays.
     pub root: Mutex<Option<Mfn>>,
+    /// How the machine's work was ended.
+    pub ended: Mutex<Option<MachineEnd>>,
     m2p: Mutex<Vec<u64>>,
 }
 
@@ -47,6 +49,7 @@ impl FakeArch {
             deadline: AtomicU64::new(u64::MAX),
             pirqs: Mutex::default(),
             root: Mutex::default(),
+            ended: Mutex::default(),
             m2p: Mutex::new(alloc::vec![!0; frames]),
         }
     }
@@ -250,7 +253,8 @@ impl Arch for FakeArch {
         (count, (start + count) as u32)
     }
 
-    fn machine_off(&self, _reboot: bool) -> Errno {
+    fn machine_off(&self, end: MachineEnd) -> Errno {
+        *self.ended.lock() = Some(end);
         Errno::NOSYS
     }
 }

@@ -19,8 +19,9 @@ mod run;
 mod table;
 mod timer;
 mod vcpu;
+mod watchdog;
 
-pub use arch::{Arch, HostFacts};
+pub use arch::{Arch, HostFacts, MachineEnd};
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
 pub use events::GlobalVirqs;
 pub use hypervisor::{CpuState, Hypervisor};

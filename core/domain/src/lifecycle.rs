@@ -1,6 +1,6 @@
 //! A domain's beginning and end.
 
-use crate::{Arch, Creation, Domain, Hypervisor, Life, PauseFlags, ShutdownCode, Vcpu};
+use crate::{Arch, Creation, Domain, Hypervisor, Life, MachineEnd, PauseFlags, ShutdownCode, Vcpu};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -116,7 +116,9 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     /// A domain ends its work, or is made to. Its vCPUs stop; the toolstack is told. For dom0 the machine itself ends.
+    /// A code that the domain has given before ([`Domain::latch_shutdown_code`]) counts more than `code`.
     pub fn shut_down(&self, domain: &Arc<Domain<A>>, code: ShutdownCode) {
+        let code = domain.latch_shutdown_code(code);
         if domain.id == DomId::DOM0 {
             self.end_of_dom0(code);
             return;
@@ -136,15 +138,16 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     fn end_of_dom0(&self, code: ShutdownCode) {
-        let (text, reboot) = match code {
-            ShutdownCode::POWEROFF => ("halted: halting machine", false),
-            ShutdownCode::REBOOT => ("shutdown: rebooting machine", true),
-            ShutdownCode::CRASH => ("crashed: rebooting machine in 5 seconds", true),
-            ShutdownCode::WATCHDOG => ("watchdog expired: rebooting machine", true),
-            _ => ("shutdown for a reason that is not known: rebooting machine", true),
+        let (text, end) = match code {
+            ShutdownCode::POWEROFF => ("halted: halting machine", MachineEnd::Halt),
+            ShutdownCode::REBOOT => ("shutdown: rebooting machine", MachineEnd::Restart),
+            ShutdownCode::CRASH => ("crashed", MachineEnd::RestartAfterFault),
+            ShutdownCode::WATCHDOG => ("watchdog rebooting machine", MachineEnd::Restart),
+            ShutdownCode::SOFT_RESET => ("did unsupported soft reset, rebooting", MachineEnd::Restart),
+            _ => ("shutdown (unknown reason)", MachineEnd::RestartAfterFault),
         };
-        log::error!("Hardware Dom0 {text}.");
-        let errno = self.machine().machine_off(reboot);
+        log::error!("Hardware Dom0 {text}");
+        let errno = self.machine().machine_off(end);
         log::error!("The machine would not go off: {errno}");
     }
 
@@ -154,6 +157,7 @@ impl<A: Arch> Hypervisor<A> {
             return;
         }
         domain.set_shutdown_code(None);
+        domain.forget_latched_code();
         domain.shutting_down.store(false, SeqCst);
         self.unpause_domain(domain);
     }
@@ -241,6 +245,7 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     fn stop_timers(&self, domain: &Domain<A>) {
+        domain.watchdogs.iter().for_each(|watchdog| self.forget_timer(&watchdog.timer));
         for vcpu in domain.vcpus() {
             self.forget_timer(&vcpu.singleshot);
             self.forget_timer(&vcpu.periodic);

@@ -19,6 +19,8 @@ pub enum TimerEvent {
     Periodic(DomId, VcpuId),
     /// The vCPU's SCHEDOP_poll has lasted long enough.
     Poll(DomId, VcpuId),
+    /// The domain has not set its watchdog of this number again.
+    Watchdog(DomId, u32),
 }
 
 impl<A: Arch> Hypervisor<A> {
@@ -105,15 +107,23 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Does what an expired timer is for.
     pub fn timer_expired(&self, event: TimerEvent, now: u64) {
-        let (TimerEvent::Singleshot(domain, vcpu)
-        | TimerEvent::Periodic(domain, vcpu)
-        | TimerEvent::Poll(domain, vcpu)) = event;
+        let (domain, vcpu) = match event {
+            TimerEvent::Singleshot(domain, vcpu)
+            | TimerEvent::Periodic(domain, vcpu)
+            | TimerEvent::Poll(domain, vcpu) => (domain, vcpu),
+            TimerEvent::Watchdog(domain, id) => {
+                if let Some(domain) = self.domains.get(domain) {
+                    self.watchdog_fired(&domain, id);
+                }
+                return;
+            }
+        };
         let Some(domain) = self.domains.get(domain) else { return };
         let Some(vcpu) = domain.vcpu(vcpu) else { return };
         match event {
             TimerEvent::Singleshot(..) => self.raise_vcpu_virq(&domain, vcpu.id, VIRQ_TIMER),
             TimerEvent::Periodic(..) => self.tick(&domain, vcpu, now),
-            TimerEvent::Poll(..) => {
+            _ => {
                 if vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0 {
                     self.end_wait(vcpu);
                 }

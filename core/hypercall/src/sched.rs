@@ -26,6 +26,8 @@ pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         }
         SCHEDOP_SHUTDOWN => shutdown(caller, GuestHandle::new(at)),
         SCHEDOP_POLL => poll(caller, GuestHandle::new(at)),
+        SCHEDOP_SHUTDOWN_CODE => shutdown_code(caller, GuestHandle::new(at)),
+        SCHEDOP_WATCHDOG => return watchdog(caller, GuestHandle::new(at)).into(),
         SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(caller, GuestHandle::new(at)),
         _ => Err(Errno::NOSYS),
     };
@@ -36,6 +38,18 @@ fn shutdown<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Shutdown>) -> Resul
     let call = caller.read(at)?;
     caller.hypervisor.shut_down(caller.domain, ShutdownCode(call.reason as u8));
     Ok(())
+}
+
+/// Whatever ends the domain later, this is why.
+fn shutdown_code<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Shutdown>) -> Result<()> {
+    let call = caller.read(at)?;
+    caller.domain.latch_shutdown_code(ShutdownCode(call.reason as u8));
+    Ok(())
+}
+
+fn watchdog<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Watchdog>) -> Result<i64> {
+    let call = caller.read(at)?;
+    caller.hypervisor.set_watchdog(caller.domain, call.id, call.timeout).map(i64::from)
 }
 
 fn remote_shutdown<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<RemoteShutdown>) -> Result<()> {

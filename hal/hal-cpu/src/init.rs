@@ -212,7 +212,7 @@ unsafe fn set_up(cpu: CpuId) {
         let wanted = Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::MCE | xsave;
         cpu::write_cr4(cpu::read_cr4() | wanted.bits());
     }
-    write_tsc_aux(cpu.0);
+    write_tsc_aux(0);
     let info = area::info();
     let cr4 = cpu::read_cr4();
     let always = Cr4::TSD | Cr4::DE;

@@ -1,7 +1,8 @@
 //! Control, debug and model-specific registers that change while guests run, and the TLB.
 
-use crate::area;
+use crate::area::{self, PerCpu};
 use core::arch::asm;
+use core::cell::Cell;
 use hal::cpu;
 use platform::Frames;
 use types::Mfn;
@@ -74,8 +75,18 @@ pub unsafe fn write_msr(number: u32, value: u64) -> Result<(), Gp> {
     if failed == 0 { Ok(()) } else { Err(Gp) }
 }
 
-/// Sets TSC_AUX, which RDTSCP and RDPID show to guests; ignored where it does not exist.
-pub fn write_tsc_aux(value: u32) {
+/// TSC_AUX as this CPU has it.
+static TSC_AUX_NOW: PerCpu<Cell<u32>> = crate::per_cpu!(Cell::new(0));
+
+/// Sets TSC_AUX, which RDTSCP and RDPID show to guests, unless it has this value; ignored where it does not exist.
+pub fn set_tsc_aux(value: u32) {
+    if TSC_AUX_NOW.get().replace(value) != value {
+        write_tsc_aux(value);
+    }
+}
+
+/// Writes TSC_AUX, as [`set_tsc_aux`].
+pub(crate) fn write_tsc_aux(value: u32) {
     // SAFETY: the register is only ever shown to guests.
     let _ = unsafe { write_msr(msr::TSC_AUX, value.into()) };
 }

@@ -137,6 +137,11 @@ fn backtrace(out: &mut impl Write, mut frame: u64) -> fmt::Result {
 }
 
 /// Makes sure that only one CPU reports; the others, and a panic within a panic, stop.
+/// Whether the machine is to stop after a fault (`noreboot`).
+pub fn is_noreboot() -> bool {
+    NO_REBOOT.load(Ordering::Relaxed)
+}
+
 fn begin() -> Emergency {
     let me = 1 + cpu_number();
     if let Err(other) = PANICKING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
@@ -150,7 +155,7 @@ fn begin() -> Emergency {
 }
 
 fn end(mut out: Emergency) -> ! {
-    if NO_REBOOT.load(Ordering::Relaxed) {
+    if is_noreboot() {
         let _ = writeln!(out, "Manual reset required ('noreboot' specified)");
         cpu::halt_forever();
     }

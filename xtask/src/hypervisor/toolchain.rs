@@ -24,6 +24,19 @@ struct Candidate {
     source: bool,
 }
 
+impl Toolchain {
+    /// Its clippy, whether it is there or not.
+    pub fn clippy(&self) -> PathBuf {
+        self.cargo.with_file_name("cargo-clippy")
+    }
+}
+
+/// Finds one that comes with clippy.
+pub fn find_with_clippy() -> Option<Toolchain> {
+    let has_clippy = |candidate: &Candidate| candidate.cargo.with_file_name("clippy-driver").is_file();
+    choose(candidates().into_iter().filter(has_clippy).collect()).ok()
+}
+
 /// Finds one: first any with `core` prebuilt for the target, then any with its source.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use super::{mode, traps};
 use crate::current::Current;
 use crate::machine::X86;
+use crate::time;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Domain, Vcpu};
 use platform::GuestMemory;
@@ -27,6 +28,7 @@ pub fn load(current: &mut Current<'_>) {
     }
     hal_cpu::set_guest_cr4(Cr4::from_bits_retain(state.cr4));
     hal_cpu::load_debug(&state.debug);
+    hal_cpu::set_tsc_aux(state.tsc_aux);
     let xstate = state.load_xstate();
     hal_cpu::set_task_switched(state.task_switched);
     let segments = hal_cpu::load_segments(&state.segments);
@@ -45,13 +47,15 @@ pub fn save(current: &mut Current<'_>) {
     state.debug = hal_cpu::save_debug();
 }
 
-/// Writes how the vCPU spent its time to where the guest wants it, at an address of its kernel, whichever mode it is in.
-pub fn write_runstate(current: &mut Current<'_>) {
-    if current.vcpu.runstate_area.load(SeqCst) == 0 {
+/// Writes how the vCPU spent its time, and its time record, to where the guest wants them, at addresses of its kernel, whichever
+/// mode it is in.
+pub fn write_records(current: &mut Current<'_>) {
+    if current.vcpu.runstate_area.load(SeqCst) == 0 && current.vcpu.time_area.load(SeqCst) == 0 {
         return;
     }
     let was_user = mode::to_kernel(current.state);
     copy_runstate(current.machine(), current.domain, current.vcpu);
+    time::copy_record(current.machine(), current.vcpu);
     if was_user {
         // It came from user mode, so it has tables for it.
         let _ = mode::to_user(current.state);

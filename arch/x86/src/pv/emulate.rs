@@ -245,7 +245,7 @@ impl Privileged for Guest<'_, '_> {
     }
 
     fn tsc_aux(&mut self) -> u32 {
-        hal_cpu::read_msr(x86_defs::msr::TSC_AUX).map_or(0, |value| value as u32)
+        self.0.state.tsc_aux
     }
 
     fn read_counter(&mut self, _: u32) -> Result<u64> {

@@ -1,10 +1,12 @@
 //! Model-specific registers of PV guests. Only a guest's kernel reaches them.
 
 use crate::current::Current;
+use cpu_policy::FeatureSet;
 use types::VcpuId;
 use x86_defs::control::{Efer, Vector};
 use x86_defs::msr::*;
 use x86_emulate::{Result, Trap};
+use xen_abi::cpufeatureset::{XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP};
 
 /// Thermal and performance state (SDM vol. 4, APM vol. 2), which only the control domain sees as it is; others read 0.
 const HOST_READABLE: [u32; 10] = [
@@ -72,7 +74,7 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
             bits => bits,
         },
         INTEL_MISC_FEATURES_ENABLES => 0,
-        TSC_AUX => hal_cpu::read_msr(TSC_AUX).map_err(|_| Trap::GP)?,
+        TSC_AUX if has_tsc_aux(current) => current.state.tsc_aux.into(),
         _ if AMD_COUNTERS.contains(&number) || AMD_CORE_COUNTERS.contains(&number) => 0,
         _ if AMD_PSTATE_DEFINITIONS.contains(&number) && !current.domain.is_privileged() => 0,
         _ if HOST_ONLY.contains(&number) || AMD_PSTATE_DEFINITIONS.contains(&number) => {
@@ -90,6 +92,12 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
     })
 }
 
+/// Whether the guest is shown an instruction that reads TSC_AUX.
+fn has_tsc_aux(current: &Current<'_>) -> bool {
+    let features = FeatureSet::of(&current.domain.arch.policy.read());
+    features.has(XEN_X86_FEATURE_RDTSCP) || features.has(XEN_X86_FEATURE_RDPID)
+}
+
 /// EFER without what only the hypervisor uses.
 fn host_efer() -> u64 {
     let shown = Efer::SCE | Efer::LME | Efer::LMA | Efer::NXE | Efer::FFXSR;
@@ -103,7 +111,10 @@ pub fn write(current: &mut Current<'_>, number: u32, value: u64) -> Result<()> {
         FS_BASE => hal_cpu::write_fs_base(value),
         GS_BASE => hal_cpu::write_gs_base(value),
         KERNEL_GS_BASE => hal_cpu::write_gs_base_other(value),
-        TSC_AUX if value >> 32 == 0 => hal_cpu::write_tsc_aux(value as u32),
+        TSC_AUX if value >> 32 == 0 && has_tsc_aux(current) => {
+            current.state.tsc_aux = value as u32;
+            hal_cpu::set_tsc_aux(current.state.tsc_aux);
+        }
         EFER if value == host_efer() => {}
         // Microcode is the control domain's business by platform_op; revisions are read after such a write.
         UCODE_REV if value == 0 => {}

@@ -44,6 +44,8 @@ pub struct VcpuState {
     pub segments: SegmentState,
     /// Vector registers, as last saved.
     pub xstate: Xstate,
+    /// TSC_AUX, which RDTSCP and RDPID show.
+    pub tsc_aux: u32,
     /// XCR0 as the guest sees it; bit 0 is always set.
     pub xcr0: u64,
     /// The guest kernel runs, not its user.
@@ -109,6 +111,7 @@ impl VcpuState {
             info: None,
             segments: SegmentState::default(),
             xstate: Xstate::new().ok_or(Errno::NOMEM)?,
+            tsc_aux: 0,
             xcr0: 1,
             kernel_mode: true,
             root_kernel: None,

@@ -1,5 +1,5 @@
 use super::*;
-use domain::PauseFlags;
+use domain::{MachineEnd, PauseFlags, ShutdownCode};
 use hypercall::sched::sched_op;
 use hypercall::vcpu::{set_timer_op, vcpu_op};
 use std::sync::atomic::Ordering::SeqCst;
@@ -33,7 +33,7 @@ fn vcpus_come_up_after_they_have_registers() {
     assert_eq!(plain(&world, VCPUOP_DOWN, 1), 0);
     assert_eq!((plain(&world, VCPUOP_IS_UP, 1), world.guest.shutdown_code()), (0, None));
     assert_eq!(plain(&world, VCPUOP_DOWN, 0), 0);
-    assert_eq!(world.guest.shutdown_code(), Some(domain::ShutdownCode::POWEROFF), "it was the last one");
+    assert_eq!(world.guest.shutdown_code(), Some(ShutdownCode::POWEROFF), "it was the last one");
 }
 
 #[test]
@@ -179,4 +179,50 @@ fn only_the_control_domain_shuts_others_down() {
     call.domain_id = 1;
     assert_eq!(world.with(&world.dom0, sched_op, op, &mut call, &[]), 0);
     assert_eq!(world.guest.shutdown_code(), Some(domain::ShutdownCode::CRASH));
+}
+
+#[test]
+fn a_watchdog_ends_the_domain_unless_it_is_set_again() {
+    const SECOND: u64 = 1_000_000_000;
+    let world = World::new();
+    let set = |id, timeout| world.with(&world.guest, sched_op, SCHEDOP_WATCHDOG, &mut Watchdog { id, timeout }, &[]);
+    let expire = |now| {
+        let due = world.hypervisor.cpus[0].timers.lock().expire(now);
+        due.map(|(_, event)| world.hypervisor.timer_expired(event, now)).is_some()
+    };
+    assert_eq!((set(1, 5), set(3, 5)), (error(Errno::INVAL), error(Errno::INVAL)));
+    assert_eq!((set(0, 5), set(0, 6), set(0, 7)), (1, 2, error(Errno::NOSPC)));
+    world.machine().set_time(4 * SECOND);
+    assert_eq!((set(1, 5), set(2, 0), set(2, 1)), (0, 0, error(Errno::INVAL)));
+    assert!(!expire(9 * SECOND - 1));
+    assert!(expire(9 * SECOND));
+    assert_eq!(world.guest.shutdown_code(), Some(ShutdownCode::WATCHDOG));
+}
+
+#[test]
+fn a_reason_given_before_is_that_of_any_shutdown() {
+    let world = World::new();
+    let call = |domain, op, reason| world.with(domain, sched_op, op, &mut Shutdown { reason }, &[]);
+    assert_eq!(call(&world.guest, SCHEDOP_SHUTDOWN_CODE, SHUTDOWN_CRASH), 0);
+    assert_eq!(call(&world.guest, SCHEDOP_SHUTDOWN_CODE, SHUTDOWN_REBOOT), 0);
+    assert_eq!(world.guest.shutdown_code(), None, "it goes on");
+    assert_eq!(call(&world.guest, SCHEDOP_SHUTDOWN, SHUTDOWN_POWEROFF), 0);
+    assert_eq!(world.guest.shutdown_code(), Some(ShutdownCode::CRASH));
+    world.hypervisor.resume(&world.guest);
+    assert_eq!(call(&world.guest, SCHEDOP_SHUTDOWN, SHUTDOWN_POWEROFF), 0);
+    assert_eq!(world.guest.shutdown_code(), Some(ShutdownCode::POWEROFF), "the first one is over");
+}
+
+#[test]
+fn the_machine_ends_as_dom0_does() {
+    for (reason, end) in [
+        (SHUTDOWN_POWEROFF, MachineEnd::Halt),
+        (SHUTDOWN_REBOOT, MachineEnd::Restart),
+        (SHUTDOWN_CRASH, MachineEnd::RestartAfterFault),
+        (99, MachineEnd::RestartAfterFault),
+    ] {
+        let world = World::new();
+        world.with(&world.dom0, sched_op, SCHEDOP_SHUTDOWN, &mut Shutdown { reason }, &[]);
+        assert_eq!(*world.hypervisor.machine().ended.lock(), Some(end));
+    }
 }

@@ -12,6 +12,8 @@ use types::{CpuId, Errno, Result};
 struct Machine {
     tsc_hz: u64,
     scale: Scale,
+    /// Whether the TSC's rate never changes.
+    invariant: bool,
     /// TSC of the boot CPU at system time 0.
     base: u64,
     /// Local timer; `None` if it takes a TSC value.
@@ -61,10 +63,16 @@ pub fn init(reference: Reference) -> Result<(u64, u64)> {
     MACHINE.call_once(|| Machine {
         tsc_hz: measured.tsc,
         scale: Scale::from_hz(measured.tsc),
+        invariant: has_invariant_tsc(),
         base: tsc(),
         timer: (!lapic::has_deadline_timer()).then(|| Scale::from_hz(measured.timer)),
     });
     Ok((measured.tsc, measured.timer))
+}
+
+fn has_invariant_tsc() -> bool {
+    const INVARIANT: u32 = 1 << 8;
+    hal_cpu::cpuid(0x8000_0000, 0).eax >= 0x8000_0007 && hal_cpu::cpuid(0x8000_0007, 0).edx & INVARIANT != 0
 }
 
 fn this_offset() -> i64 {
@@ -123,6 +131,12 @@ pub fn time_record(cpu: CpuId) -> TimeRecord {
 /// Whether TSCs differ between CPUs, so that a guest's record depends on the CPU.
 pub fn skewed() -> bool {
     SKEWED.load(Ordering::Relaxed)
+}
+
+/// Whether a guest can take the TSC for system time on all CPUs alike: they agree, and it never stops or changes its rate
+/// (APM vol. 3, CPUID 0x80000007).
+pub fn is_stable() -> bool {
+    MACHINE.get().is_some_and(|machine| machine.invariant) && !skewed()
 }
 
 /// Notes that the TSC of `cpu` is that far from the boot CPU's. Before that CPU runs anything else.

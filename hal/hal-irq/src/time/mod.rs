@@ -12,7 +12,7 @@ pub use calendar::Date;
 pub use clock::{
     TimeRecord, delay, init, set_deadline, set_offset, system_time, system_time_at, time_record, tsc, tsc_at, tsc_hz,
 };
-pub use clock::{scale, skewed};
+pub use clock::{is_stable, scale, skewed};
 pub use offset::Offset;
 pub use reference::Reference;
 pub use rtc::read_wall_clock;
