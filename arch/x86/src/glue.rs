@@ -6,8 +6,9 @@ use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
+use core::time::Duration;
 use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, Vcpu};
-use platform::GuestMemory;
+use platform::{Clock, GuestMemory};
 use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::memory::E820Entry;
@@ -145,11 +146,19 @@ impl Arch for X86 {
         domctl::machine_sysctl(hypervisor, cmd, payload)
     }
 
-    fn machine_off(&self, reboot: bool) -> Errno {
+    fn machine_off(&self, restart: Option<Duration>) -> Errno {
         hal_irq::ipi::stop_other_cpus();
-        if reboot {
-            hal_irq::power::reboot();
+        let Some(delay) = restart else {
+            hal::cpu::halt_forever();
+        };
+        let start = self.system_time();
+        while u128::from(self.system_time() - start) < delay.as_nanos() {
+            hal::cpu::pause();
         }
-        hal::cpu::halt_forever()
+        hal_irq::power::reboot()
+    }
+
+    fn stays_after_crash(&self) -> bool {
+        hal::panic::noreboot()
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Creation, Domain, Hypervisor, Vcpu};
 use alloc::sync::Arc;
+use core::time::Duration;
 use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
 use types::{CpuId, DomId, Errno, Mfn, Result, VcpuId};
@@ -152,6 +153,10 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         let _ = (hypervisor, key);
     }
 
-    /// Ends the machine's work; `reboot` starts it again. Returns only if the machine refuses, with why.
-    fn machine_off(&self, reboot: bool) -> Errno;
+    /// Ends the machine's work, or with `restart` starts it anew after this time. Returns only if the machine refuses, with
+    /// why.
+    fn machine_off(&self, restart: Option<Duration>) -> Errno;
+
+    /// Whether the machine shall stay as it is after a crash, for someone to look at it (`noreboot`).
+    fn stays_after_crash(&self) -> bool;
 }

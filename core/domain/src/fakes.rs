@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::time::Duration;
 use memory::{FrameInfo, FrameTable, Memory, PvPolicy};
 use platform::fakes::FakeMachine;
 use platform::sync::Mutex;
@@ -250,7 +251,11 @@ impl Arch for FakeArch {
         (count, (start + count) as u32)
     }
 
-    fn machine_off(&self, _reboot: bool) -> Errno {
+    fn machine_off(&self, _restart: Option<Duration>) -> Errno {
         Errno::NOSYS
+    }
+
+    fn stays_after_crash(&self) -> bool {
+        false
     }
 }

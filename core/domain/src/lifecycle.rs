@@ -4,6 +4,7 @@ use crate::{Arch, Creation, Domain, Hypervisor, Life, PauseFlags, ShutdownCode, 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
+use core::time::Duration;
 use evtchn::EventChannels;
 use gnttab::{GrantTable, Limits, MapTrack};
 use memory::{DomainMemory, Request};
@@ -141,15 +142,19 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     fn end_of_dom0(&self, code: ShutdownCode) {
-        let (text, reboot) = match code {
-            ShutdownCode::POWEROFF => ("halted: halting machine", false),
-            ShutdownCode::REBOOT => ("shutdown: rebooting machine", true),
-            ShutdownCode::CRASH => ("crashed: rebooting machine in 5 seconds", true),
-            ShutdownCode::WATCHDOG => ("watchdog expired: rebooting machine", true),
-            _ => ("shutdown for a reason that is not known: rebooting machine", true),
+        let at_once = Some(Duration::ZERO);
+        let (text, restart) = match code {
+            ShutdownCode::POWEROFF => ("halted: halting machine", None),
+            ShutdownCode::REBOOT => ("shutdown: rebooting machine", at_once),
+            ShutdownCode::CRASH if self.machine().stays_after_crash() => {
+                ("crashed: 'noreboot' set - not rebooting", None)
+            }
+            ShutdownCode::CRASH => ("crashed: rebooting machine in 5 seconds", Some(Duration::from_secs(5))),
+            ShutdownCode::WATCHDOG => ("watchdog expired: rebooting machine", at_once),
+            _ => ("shutdown for a reason that is not known: rebooting machine", at_once),
         };
         log::error!("Hardware Dom0 {text}.");
-        let errno = self.machine().machine_off(reboot);
+        let errno = self.machine().machine_off(restart);
         log::error!("The machine would not go off: {errno}");
     }
 

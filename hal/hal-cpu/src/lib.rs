@@ -62,6 +62,6 @@ pub use tables::{
     GUEST_GDT_PAGES, MAX_GDT_ENTRIES, MAX_LDT_ENTRIES, SelectorError, guest_ldt_offset, set_guest_gdt, set_guest_ldt,
 };
 pub use traps::{
-    TrapFrame, fault_address, idle_wait, interrupt_window, set_fatal_hook, set_interrupt_hook, set_nmi_hook,
+    TrapFrame, fatal_trap, fault_address, idle_wait, interrupt_window, set_fatal_hook, set_interrupt_hook, set_nmi_hook,
 };
 pub use xstate::{BadImage, SUPPORTED_XCR0, Xstate, current_xcr0, has_xsave, host_xcr0, set_xcr0, xstate_size};
