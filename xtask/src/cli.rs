@@ -67,6 +67,17 @@ pub enum Dom0Kind {
     Full,
 }
 
+/// What loads the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum Boot {
+    /// QEMU itself, by multiboot 1
+    Direct,
+    /// GRUB on a BIOS, by multiboot 2, from the image that machines get
+    Grub,
+    /// The same on UEFI
+    GrubEfi,
+}
+
 /// QEMU's accelerator.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub enum Accel {
@@ -123,6 +134,9 @@ pub struct RunOptions {
     /// dom0 to boot
     #[arg(long, value_enum, default_value_t = Dom0Kind::Mini)]
     pub dom0: Dom0Kind,
+    /// What loads the hypervisor
+    #[arg(long, value_enum, default_value_t = Boot::Direct)]
+    pub boot: Boot,
     /// Number of CPUs of the machine
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub smp: u32,

@@ -1,6 +1,7 @@
 //! The emulated machine: QEMU's command line.
 
 use crate::cli::{Accel, Hypervisor, RunOptions};
+use crate::grub::GrubDisk;
 use crate::image::Dom0;
 use std::fmt::Write;
 use std::path::Path;
@@ -21,6 +22,16 @@ pub enum Console<'a> {
     Terminal { log: &'a Path },
     /// A file.
     File(&'a Path),
+}
+
+/// What the machine boots.
+pub struct Payload<'a> {
+    /// The hypervisor; `None` boots the kernel alone.
+    pub image: Option<&'a Path>,
+    /// dom0's files.
+    pub dom0: &'a Dom0,
+    /// GRUB with these files; `None` where QEMU loads them.
+    pub grub: Option<&'a GrubDisk>,
 }
 
 /// The channels of a script: files in this folder.
@@ -65,13 +76,7 @@ pub fn dom0_arguments(options: &RunOptions, dom0: &Dom0) -> String {
 }
 
 /// The command that runs the machine.
-pub fn command(
-    options: &RunOptions,
-    image: Option<&Path>,
-    dom0: &Dom0,
-    console: &Console,
-    channels: Option<&Channels>,
-) -> Command {
+pub fn command(options: &RunOptions, payload: &Payload, console: &Console, channels: Option<&Channels>) -> Command {
     // setpriv ends QEMU with this process, however that ends.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", QEMU, "-nodefaults", "-M", "q35", "-display", "none"]);
@@ -100,8 +105,11 @@ pub fn command(
             command.args(["-no-reboot", "-monitor", "none", "-serial", &format!("file:{}", log.display())]);
         }
     }
-    boot(&mut command, options, image, dom0);
-    devices(&mut command, dom0, channels);
+    match payload.grub {
+        Some(grub) => grub.attach(&mut command),
+        None => load(&mut command, options, payload),
+    }
+    devices(&mut command, payload.dom0, channels);
     if options.gdb {
         command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
     }
@@ -109,10 +117,11 @@ pub fn command(
     command
 }
 
-/// Kernel, modules and their command lines.
-fn boot(command: &mut Command, options: &RunOptions, image: Option<&Path>, dom0: &Dom0) {
+/// Kernel, modules and their command lines, as QEMU's own loader takes them.
+fn load(command: &mut Command, options: &RunOptions, payload: &Payload) {
+    let dom0 = payload.dom0;
     let arguments = dom0_arguments(options, dom0);
-    let Some(image) = image else {
+    let Some(image) = payload.image else {
         command.arg("-kernel").arg(&dom0.kernel).arg("-initrd").arg(&dom0.initrd).args(["-append", &arguments]);
         return;
     };
@@ -148,6 +157,6 @@ fn devices(command: &mut Command, dom0: &Dom0, channels: Option<&Channels>) {
 }
 
 /// A path inside one of QEMU's option lists.
-fn escape(path: &Path) -> String {
+pub fn escape(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

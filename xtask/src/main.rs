@@ -4,6 +4,7 @@
 
 mod check;
 mod cli;
+mod grub;
 mod guests;
 mod host;
 mod hypervisor;

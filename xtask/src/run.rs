@@ -1,11 +1,11 @@
 //! `./x run`: boots the machine, with a person at its console or a script in its dom0.
 
-use crate::cli::{Dom0Kind, Hypervisor, RunOptions};
+use crate::cli::{Boot, Dom0Kind, Hypervisor, RunOptions};
 use crate::image::cpio::Archive;
 use crate::image::{self, Dom0};
-use crate::machine::{self, Channels, Console};
+use crate::machine::{self, Channels, Console, Payload};
 use crate::script::{self, Verdict};
-use crate::{host, hypervisor};
+use crate::{grub, host, hypervisor};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -33,11 +33,11 @@ pub struct Prepared {
 pub fn prepare(options: &RunOptions) -> Result<Prepared> {
     let image = match (&options.image, options.hypervisor) {
         (Some(path), _) => Some(path.clone()),
-        (None, Hypervisor::Xenolith) => Some(
-            hypervisor::build(if options.debug { "dev" } else { "release" })
-                .context("cannot build the hypervisor")?
-                .elf32,
-        ),
+        (None, Hypervisor::Xenolith) => {
+            let profile = if options.debug { "dev" } else { "release" };
+            let image = hypervisor::build(profile).context("cannot build the hypervisor")?;
+            Some(if options.boot == Boot::Direct { image.elf32 } else { image.gz })
+        }
         (None, Hypervisor::Xen) => Some(image::debian_xen()?),
         (None, Hypervisor::None) => None,
     };
@@ -89,7 +89,10 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
 fn interactive(options: &RunOptions, prepared: &Prepared, folder: &Path, log: &Path) -> Result<ExitCode> {
     let dom0 = with_job(&prepared.dom0, job(options, None)?, folder)?.0;
     eprintln!("serial log: {}; Ctrl-\\ then x leaves, three times Ctrl-a switches the console", log.display());
-    let mut command = machine::command(options, prepared.image.as_deref(), &dom0, &Console::Terminal { log }, None);
+    let image = prepared.image.as_deref();
+    let grub = grub::disk(options, image, &dom0, folder)?;
+    let payload = Payload { image, dom0: &dom0, grub: grub.as_ref() };
+    let mut command = machine::command(options, &payload, &Console::Terminal { log }, None);
     let status = command.status().context("cannot run QEMU")?;
     if !status.success() {
         bail!("QEMU ended with {status}");
@@ -112,7 +115,10 @@ pub fn scripted(
 ) -> Result<Verdict> {
     let (dom0, disk) = with_job(&prepared.dom0, job(options, Some(script))?, folder)?;
     let channels = Channels { folder, disk: disk.as_deref() };
-    let command = machine::command(options, prepared.image.as_deref(), &dom0, &Console::File(log), Some(&channels));
+    let image = prepared.image.as_deref();
+    let grub = grub::disk(options, image, &dom0, folder)?;
+    let payload = Payload { image, dom0: &dom0, grub: grub.as_ref() };
+    let command = machine::command(options, &payload, &Console::File(log), Some(&channels));
     script::watch(command, folder, log, Duration::from_secs(options.timeout), out, err)
 }
 

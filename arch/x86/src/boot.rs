@@ -80,7 +80,8 @@ fn on_own_stack(early: Early) -> ! {
         }
     }
 
-    let options = dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus: dom0_vcpus(&boot, running as u32) };
+    let vcpus = dom0_vcpus(&boot, running as u32);
+    let options = dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus, rsdp: boot.efi_rsdp };
     let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);

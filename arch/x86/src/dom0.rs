@@ -24,12 +24,14 @@ const ENTRY: usize = 8;
 /// Bytes of a page as a number for addresses.
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// What the command line says of the control domain.
+/// What the command line and the firmware say of the control domain.
 pub struct Options<'a> {
     /// Value of `dom0_mem`; `None` where it is absent.
     pub memory: Option<&'a str>,
     /// vCPUs.
     pub vcpus: u32,
+    /// Physical address of the ACPI root pointer where the firmware is no BIOS.
+    pub rsdp: Option<u64>,
 }
 
 /// Unpacks the kernel, if it is packed, into memory of its own. To be called while there is such memory: before
@@ -51,6 +53,14 @@ pub fn unpack(kernel: &Module) -> Result<Option<Scratch>, String> {
     Ok(Some(scratch))
 }
 
+/// The kernel's command line, with where the ACPI root pointer is: without a BIOS the kernel would not find it by itself.
+fn command_line(given: &str, rsdp: Option<u64>) -> String {
+    match rsdp {
+        Some(address) if !given.contains("acpi_rsdp=") => format!("{given} acpi_rsdp={address:#x}"),
+        _ => given.into(),
+    }
+}
+
 /// Builds the control domain out of its kernel, as [`unpack`] has left it, and its initrd; ready to run.
 ///
 /// # Errors
@@ -61,7 +71,7 @@ pub fn build(
     initrd: Option<Module>,
     options: &Options<'_>,
 ) -> Result<Arc<Domain<X86>>, String> {
-    let command_line = kernel.command_line.clone();
+    let command_line = command_line(&kernel.command_line, options.rsdp);
     let image = unpacked.as_ref().map_or(kernel.bytes(), |scratch| scratch.bytes());
     let parsed = Kernel::parse(image).map_err(|error| error.to_string())?;
     let initrd_length = initrd.as_ref().map_or(0, |module| module.bytes().len() as u64);
@@ -338,5 +348,17 @@ impl Builder<'_> {
         line("TOTAL:        ", &layout.mapped);
         log::info!(" ENTRY ADDRESS: {:016x}", self.plan.entry_state().rip);
         log::info!("Dom0 has maximum {} VCPUs", self.domain.vcpus().len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_bios_is_told_of_acpi() {
+        assert_eq!(command_line("quiet", None), "quiet");
+        assert_eq!(command_line("quiet", Some(0x7f00)), "quiet acpi_rsdp=0x7f00");
+        assert_eq!(command_line("acpi_rsdp=1", Some(0x7f00)), "acpi_rsdp=1");
     }
 }

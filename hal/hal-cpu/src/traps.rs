@@ -126,19 +126,20 @@ pub(crate) extern "sysv64" fn host_trap(frame: &mut TrapFrame) {
             frame.rflags &= !RFlags::TF.bits();
             frame.rflags |= RFlags::RF.bits();
         }
-        Vector::DOUBLE_FAULT | Vector::MACHINE_CHECK => fatal(frame),
+        Vector::DOUBLE_FAULT | Vector::MACHINE_CHECK => fatal_trap(frame),
         _ => match fixup(frame.rip) {
             Some(target) => {
                 frame.rip = target;
                 frame.rax = u64::from(frame.error_code) << 32 | u64::from(vector);
             }
-            None => fatal(frame),
+            None => fatal_trap(frame),
         },
     }
 }
 
+/// Reports an exception that nothing mends, taken in the hypervisor or in a guest, and stops the machine or starts it anew.
 #[cold]
-fn fatal(frame: &TrapFrame) -> ! {
+pub fn fatal_trap(frame: &TrapFrame) -> ! {
     hal::panic::unexpected_exception(frame.vector.into(), frame.error_code.into(), &registers(frame))
 }
 

@@ -40,6 +40,11 @@ pub fn set_noreboot(noreboot: bool) {
     NO_REBOOT.store(noreboot, Ordering::Relaxed);
 }
 
+/// Whether the machine is to stop after a fault (`noreboot`).
+pub fn is_noreboot() -> bool {
+    NO_REBOOT.load(Ordering::Relaxed)
+}
+
 fn cpu_number() -> u32 {
     let hook = CPU_NUMBER.0.load(Ordering::Acquire);
     if hook.is_null() {
@@ -83,6 +88,13 @@ pub struct Registers {
     pub r15: u64,
 }
 
+impl Registers {
+    /// Whether they are a guest's, which runs in ring 3.
+    fn in_guest(&self) -> bool {
+        self.cs & 3 != 0
+    }
+}
+
 impl fmt::Display for Registers {
     /// Several lines, in the order that Xen prints them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +102,8 @@ impl fmt::Display for Registers {
         if let Some((name, offset)) = symbols::lookup(self.rip) {
             write!(f, " {name}+{offset:#x}")?;
         }
-        writeln!(f, "\nRFLAGS: {:016x}   CONTEXT: hypervisor", self.rflags)?;
+        let context = if self.in_guest() { "guest" } else { "hypervisor" };
+        writeln!(f, "\nRFLAGS: {:016x}   CONTEXT: {context}", self.rflags)?;
         let lines = [
             [("rax", self.rax), ("rbx", self.rbx), ("rcx", self.rcx)],
             [("rdx", self.rdx), ("rsi", self.rsi), ("rdi", self.rdi)],
@@ -117,6 +130,15 @@ fn peek(address: u64) -> Option<u64> {
     Some(unsafe { core::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() })
 }
 
+/// The frame of the function that calls this.
+#[inline(always)]
+fn frame_pointer() -> u64 {
+    let frame: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
+    frame
+}
+
 /// Prints the chain of callers from a frame pointer on.
 fn backtrace(out: &mut impl Write, mut frame: u64) -> fmt::Result {
     writeln!(out, "Xen call trace:")?;
@@ -137,11 +159,6 @@ fn backtrace(out: &mut impl Write, mut frame: u64) -> fmt::Result {
 }
 
 /// Makes sure that only one CPU reports; the others, and a panic within a panic, stop.
-/// Whether the machine is to stop after a fault (`noreboot`).
-pub fn is_noreboot() -> bool {
-    NO_REBOOT.load(Ordering::Relaxed)
-}
-
 fn begin() -> Emergency {
     let me = 1 + cpu_number();
     if let Err(other) = PANICKING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
@@ -179,7 +196,8 @@ pub fn unexpected_exception(vector: u64, error: u64, registers: &Registers) -> !
     // The emergency writer never fails.
     let _ = writeln!(out, "----[ Xenolith-{}  x86_64 ]----\nCPU:    {}", env!("CARGO_PKG_VERSION"), cpu_number());
     let _ = write!(out, "{registers}");
-    let _ = backtrace(&mut out, registers.rbp);
+    // A guest's frames are its own affair: those of the hypervisor that ran it are shown.
+    let _ = backtrace(&mut out, if registers.in_guest() { frame_pointer() } else { registers.rbp });
     block(&mut out, format_args!("FATAL TRAP: vector = {vector} ({})\n[error_code={error:04x}]", name(vector)));
     end(out)
 }
@@ -229,9 +247,7 @@ macro_rules! fatal {
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let frame: u64;
-    // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
+    let frame = frame_pointer();
     let mut out = begin();
     let _ = backtrace(&mut out, frame);
     match info.location() {

@@ -101,10 +101,13 @@ fn names_table(functions: &[(u32, String)], limit: usize) -> Vec<u8> {
     table
 }
 
-/// Writes an ELF32 file for i386 (System V ABI, chapter 4): header, program headers, and the segments page aligned.
+/// Writes an ELF32 file for i386 (System V ABI, chapter 4): header, program headers, the empty section 0 without which GRUB
+/// 2.12 refuses the file, and the segments page aligned.
 fn write(segments: &[Segment], entry: u32) -> Vec<u8> {
     const HEADER: u16 = 52;
     const PROGRAM: u16 = 32;
+    const SECTION: u16 = 40;
+    let sections = u32::from(HEADER) + u32::from(PROGRAM) * segments.len() as u32;
     let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |file: &mut Vec<u8>, value: u16| file.extend(value.to_le_bytes());
     let word = |file: &mut Vec<u8>, value: u32| file.extend(value.to_le_bytes());
@@ -113,9 +116,9 @@ fn write(segments: &[Segment], entry: u32) -> Vec<u8> {
     word(&mut file, 1);
     word(&mut file, entry);
     word(&mut file, u32::from(HEADER));
+    word(&mut file, sections);
     word(&mut file, 0);
-    word(&mut file, 0);
-    for value in [HEADER, PROGRAM, segments.len() as u16, 40, 0, 0] {
+    for value in [HEADER, PROGRAM, segments.len() as u16, SECTION, 1, 0] {
         half(&mut file, value);
     }
     let mut offset = FIRST_SEGMENT;
@@ -127,6 +130,7 @@ fn write(segments: &[Segment], entry: u32) -> Vec<u8> {
         }
         offset += segment.data.len().next_multiple_of(0x1000);
     }
+    file.extend([0; SECTION as usize]);
     for segment in segments {
         file.resize(file.len().next_multiple_of(0x1000), 0);
         file.extend(&segment.data);
@@ -146,6 +150,8 @@ mod tests {
         let file = write(&[code, data], 0x20_0040);
         let header = FileHeader32::<LittleEndian>::parse(&*file).unwrap();
         assert_eq!(header.e_entry(ENDIAN), 0x20_0040);
+        let sections = header.section_headers(ENDIAN, &*file).unwrap();
+        assert_eq!((sections.len(), sections[0].sh_type(ENDIAN)), (1, object::elf::SHT_NULL));
         let programs = header.program_headers(ENDIAN, &*file).unwrap();
         assert_eq!(programs[0].p_offset(ENDIAN), FIRST_SEGMENT as u32);
         assert_eq!(programs[1].p_paddr(ENDIAN), 0x20_1000);

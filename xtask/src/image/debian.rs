@@ -28,8 +28,12 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "ca-certificates",
     "e2fsprogs",
+    "grub-common",
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
     "less",
     "nano",
+    "ovmf",
     "procps",
     "zstd",
 ];

@@ -1,12 +1,14 @@
 //! The dom0 images: made from Debian 13's packages, cached outside of the clone, keyed by their recipe.
 //!
 //! A cache folder holds one Debian tree (`root-KEY`) and what is made from it: the small dom0 (`mini-KEY.cpio`), the
-//! full one (`full-KEY.ext4`), and Debian's own Xen for comparison (`xen-KEY.elf`).
+//! full one (`full-KEY.ext4`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison
+//! (`xen-KEY.elf`).
 
 pub mod cpio;
 mod debian;
 mod elf;
 mod full;
+mod grub;
 mod guest;
 mod mini;
 mod tiny;
@@ -14,6 +16,7 @@ mod tree;
 
 use crate::host;
 use anyhow::{Context, Result};
+pub use grub::Grub;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
@@ -99,6 +102,19 @@ pub fn full() -> Result<Dom0> {
     let initrd = cache.folder.join(format!("full-{}.initrd", cache.root_key));
     cached(&initrd, |path| Ok(fs::write(path, fs::read(cache.tree.initrd())?)?))?;
     Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: Some(disk) })
+}
+
+/// GRUB for both kinds of firmware.
+///
+/// # Errors
+/// Where it is not cached and cannot be made.
+pub fn grub() -> Result<Grub> {
+    let Cache { folder, root_key, tree, _lock } = open_cache()?;
+    let path = folder.join(format!("grub-{}", key(&[&root_key, grub::RECIPE])));
+    let (bios, efi) = (path.with_extension("img"), path.with_extension("efi"));
+    cached(&bios, |path| grub::make_bios(&tree, path))?;
+    cached(&efi, |path| grub::make_efi(&tree, path))?;
+    Ok(Grub { bios, efi, firmware: grub::firmware(&tree)? })
 }
 
 /// Debian's own Xen, as an ELF file that QEMU can load.

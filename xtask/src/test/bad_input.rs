@@ -3,7 +3,7 @@
 use super::tables::{self, Fault};
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::{Hypervisor, MachineOptions, RunOptions};
-use crate::machine::{self, Console};
+use crate::machine::{self, Console, Payload};
 use crate::run::{self, Prepared};
 use crate::{host, image};
 use anyhow::{Context, Result};
@@ -184,7 +184,8 @@ fn one(hypervisor: Hypervisor, mistake: &Mistake) -> Result<Outcome> {
     if let Some(kernel) = options.kernel.take() {
         dom0.kernel = kernel;
     }
-    let mut command = machine::command(&options, prepared.image.as_deref(), &dom0, &Console::File(&log), None);
+    let payload = Payload { image: prepared.image.as_deref(), dom0: &dom0, grub: None };
+    let mut command = machine::command(&options, &payload, &Console::File(&log), None);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(folder.join("qemu.log"))?);
     let mut child = command.spawn().context("cannot run QEMU")?;
     let outcome = observe(&mut child, &log, words, mistake.halts);

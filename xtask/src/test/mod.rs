@@ -4,6 +4,7 @@ mod bad_input;
 mod compare;
 mod guest;
 mod hosted;
+mod panic;
 mod system;
 mod tables;
 
@@ -106,6 +107,11 @@ fn pending() -> Result<Vec<(String, String)>> {
     Ok(lines.filter_map(|line| line.split_once(' ')).map(|(name, why)| (name.into(), why.into())).collect())
 }
 
+/// Names of the tests that boot a machine.
+fn machine_names() -> Result<Vec<String>> {
+    Ok([bad_input::names(), panic::names(), system::names()?, guest::names()?, compare::names()?].concat())
+}
+
 /// Runs the tests that `options` select; the last line printed has the counts.
 ///
 /// # Errors
@@ -113,10 +119,9 @@ fn pending() -> Result<Vec<(String, String)>> {
 pub fn test(options: &TestOptions) -> Result<ExitCode> {
     let selection = Selection { options, pending: pending()? };
     if options.list {
-        for name in
-            [hosted::names()?, bad_input::names(), system::names()?, guest::names()?, compare::names()?].concat()
-        {
-            if selection.wants(&name) {
+        let of_machines = machine_names()?;
+        for name in hosted::names()?.iter().chain(&of_machines) {
+            if selection.wants(name) {
                 println!("{name}");
             }
         }
@@ -124,7 +129,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     if options.filter.is_empty() {
-        for name in [bad_input::names(), system::names()?, guest::names()?, compare::names()?].concat() {
+        for name in machine_names()? {
             if let Some(why) = selection.pending(&name) {
                 tally.add(&name, &Outcome::Skipped(format!("pending: {why}")), Duration::ZERO);
             }
@@ -132,6 +137,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     }
     hosted::run(&selection, &mut tally)?;
     bad_input::run(&selection, &mut tally)?;
+    panic::run(&selection, &mut tally);
     system::run(&selection, &mut tally)?;
     guest::run(&selection, &mut tally)?;
     compare::run(&selection, &mut tally)?;

@@ -38,6 +38,8 @@ fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
             current.state.debug.status = hal_cpu::read_debug_status();
             false
         }
+        // The hardware has failed, and nothing says that it is this guest alone which that concerns (SDM vol. 3, 16.1).
+        Vector::MACHINE_CHECK => hal_cpu::fatal_trap(&current.state.context.regs),
         _ => false,
     };
     if !handled {

@@ -16,9 +16,9 @@ multiboot2_header:
     .long 0                             # 32-bit protected mode
     .long multiboot2_end - multiboot2_header
     .long -(0xe85250d6 + (multiboot2_end - multiboot2_header))
-    .short 1, 1                         # wanted, optional: command line, modules, memory map, ACPI tables
-    .long 28
-    .long 1, 3, 6, 14, 15
+    .short 1, 1                         # wanted, optional: command line, modules, memory map, UEFI, ACPI tables
+    .long 32
+    .long 1, 3, 6, 12, 14, 15
     .balign 8
     .short 6, 0                         # modules page aligned
     .long 8

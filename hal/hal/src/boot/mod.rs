@@ -3,6 +3,7 @@
 
 mod build;
 mod early;
+mod efi;
 pub mod multiboot;
 pub mod ranges;
 mod scratch;
@@ -88,6 +89,8 @@ pub struct BootInfo {
     pub modules: Vec<Module>,
     /// A copy of the ACPI root pointer (RSDP), 20 or 36 bytes.
     pub rsdp: Option<Vec<u8>>,
+    /// Where UEFI says that the root pointer is, a physical address: the BIOS areas need not have it then.
+    pub efi_rsdp: Option<u64>,
     /// One more than the highest frame of RAM.
     pub max_page: u64,
     /// Bytes of usable RAM.
@@ -202,6 +205,7 @@ pub fn init(handoff: Handoff) -> BootInfo {
     if info.rsdp.is_none() {
         info.rsdp = multiboot::find_rsdp(&EarlyMemory);
     }
+    let efi_rsdp = info.efi_system_table.and_then(|table| efi::find_rsdp(&EarlyMemory, table));
     let parsed = cmdline::parse(info.text(info.command_line));
     let options = &parsed.options;
     if options.serial_line() != &console::Settings::COM1 {
@@ -214,7 +218,7 @@ pub fn init(handoff: Handoff) -> BootInfo {
     build::heap(options.heap);
     build::m2p();
     build::identity_root();
-    describe(&info)
+    describe(&info, efi_rsdp)
 }
 
 /// Sorts the machine's memory into shares.
@@ -252,7 +256,7 @@ fn share_out(info: &Information) {
 }
 
 /// Makes the description of the machine, now that there is a heap.
-fn describe(info: &Information) -> BootInfo {
+fn describe(info: &Information, efi_rsdp: Option<u64>) -> BootInfo {
     let text = |text| String::from(info.text(text).trim());
     let command_line: &'static str = Box::leak(text(info.command_line).into_boxed_str());
     let shares = SHARES.lock();
@@ -263,6 +267,7 @@ fn describe(info: &Information) -> BootInfo {
         regions: info.regions.to_vec(),
         modules: info.modules.iter().map(|entry| module(entry, &info.modules, text(entry.text))).collect(),
         rsdp: info.rsdp.as_ref().map(|bytes| bytes.to_vec()),
+        efi_rsdp,
         max_page: max_page(&shares),
         ram: shares.ram.total(),
     }

@@ -132,6 +132,8 @@ pub struct Information {
     pub modules: ArrayVec<ModuleEntry, MODULES>,
     /// A copy of the ACPI root pointer (RSDP).
     pub rsdp: Option<ArrayVec<u8, 36>>,
+    /// Physical address of the 64-bit UEFI's system table, where the firmware is one.
+    pub efi_system_table: Option<u64>,
 }
 
 impl Default for Information {
@@ -150,6 +152,7 @@ impl Information {
             regions: ArrayVec::new_const(),
             modules: ArrayVec::new_const(),
             rsdp: None,
+            efi_system_table: None,
         }
     }
 
@@ -299,6 +302,7 @@ fn parse2(memory: &impl Memory, address: u64, info: &mut Information) -> Result<
                     entry += step;
                 }
             }
+            12 if rest >= 8 => info.efi_system_table = Some(long(memory, tag + 8)?),
             14 | 15 => {
                 let mut bytes = ArrayVec::new();
                 for offset in 0..rest.min(36) as u64 {

@@ -95,6 +95,7 @@ fn by_multiboot2() -> Fake {
         map.extend([&start.to_le_bytes()[..], &length.to_le_bytes(), &[1, 0, 0, 0, 0, 0, 0, 0]].concat());
     }
     tag(6, &map);
+    tag(12, &0x7f9e_c018u64.to_le_bytes());
     tag(14, b"RSD PTR old version.");
     tag(15, b"RSD PTR new version of that pointer.");
     tag(99, b"?");
@@ -110,6 +111,7 @@ fn multiboot2_from_grub() {
     assert_eq!(info.text(info.command_line), "noreboot");
     assert_eq!(info.text(info.modules[0].text), "quiet");
     assert_eq!(info.regions[1], MemoryRegion { start: 1 << 32, end: 5 << 30, kind: MemoryKind::USABLE });
+    assert_eq!(info.efi_system_table, Some(0x7f9e_c018));
     assert_eq!(&info.rsdp.unwrap()[..], b"RSD PTR new version of that pointer.");
 }
 

@@ -1,0 +1,178 @@
+//! The hypervisor's own end: a machine check, which QEMU's monitor makes, has to lead to a report, then to a new start or,
+//! with `noreboot`, to a halt.
+
+use super::{Outcome, Selection, Tally, system};
+use crate::cli::{Hypervisor, MachineOptions};
+use crate::machine::{self, Console, Payload};
+use crate::{host, run};
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long the machine may take until dom0's kernel runs.
+const BOOT: Duration = Duration::from_secs(120);
+/// How long the report may take; and how long the new start may take to come, which is due after five seconds.
+const REPORT: Duration = Duration::from_secs(20);
+/// For so long a machine that halts must still be there.
+const HALT: Duration = Duration::from_secs(8);
+
+/// An uncorrected error that has corrupted the processor's state, on CPU 1, in bank 4 (SDM vol. 3, 16.3.2).
+const MACHINE_CHECK: &str = "mce 1 4 0xbe00000000000000 0x5 0x1000 0\n";
+
+/// One way to end.
+struct Case {
+    name: &'static str,
+    arguments: &'static str,
+    last_line: &'static str,
+    restarts: bool,
+}
+
+const CASES: &[Case] = &[
+    Case { name: "machine-check", arguments: "", last_line: "Reboot in five seconds...", restarts: true },
+    Case {
+        name: "machine-check-noreboot",
+        arguments: "noreboot",
+        last_line: "Manual reset required ('noreboot' specified)",
+        restarts: false,
+    },
+];
+
+/// What a report contains, in this order.
+const REPORT_WORDS: &[&str] = &[
+    "CPU:    1",
+    "RIP:    ",
+    "rax: ",
+    "cr3: ",
+    "Xen call trace:",
+    "x86::run::",
+    "Panic on CPU 1:",
+    "FATAL TRAP: vector = 18 (machine check)",
+];
+/// The same where Debian's Xen writes it.
+const XEN_WORDS: &[&str] = &["Panic on CPU 1:"];
+
+fn name(case: &Case) -> String {
+    format!("panic/{}", case.name)
+}
+
+/// Names of the tests.
+pub fn names() -> Vec<String> {
+    CASES.iter().map(name).collect()
+}
+
+/// Runs them.
+pub fn run(selection: &Selection, tally: &mut Tally) {
+    for case in CASES.iter().filter(|case| selection.wants(&name(case))) {
+        let start = Instant::now();
+        eprintln!("  {} ...", name(case));
+        let outcome = one(selection.hypervisor(), case).unwrap_or_else(|e| Outcome::Failed(format!("{e:#}")));
+        tally.add(&name(case), &outcome, start.elapsed());
+    }
+}
+
+fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
+    let words = match hypervisor {
+        Hypervisor::None => return Ok(Outcome::Skipped("needs a hypervisor".to_string())),
+        Hypervisor::Xen => XEN_WORDS,
+        Hypervisor::Xenolith => REPORT_WORDS,
+    };
+    let mut options = MachineOptions::try_parse_from(["machine"])?.run;
+    options.hypervisor = hypervisor;
+    options.xen_args = Some(case.arguments.to_string());
+    options.qemu_args = ["-chardev", "stdio,id=monitor,signal=off", "-mon", "chardev=monitor"].map(String::from).into();
+    let folder = host::run_folder()?;
+    let log = folder.join("serial.log");
+    File::create(&log)?;
+    let prepared = run::prepare(&options)?;
+    let payload = Payload { image: prepared.image.as_deref(), dom0: &prepared.dom0, grub: None };
+    let mut command = machine::command(&options, &payload, &Console::File(&log), None);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(folder.join("qemu.log"))?);
+    let mut child = command.spawn().context("cannot run QEMU")?;
+    let wrong = provoke(&mut child, &log, case, words);
+    child.kill().ok();
+    child.wait()?;
+    Ok(match wrong? {
+        None => Outcome::Passed,
+        Some(wrong) => Outcome::Failed(format!("{wrong}\n{}", system::last_lines(&log))),
+    })
+}
+
+/// Makes the machine check; gives what is wrong with what follows.
+fn provoke(child: &mut Child, log: &Path, case: &Case, words: &[&str]) -> Result<Option<String>> {
+    if !appears(child, log, "Linux version", BOOT)? {
+        return Ok(Some("dom0's kernel did not start".to_string()));
+    }
+    let monitor = child.stdin.as_mut().context("the monitor is a pipe")?;
+    monitor.write_all(MACHINE_CHECK.as_bytes())?;
+    monitor.flush()?;
+    if !appears(child, log, case.last_line, REPORT)? {
+        return Ok(Some(format!("no line that says: {}", case.last_line)));
+    }
+    if let Some(missing) = first_missing(&read(log), words) {
+        return Ok(Some(format!("the report does not say, in its place: {missing}")));
+    }
+    Ok(match (gone_within(child, if case.restarts { REPORT } else { HALT })?, case.restarts) {
+        (true, true) | (false, false) => None,
+        (false, true) => Some("no new start".to_string()),
+        (true, false) => Some("a new start in spite of noreboot".to_string()),
+    })
+}
+
+/// Waits for a text on the console; false where it does not come.
+fn appears(child: &mut Child, log: &Path, text: &str, limit: Duration) -> Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if read(log).contains(text) {
+            return Ok(true);
+        }
+        if child.try_wait()?.is_some() {
+            return Ok(read(log).contains(text));
+        }
+        sleep(Duration::from_millis(100));
+    }
+    Ok(false)
+}
+
+/// Whether QEMU ends in this time, as it does when its machine is reset.
+fn gone_within(child: &mut Child, limit: Duration) -> Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        sleep(Duration::from_millis(100));
+    }
+    Ok(false)
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// The first of `words` that does not follow its predecessor somewhere.
+fn first_missing<'a>(mut text: &str, words: &[&'a str]) -> Option<&'a str> {
+    for word in words {
+        match text.find(word) {
+            Some(at) => text = &text[at + word.len()..],
+            None => return Some(word),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_a_report_counts() {
+        assert_eq!(first_missing("a b c", &["a", "c"]), None);
+        assert_eq!(first_missing("a b c", &["c", "a"]), Some("a"));
+        assert_eq!(first_missing("a", &["a", "a"]), Some("a"));
+    }
+}
