@@ -3,7 +3,7 @@
 use crate::status::Status;
 use crate::table::{GrantTable, Reference};
 use platform::Frames;
-use types::{DomId, Mfn};
+use types::{DomId, Gfn, Mfn};
 
 impl GrantTable {
     /// Commits this domain to taking a frame from `peer`. Order of GNTTABOP_transfer: the frame is taken from its owner
@@ -26,13 +26,14 @@ impl GrantTable {
         find().map_err(|_| Status::GeneralError)
     }
 
-    /// Tells the guest which frame it got; a version 1 entry has room for its low 32 bits.
-    pub fn complete_transfer<M: Frames + ?Sized>(&self, frames: &M, reference: Reference, mfn: Mfn) {
+    /// Tells the guest which frame it got; a version 1 entry has room for its low 32 bits. What the guest wants to call the
+    /// frame, which it wrote there before; `None` where the table has gone meanwhile.
+    pub fn complete_transfer<M: Frames + ?Sized>(&self, frames: &M, reference: Reference, mfn: Mfn) -> Option<Gfn> {
         let inner = self.inner.read();
-        if let Ok(_active) = inner.active(reference) {
-            if let Ok(entry) = inner.entry(frames, reference) {
-                entry.complete_transfer(mfn);
-            }
-        }
+        let _active = inner.active(reference).ok()?;
+        let entry = inner.entry(frames, reference).ok()?;
+        let name = entry.read().gfn;
+        entry.complete_transfer(mfn);
+        Some(name)
     }
 }
