@@ -111,9 +111,13 @@ fn near(domain: &Domain<X86>) -> CpuId {
 /// whether offered or not.
 ///
 /// # Errors
-/// `EINVAL`: the domain has no such line. `EBUSY`: somebody else uses it. `ENOSPC`: no vector is left.
+/// `EINVAL`, or `EPERM` for who does not own the machine's devices: the domain has no such line. `EBUSY`: somebody else uses
+/// it. `ENOSPC`: no vector is left.
 pub fn bound(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, _share: bool) -> Result<()> {
     let interrupts = interrupts()?;
+    if !domain.is_privileged() && interrupts.lines.number_of(domain.id, pirq).is_none() {
+        return Err(Errno::PERM);
+    }
     let needs_eoi = interrupts.lines.bind(domain.id, pirq, near(domain))?;
     interrupts.eoi_maps.set(hypervisor.machine(), domain.id, pirq, needs_eoi);
     Ok(())
@@ -250,6 +254,14 @@ pub fn add_device(function: Sbdf) -> Result<()> {
     Ok(())
 }
 
+/// Refuses PCI functions that nobody has announced.
+///
+/// # Errors
+/// `ENODEV`.
+pub fn require_device(function: Sbdf) -> Result<()> {
+    if interrupts()?.devices.is_present(function) { Ok(()) } else { Err(Errno::NODEV) }
+}
+
 /// Forgets a PCI function.
 ///
 /// # Errors
@@ -276,13 +288,14 @@ pub fn prepare_messages(function: Sbdf, on: bool) -> Result<()> {
     interrupts()?.devices.prepare(function, on)
 }
 
-/// Registers the page in which a domain sees which of its lines need PHYSDEVOP_eoi (PHYSDEVOP_pirq_eoi_gmfn_v2).
+/// Registers the page in which a domain sees which of its lines need PHYSDEVOP_eoi (PHYSDEVOP_pirq_eoi_gmfn_v2). With
+/// `unmasks` that call unmasks the line's port too (PHYSDEVOP_pirq_eoi_gmfn_v1).
 ///
 /// # Errors
 /// `EBUSY`: it has one. `EINVAL`: the frame is not the domain's, or in another use.
-pub fn register_eoi_map(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, mfn: Mfn) -> Result<()> {
+pub fn register_eoi_map(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, mfn: Mfn, unmasks: bool) -> Result<()> {
     let interrupts = interrupts()?;
-    interrupts.eoi_maps.register(hypervisor, domain.id, mfn)?;
+    interrupts.eoi_maps.register(hypervisor, domain.id, mfn, unmasks)?;
     for number in 0..interrupts.lines.count() {
         if let Some(pirq) = interrupts.lines.name_of(number, domain.id) {
             let needed = interrupts.lines.needs_done(domain.id, pirq).unwrap_or(false);
@@ -290,6 +303,11 @@ pub fn register_eoi_map(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, mfn:
         }
     }
     Ok(())
+}
+
+/// Whether PHYSDEVOP_eoi is to unmask the line's port too.
+pub fn unmasks_when_done(domain: DomId) -> bool {
+    interrupts().is_ok_and(|interrupts| interrupts.eoi_maps.unmasks(domain))
 }
 
 /// Takes everything back from a dying domain: its lines, and the page it has registered.
