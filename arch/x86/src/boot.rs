@@ -59,7 +59,8 @@ fn on_own_stack(early: Early) -> ! {
     let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options { x2apic: boot.parsed.options.x2apic });
     let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
     memory_map::init(&boot.regions, &machine);
-    let memory = Memory::new(X86::new(early.finished.frames), FrameTable::new(early.frames));
+    let x86 = X86::new(early.finished.frames, machine.proximity.clone());
+    let memory = Memory::new(x86, FrameTable::new(early.frames)).with_nodes(machine.proximity.nodes.clone());
     mark_device_memory(&memory, &boot);
     for (first, end) in early.finished.free {
         memory.add_free(first, end.0 - first.0, false);

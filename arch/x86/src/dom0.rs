@@ -2,6 +2,7 @@
 
 use crate::irq;
 use crate::machine::X86;
+use crate::pv::hypercall_page::stubs;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -161,6 +162,9 @@ impl Builder<'_> {
         self.finish_p2m()?;
         for segment in kernel.segments() {
             self.copy_to(segment.offset / PAGE, (segment.offset % PAGE) as usize, segment.data)?;
+        }
+        if let Some(pfn) = plan.hypercall_page {
+            self.copy_to(pfn, 0, &stubs())?;
         }
         self.write_tables()?;
         self.write_start_page(command_line)?;

@@ -30,6 +30,10 @@ impl Arch for X86 {
         facts::host()
     }
 
+    fn node_of(&self, cpu: CpuId) -> Option<u32> {
+        X86::node_of(self, cpu)
+    }
+
     fn this_cpu(&self) -> CpuId {
         hal_cpu::cpu_id()
     }

@@ -5,6 +5,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hal::LendableFrames;
 use hal_cpu::{GuestSpace, PerCpu};
+use hal_irq::acpi::Proximity;
 use hal_irq::{FlushKind, MAX_CPUS};
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
 use types::{CpuId, CpuMask, DomId, Mfn, Result};
@@ -24,6 +25,8 @@ pub struct X86 {
     guest: GuestSpace,
     /// The domain whose page tables each CPU has loaded.
     loaded: [AtomicU32; MAX_CPUS],
+    /// Which CPUs are in which node.
+    proximity: Proximity,
     /// [`LOOK_EVERY`], in ticks.
     look_every: u64,
     /// Ranges of frames that are no RAM and that no guest may map: first and behind the last.
@@ -34,11 +37,12 @@ pub struct X86 {
 
 impl X86 {
     /// The machine, after `hal`, `hal_cpu` and `hal_irq` were started.
-    pub fn new(frames: LendableFrames) -> X86 {
+    pub fn new(frames: LendableFrames, proximity: Proximity) -> X86 {
         X86 {
             frames,
             guest: GuestSpace,
             loaded: [const { AtomicU32::new(NO_DOMAIN) }; MAX_CPUS],
+            proximity,
             look_every: hal_irq::time::scale().ticks(LOOK_EVERY),
             forbidden_io: memory_map::forbidden_io(),
             frame_limit: 1 << (physical_address_bits() - types::PAGE_SHIFT),
@@ -48,6 +52,11 @@ impl X86 {
     /// Frames that may be lent to guests.
     pub fn lendable(&self) -> &LendableFrames {
         &self.frames
+    }
+
+    /// NUMA node of a CPU that runs; `None` where firmware does not tell.
+    pub fn node_of(&self, cpu: CpuId) -> Option<u32> {
+        self.proximity.node_of(hal_irq::cpus::apic_id(cpu)?)
     }
 
     /// Notes whose page tables this CPU is about to load; `None` for the hypervisor's own. To be called before loading a

@@ -57,6 +57,8 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
 
     /// Facts about the host.
     fn host(&self) -> HostFacts;
+    /// NUMA node of a CPU; `None` where firmware does not tell.
+    fn node_of(&self, cpu: CpuId) -> Option<u32>;
     /// The CPU this runs on.
     fn this_cpu(&self) -> CpuId;
 

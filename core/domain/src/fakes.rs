@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use memory::{FrameInfo, FrameTable, Memory, PvPolicy};
 use platform::fakes::FakeMachine;
 use platform::sync::Mutex;
-use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
+use platform::{Clock, Frames, GuestMemory, Kick, Nodes, Preempt, Table, Tlb};
 use types::{CpuId, DomId, Errno, Gfn, Mfn, Result};
 use xen_abi::memory::{E820_RAM, E820_RESERVED, E820Entry};
 
@@ -34,12 +34,14 @@ pub struct FakeArch {
     pub root: Mutex<Option<Mfn>>,
     /// How the machine's work was ended.
     pub ended: Mutex<Option<MachineEnd>>,
+    /// Number of NUMA nodes; the CPUs are in them by turns.
+    nodes: u32,
     m2p: Mutex<Vec<u64>>,
 }
 
 impl FakeArch {
-    /// A machine with `frames` frames of RAM.
-    pub fn new(frames: usize) -> FakeArch {
+    /// A machine with `frames` frames of RAM and `nodes` NUMA nodes.
+    fn new(frames: usize, nodes: u32) -> FakeArch {
         FakeArch {
             machine: FakeMachine::new(frames),
             cpu: AtomicU32::new(0),
@@ -50,14 +52,21 @@ impl FakeArch {
             pirqs: Mutex::default(),
             root: Mutex::default(),
             ended: Mutex::default(),
+            nodes,
             m2p: Mutex::new(alloc::vec![!0; frames]),
         }
     }
 
     /// A hypervisor on such a machine, with all frames but frame 0 free.
     pub fn hypervisor(frames: usize, cpus: u32) -> Hypervisor<FakeArch> {
+        FakeArch::hypervisor_of_nodes(frames, cpus, Nodes::ONE)
+    }
+
+    /// The same on a machine of several NUMA nodes.
+    pub fn hypervisor_of_nodes(frames: usize, cpus: u32, nodes: Nodes) -> Hypervisor<FakeArch> {
         let infos: Vec<FrameInfo> = (0..frames).map(|_| FrameInfo::new()).collect();
-        let memory = Memory::new(FakeArch::new(frames), FrameTable::new(Box::leak(infos.into_boxed_slice())));
+        let arch = FakeArch::new(frames, nodes.count());
+        let memory = Memory::new(arch, FrameTable::new(Box::leak(infos.into_boxed_slice()))).with_nodes(nodes);
         memory.add_free(Mfn(1), frames as u64 - 1, true);
         let hypervisor = Hypervisor::new(memory, cpus, String::from("dom0_mem=1G"), ["cc", "me", "here", "today"]);
         for cpu in 0..cpus {
@@ -175,6 +184,10 @@ impl Arch for FakeArch {
 
     fn host(&self) -> HostFacts {
         HostFacts { cpu_khz: 1_000_000, threads_per_core: 1, cores_per_socket: 2, ..HostFacts::default() }
+    }
+
+    fn node_of(&self, cpu: CpuId) -> Option<u32> {
+        Some(cpu.0 % self.nodes)
     }
 
     fn this_cpu(&self) -> CpuId {

@@ -4,7 +4,9 @@
 //! two, frame 0 aside, which is never given out. Allocation begins with the highest zone, so that low memory stays for devices.
 
 use crate::frame::{FrameInfo, FrameTable, NONE, Refs, State, TypeWord};
+use crate::nodes::PerNode;
 use core::sync::atomic::Ordering;
+use platform::Nodes;
 use types::{DomId, Mfn};
 
 /// Largest order of a block: 4 GiB.
@@ -22,6 +24,8 @@ pub(crate) struct Heap {
     pub free: u64,
     /// Frames in use or free.
     pub total: u64,
+    /// Both by node.
+    pub per_node: PerNode,
     /// Free frames that are claimed by domains.
     pub claimed: u64,
     /// Free frames whose contents are not yet zeroed.
@@ -42,6 +46,7 @@ impl Heap {
             orders: [0; ZONES],
             free: 0,
             total: 0,
+            per_node: PerNode::new(Nodes::ONE),
             claimed: 0,
             dirty: 0,
             scrub_cursor: 0,
@@ -81,6 +86,12 @@ impl Heap {
         }
     }
 
+    /// Frames of the block are the allocator's from now on: free, or to be given back one day.
+    pub fn add(&mut self, first: u32, order: u8) {
+        self.total += 1 << order;
+        self.per_node.added(first, order);
+    }
+
     /// Takes a block of the order within `bits` address bits; its first frame.
     pub fn take(&mut self, table: &FrameTable, order: u8, bits: u32) -> Option<u32> {
         if order > MAX_ORDER {
@@ -100,6 +111,7 @@ impl Heap {
                 self.push(table, mfn + (1 << have), have);
             }
             self.free -= 1 << order;
+            self.per_node.taken(mfn, order);
             return Some(mfn);
         }
         None
@@ -115,6 +127,7 @@ impl Heap {
             self.dirty += u64::from(frame.has_flag(FrameInfo::DIRTY));
         }
         self.free += 1 << first_order;
+        self.per_node.given(first, first_order);
         let (mut mfn, mut order) = (first, first_order);
         while order < MAX_ORDER {
             let buddy = mfn ^ 1 << order;

@@ -4,12 +4,13 @@ use crate::denied::{Denied, Outcome, Why};
 use crate::domain::DomainMemory;
 use crate::frame::{FrameInfo, FrameTable, FrameType, Refs, State, TypeWord};
 use crate::heap::{Heap, MAX_ORDER};
+use crate::nodes::NodePages;
 use crate::policy::Host;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use platform::sync::{Mutex, RwLock};
-use platform::{Preempt, Table};
+use platform::{Nodes, Preempt, Table};
 use types::{DomId, Errno, Gfn, Mfn};
 
 /// What an allocation asks for.
@@ -34,6 +35,7 @@ impl Request {
 pub struct Memory<H> {
     pub(crate) host: H,
     pub(crate) table: FrameTable,
+    nodes: Nodes,
     heap: Mutex<Heap>,
     accounts: RwLock<Vec<Option<Arc<DomainMemory>>>>,
     /// Flushes of translations that were begun; see [`Memory::is_flushed`].
@@ -48,11 +50,31 @@ impl<H: Host> Memory<H> {
         Memory {
             host,
             table,
+            nodes: Nodes::ONE,
             heap: Mutex::new(Heap::new()),
             accounts: RwLock::new(Vec::new()),
             epoch: AtomicU32::new(0),
             flushed: AtomicU32::new(0),
         }
+    }
+
+    /// The same on a machine of these nodes. To be called before the first frame is handed to the allocator.
+    pub fn with_nodes(self, nodes: Nodes) -> Memory<H> {
+        self.heap.lock().per_node.set_nodes(nodes.clone());
+        Memory { nodes, ..self }
+    }
+
+    /// The nodes of the machine.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// Frames of a node; none for a node that does not exist.
+    pub fn node_pages(&self, node: u32) -> NodePages {
+        let heap = self.heap.lock();
+        let all = NodePages { total: heap.total, free: heap.free };
+        let alone = || if node == 0 && self.nodes.count() == 1 { all } else { NodePages::default() };
+        heap.per_node.of(node).unwrap_or_else(alone)
     }
 
     /// The state of every frame.
@@ -81,7 +103,7 @@ impl<H: Host> Memory<H> {
                     frame.work.store(u32::MAX, Ordering::Relaxed);
                 }
                 heap.give(&self.table, block.start, fits as u8);
-                heap.total += 1 << fits;
+                heap.add(block.start, fits as u8);
             } else {
                 log::error!("memory: frames {:#x}..{:#x} are not reserved; left alone", block.start, block.end);
             }
@@ -99,7 +121,7 @@ impl<H: Host> Memory<H> {
             if !frame.swap_refs(Refs::new(State::Reserved, 0, 0), Refs::new(State::InUse, 0, 0)) {
                 return Err(bad);
             }
-            self.heap.lock().total += 1;
+            self.heap.lock().add(mfn.0 as u32, 0);
             self.assign(domain, mfn, 0)?;
         }
         Ok(())

@@ -5,9 +5,13 @@
 #![cfg_attr(not(any(test, feature = "fakes")), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 mod machine;
+mod nodes;
 pub mod sync;
 
 pub use machine::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb, read_bytes, write_bytes};
+pub use nodes::{NodeMemory, Nodes};

@@ -1,6 +1,6 @@
 //! Taking the machine over, in order.
 
-use crate::acpi::{AcpiError, Fadt, Hpet, Madt, McfgEntry, Tables};
+use crate::acpi::{AcpiError, Fadt, Hpet, Madt, McfgEntry, Proximity, Tables};
 use crate::firmware::Firmware;
 use crate::time::Reference;
 use crate::{cpus, ipi, lapic, pins, power, time};
@@ -34,6 +34,8 @@ pub struct Machine {
     pub hpet: Option<Hpet>,
     /// Where firmware says that PCI configuration space is mapped; not used before `pci::config().announce(..)`.
     pub mcfg: Vec<McfgEntry>,
+    /// Which CPUs and memory are near to each other.
+    pub proximity: Proximity,
     /// An IOMMU is described (DMAR or IVRS).
     pub has_iommu: bool,
     /// Number of interrupt pins (GSIs).
@@ -85,6 +87,20 @@ fn optional<T>(table: Result<T, AcpiError>) -> Option<T> {
     table.ok()
 }
 
+/// The nodes that SRAT and SLIT describe; one node without SRAT, or with one that is damaged.
+fn proximity(tables: &Tables) -> Proximity {
+    let Some(srat) = optional(tables.srat(&Firmware)) else {
+        return Proximity::ONE;
+    };
+    let slit = optional(tables.slit(&Firmware));
+    let found = optional(Proximity::new(&srat, slit.as_ref())).unwrap_or(Proximity::ONE);
+    for memory in found.nodes.memory() {
+        let (first, last) = (memory.first.address(), memory.end.address() - 1);
+        log::info!("NUMA: node {}: [{first:016x}, {last:016x}]", memory.node);
+    }
+    found
+}
+
 /// Takes over the boot CPU's local APIC, the I/O APICs, the 8259s and the clock, and notes the power registers. `rsdp` is the
 /// root pointer as the boot loader passed it; without it the BIOS areas are searched. Takes about 30 ms. Once, on the boot
 /// CPU, with interrupts off.
@@ -101,6 +117,7 @@ pub fn init(rsdp: Option<&[u8]>, options: Options) -> Result<Machine, StartError
     let fadt = optional(tables.fadt(&memory)).unwrap_or_default();
     let hpet = optional(tables.hpet(&memory));
     let mcfg = optional(tables.mcfg(&memory)).unwrap_or_default();
+    let proximity = proximity(&tables);
     let has_iommu = tables.has(*b"DMAR") || tables.has(*b"IVRS");
     power::init(&fadt);
     lapic::init_bsp(madt.lapic_address, options.x2apic).map_err(StartError::Lapic)?;
@@ -119,5 +136,5 @@ pub fn init(rsdp: Option<&[u8]>, options: Options) -> Result<Machine, StartError
         reference.name(),
         if timer_hz == 0 { "by TSC deadline" } else { "of its own" },
     );
-    Ok(Machine { tables, madt, fadt, hpet, mcfg, has_iommu, gsis, tsc_hz })
+    Ok(Machine { tables, madt, fadt, hpet, mcfg, proximity, has_iommu, gsis, tsc_hz })
 }

@@ -133,16 +133,16 @@ mod tests {
         assert!(!options("").noreboot);
         assert!(options("noreboot").noreboot);
         assert!(!options("noreboot noreboot=0").noreboot);
-        assert!(!options("no-smt").smt);
-        assert!(!options("smt=off").smt);
+        assert!(!options("no-x2apic").x2apic);
+        assert!(!options("x2apic=off").x2apic);
         assert!(matches!(complaint("noreboot=perhaps"), Complaint::BadValue(..)));
     }
 
     #[test]
     fn numbers_and_ranges() {
-        let options = options("maxcpus=4 dom0_max_vcpus=2-8 sched=null heap=64M dom0_mem=1G dom0_mem=2G,max:50%");
+        let options = options("maxcpus=4 dom0_max_vcpus=2-8 heap=64M dom0_mem=1G dom0_mem=2G,max:50%");
         assert_eq!((options.maxcpus, options.dom0_max_vcpus), (Some(4), VcpuRange { min: 2, max: 8 }));
-        assert_eq!((options.sched, options.heap), (Some("null"), Some(64 << 20)));
+        assert_eq!(options.heap, Some(64 << 20));
         assert_eq!(options.dom0_mem, Some("2G,max:50%"), "the last one counts");
         assert_eq!(super::parse("dom0_max_vcpus=3").options.dom0_max_vcpus, VcpuRange { min: 3, max: 3 });
         assert!(matches!(complaint("dom0_max_vcpus=8-2"), Complaint::BadValue(..)));
@@ -155,6 +155,20 @@ mod tests {
         assert_eq!(options("guest_loglvl=none/error").guest_loglvl.printed, None);
         assert_eq!(options("loglvl=warning/info").loglvl.printed, Some(log::Level::Warn));
         assert!(matches!(complaint("loglvl=loud"), Complaint::BadValue(..)));
+    }
+
+    #[test]
+    fn what_cannot_be_chosen_is_named() {
+        options("sched=credit2 smt smt=1 cpuidle=0 no-cpuidle");
+        let said = |line: &str| complaint(line).to_string();
+        assert_eq!(
+            said("sched=credit"),
+            "Option 'sched=credit' has no effect: only credit2 is there; runs with credit2"
+        );
+        for line in ["smt=0", "no-smt", "cpuidle=1", "cpuidle", "hap=0", "hap"] {
+            assert!(said(line).starts_with(&format!("Option '{line}' has no effect: ")), "{}", said(line));
+        }
+        assert!(matches!(complaint("smt=perhaps"), Complaint::BadValue(..)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod emulate;
 pub mod events;
 pub mod fault;
 pub mod guest_context;
+pub mod hypercall_page;
 pub mod hypercalls;
 pub mod iret;
 pub mod mmu;

@@ -79,9 +79,14 @@ pub fn get<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut VcpuAff
     Ok(false)
 }
 
-/// XEN_DOMCTL_setnodeaffinity: there is one node, so that any set of nodes but the empty one means the same.
+/// All nodes of the machine.
+fn all_nodes<A: Arch>(caller: &Caller<'_, A>) -> CpuMask {
+    (0..caller.hypervisor.memory.nodes().count()).map(CpuId).collect()
+}
+
+/// XEN_DOMCTL_setnodeaffinity: memory is not chosen by node, so that any set means the same that has a node in it.
 pub fn set_nodes<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut NodeAffinity) -> Done {
-    if bitmap::read(caller, &op.nodemap)?.is_empty() {
+    if bitmap::read(caller, &op.nodemap)?.and(&all_nodes(caller)).is_empty() {
         return Err(refuse!(caller, INVAL, "setnodeaffinity: {} would have no node", target.id));
     }
     Ok(false)
@@ -89,7 +94,7 @@ pub fn set_nodes<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut N
 
 /// XEN_DOMCTL_getnodeaffinity.
 pub fn get_nodes<A: Arch>(caller: &Caller<'_, A>, op: &mut NodeAffinity) -> Done {
-    bitmap::write(caller, &op.nodemap, &CpuMask::single(CpuId(0)))?;
+    bitmap::write(caller, &op.nodemap, &all_nodes(caller))?;
     Ok(false)
 }
 

@@ -9,9 +9,6 @@ use xen_abi::memory::E820_RAM;
 use xen_abi::physdev::PciDevice;
 use xen_abi::sysctl::*;
 
-/// Distance of a node from itself (ACPI's SLIT).
-const OWN_DISTANCE: u32 = 10;
-
 /// Number of CPUs, which are numbered from 0 without gaps.
 fn cpus<A: Arch>(caller: &Caller<'_, A>) -> u32 {
     caller.hypervisor.cpus.len() as u32
@@ -29,8 +26,8 @@ pub fn physical<A: Arch>(caller: &Caller<'_, A>, info: &mut PhysInfo) -> Done {
         cores_per_socket: host.cores_per_socket,
         nr_cpus: cpus(caller),
         max_cpu_id: cpus(caller) - 1,
-        nr_nodes: 1,
-        max_node_id: 0,
+        nr_nodes: memory.nodes().count(),
+        max_node_id: memory.nodes().count() - 1,
         cpu_khz: host.cpu_khz,
         capabilities,
         arch_capabilities: 0,
@@ -70,8 +67,9 @@ pub fn idle_times<A: Arch>(caller: &Caller<'_, A>, op: &mut GetCpuInfo) -> Done 
 
 /// XEN_SYSCTL_availheap. Memory is not told apart by address width, only by node.
 pub fn free_memory<A: Arch>(caller: &Caller<'_, A>, op: &mut AvailHeap) -> Done {
-    let here = op.node == -1 || op.node == 0;
-    op.avail_bytes = if here { caller.hypervisor.memory.free_pages() * PAGE_SIZE as u64 } else { 0 };
+    let memory = &caller.hypervisor.memory;
+    let pages = u32::try_from(op.node).map_or_else(|_| memory.free_pages(), |node| memory.node_pages(node).free);
+    op.avail_bytes = pages * PAGE_SIZE as u64;
     Ok(true)
 }
 
@@ -84,7 +82,8 @@ pub fn cpu_topology<A: Arch>(caller: &Caller<'_, A>, op: &mut CpuTopoInfo) -> Do
         count = count.min(op.num_cpus);
         for cpu in 0..count {
             let core = cpu / threads;
-            let place = CpuTopo { core: core % cores, socket: core / cores, node: 0 };
+            let node = caller.machine().node_of(CpuId(cpu)).unwrap_or(XEN_INVALID_NODE_ID);
+            let place = CpuTopo { core: core % cores, socket: core / cores, node };
             caller.write(op.cputopo.offset(cpu.into()), &place)?;
         }
     }
@@ -92,18 +91,25 @@ pub fn cpu_topology<A: Arch>(caller: &Caller<'_, A>, op: &mut CpuTopoInfo) -> Do
     Ok(true)
 }
 
-/// XEN_SYSCTL_numainfo: all memory is one node.
+/// XEN_SYSCTL_numainfo: memory of each node, and a matrix of distances as wide as the number of nodes that is given back.
 pub fn nodes<A: Arch>(caller: &Caller<'_, A>, op: &mut NumaInfo) -> Done {
-    let asked = !op.meminfo.is_null() || !op.distance.is_null();
-    let count = if asked { op.num_nodes.min(1) } else { 1 };
-    if count == 1 && !op.meminfo.is_null() {
-        let memory = &caller.hypervisor.memory;
-        let page = PAGE_SIZE as u64;
-        let info = MemInfo { memsize: memory.total_pages() * page, memfree: memory.free_pages() * page };
-        caller.write(op.meminfo, &info)?;
+    let memory = &caller.hypervisor.memory;
+    let mut count = memory.nodes().count();
+    if !op.meminfo.is_null() || !op.distance.is_null() {
+        count = count.min(op.num_nodes);
     }
-    if count == 1 && !op.distance.is_null() {
-        caller.write(op.distance, &OWN_DISTANCE)?;
+    for node in 0..count {
+        if !op.meminfo.is_null() {
+            let (page, pages) = (PAGE_SIZE as u64, memory.node_pages(node));
+            let info = MemInfo { memsize: pages.total * page, memfree: pages.free * page };
+            caller.write(op.meminfo.offset(node.into()), &info)?;
+        }
+        if !op.distance.is_null() {
+            for to in 0..count {
+                let cell = u64::from(node) * u64::from(count) + u64::from(to);
+                caller.write(op.distance.offset(cell), &u32::from(memory.nodes().distance(node, to)))?;
+            }
+        }
     }
     op.num_nodes = count;
     Ok(true)

@@ -1,7 +1,8 @@
 //! Sysctls.
 
 use crate::{AT, LIST, World, bitmap, error, sysctl_envelope};
-use types::{DomId, Errno};
+use platform::{NodeMemory, Nodes};
+use types::{DomId, Errno, Mfn};
 use xen_abi::GuestHandle;
 use xen_abi::domctl::{GetDomainInfo, XEN_SCHEDULER_CREDIT2};
 use xen_abi::sysctl::*;
@@ -41,6 +42,36 @@ fn the_host_is_described() {
     let mut heap = AvailHeap { node: -1, ..AvailHeap::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_AVAILHEAP, &mut heap), 0);
     assert_eq!(heap.avail_bytes, info.free_pages * 4096);
+}
+
+#[test]
+fn nodes_have_their_own_cpus_and_memory() {
+    let range = |first, end, node| NodeMemory { first: Mfn(first), end: Mfn(end), node };
+    let nodes = Nodes::new(2, vec![range(0, 128, 1), range(128, 512, 0)], vec![10, 21, 31, 10]);
+    let world = World::of_nodes(nodes.unwrap());
+    let mut info = PhysInfo::new_zeroed();
+    assert_eq!(world.sysctl(XEN_SYSCTL_PHYSINFO, &mut info), 0);
+    assert_eq!((info.nr_nodes, info.max_node_id), (2, 1));
+    let mut topology = CpuTopoInfo { num_cpus: 2, _gap0: [0; 4], cputopo: GuestHandle::new(LIST) };
+    assert_eq!(world.sysctl(XEN_SYSCTL_CPUTOPOINFO, &mut topology), 0);
+    assert_eq!(world.get::<[CpuTopo; 2]>(LIST).map(|place| place.node), [0, 1]);
+
+    let mut ask = NumaInfo { num_nodes: 64, ..NumaInfo::new_zeroed() };
+    (ask.meminfo, ask.distance) = (GuestHandle::new(LIST), GuestHandle::new(LIST + 64));
+    assert_eq!(world.sysctl(XEN_SYSCTL_NUMAINFO, &mut ask), 0);
+    let memory = world.get::<[MemInfo; 2]>(LIST);
+    assert_eq!((ask.num_nodes, memory.each_ref().map(|node| node.memsize)), (2, [384 * 4096, 127 * 4096]));
+    assert_eq!(memory[0].memfree + memory[1].memfree, info.free_pages * 4096);
+    assert_eq!(world.get::<[u32; 4]>(LIST + 64), [10, 21, 31, 10]);
+    for (node, bytes) in [(0, memory[0].memfree), (1, memory[1].memfree), (2, 0), (-1, info.free_pages * 4096)] {
+        let mut heap = AvailHeap { node, ..AvailHeap::new_zeroed() };
+        assert_eq!(world.sysctl(XEN_SYSCTL_AVAILHEAP, &mut heap), 0);
+        assert_eq!(heap.avail_bytes, bytes, "node {node}");
+    }
+    ask.num_nodes = 1;
+    world.put(LIST + 64, &[7u32; 4]);
+    assert_eq!(world.sysctl(XEN_SYSCTL_NUMAINFO, &mut ask), 0);
+    assert_eq!((ask.num_nodes, world.get::<[u32; 4]>(LIST + 64)), (1, [10, 7, 7, 7]), "as wide as asked for");
 }
 
 #[test]

@@ -30,7 +30,12 @@ struct World {
 impl World {
     /// A machine of two CPUs with dom0.
     fn new() -> World {
-        let hypervisor = FakeArch::hypervisor(512, 2);
+        World::of_nodes(platform::Nodes::ONE)
+    }
+
+    /// The same on a machine of several NUMA nodes.
+    fn of_nodes(nodes: platform::Nodes) -> World {
+        let hypervisor = FakeArch::hypervisor_of_nodes(512, 2, nodes);
         let dom0 = hypervisor.create_domain(DomId::DOM0, Creation::of_test(true, 2)).unwrap();
         hypervisor.create_vcpus(&dom0).unwrap();
         let world = World { hypervisor, caller: dom0.clone(), dom0 };

@@ -5,7 +5,7 @@ pub mod world;
 
 use memory::{Context, FrameInfo, FrameTable, Memory, Outcome, PvPolicy};
 use platform::fakes::FakeMachine;
-use platform::{Frames, Preempt, Table, Tlb};
+use platform::{Frames, Nodes, Preempt, Table, Tlb};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -81,9 +81,15 @@ pub type Mem = Memory<Machine>;
 
 /// A machine whose frames 1 to 59 are free.
 pub fn machine() -> Mem {
+    machine_of_nodes(Nodes::ONE)
+}
+
+/// The same on a machine of several NUMA nodes.
+pub fn machine_of_nodes(nodes: Nodes) -> Mem {
     let table = FrameTable::new(Box::leak((0..FRAMES).map(|_| FrameInfo::new()).collect()));
     table.mark_io(Mfn(IO), 2);
     let memory = Memory::new(Machine { fake: FakeMachine::new(FRAMES as usize), m2p: Mutex::default() }, table);
+    let memory = memory.with_nodes(nodes);
     memory.add_free(Mfn(0), IO, false);
     memory
 }

@@ -30,6 +30,13 @@ pub enum AcpiError {
         /// The length that it claims, in bytes.
         length: u32,
     },
+    /// What the table says cannot be.
+    Corrupt {
+        /// Which table.
+        table: Signature,
+        /// What is wrong in it.
+        what: &'static str,
+    },
     /// Physical memory at the address cannot be read.
     Unreadable(u64),
 }
@@ -67,6 +74,9 @@ impl fmt::Display for AcpiError {
                     "ACPI: table {} at {address:#x} is corrupt: it claims {length} bytes. Update the firmware.",
                     Name(table)
                 )
+            }
+            AcpiError::Corrupt { table, what } => {
+                write!(f, "ACPI: table {} is corrupt: {what}. It is ignored; update the firmware.", Name(table))
             }
             AcpiError::Unreadable(address) => {
                 write!(

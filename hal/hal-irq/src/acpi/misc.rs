@@ -1,6 +1,6 @@
-//! HPET, MCFG and SRAT.
+//! HPET and MCFG.
 
-use super::bytes::{Bytes, structures};
+use super::bytes::Bytes;
 use alloc::vec::Vec;
 
 /// The HPET (IA-PC HPET specification 1.0a, 3.2.4).
@@ -46,61 +46,6 @@ pub fn parse_mcfg(table: &[u8]) -> Vec<McfgEntry> {
     parsed.filter(|entry| entry.address != 0 && entry.first_bus <= entry.last_bus).collect()
 }
 
-/// Which proximity domain a CPU is in (ACPI 6.5, 5.2.16).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SratCpu {
-    /// APIC id.
-    pub apic_id: u32,
-    /// Proximity domain.
-    pub domain: u32,
-}
-
-/// Which proximity domain memory is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SratMemory {
-    /// Physical address.
-    pub address: u64,
-    /// Length, in bytes.
-    pub length: u64,
-    /// Proximity domain.
-    pub domain: u32,
-    /// May be taken out.
-    pub hotplug: bool,
-}
-
-/// Reads SRAT: enabled CPUs and memory.
-pub fn parse_srat(table: &[u8]) -> (Vec<SratCpu>, Vec<SratMemory>) {
-    let (mut cpus, mut memory) = (Vec::new(), Vec::new());
-    for (kind, entry) in structures(table, 48) {
-        let cpu = match kind {
-            0 => small_cpu(entry),
-            2 => x2apic_cpu(entry),
-            _ => None,
-        };
-        cpus.extend(cpu);
-        if kind == 1 {
-            memory.extend(memory_range(entry));
-        }
-    }
-    (cpus, memory)
-}
-
-fn small_cpu(entry: &[u8]) -> Option<SratCpu> {
-    let high: [u8; 3] = entry.array(9)?;
-    let domain = u32::from_le_bytes([entry.u8(2)?, high[0], high[1], high[2]]);
-    (entry.u32(4)? & 1 != 0).then_some(SratCpu { apic_id: entry.u8(3)?.into(), domain })
-}
-
-fn x2apic_cpu(entry: &[u8]) -> Option<SratCpu> {
-    (entry.u32(12)? & 1 != 0).then_some(SratCpu { apic_id: entry.u32(8)?, domain: entry.u32(4)? })
-}
-
-fn memory_range(entry: &[u8]) -> Option<SratMemory> {
-    let flags = entry.u32(28)?;
-    let (address, length, domain) = (entry.u64(8)?, entry.u64(16)?, entry.u32(2)?);
-    (flags & 1 != 0).then_some(SratMemory { address, length, domain, hotplug: flags & 2 != 0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,21 +65,5 @@ mod tests {
         table[54] = 1;
         table[55] = 0;
         assert_eq!(parse_mcfg(&table), []);
-    }
-
-    #[test]
-    fn reads_srat() {
-        let mut table = vec![0; 48];
-        table.extend([0, 16, 1, 5, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]);
-        table.extend([2, 24, 0, 0, 3, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let mut memory = vec![0; 40];
-        memory[..2].copy_from_slice(&[1, 40]);
-        memory[2] = 4;
-        memory[16 + 3] = 0x80;
-        memory[28] = 3;
-        table.extend(memory);
-        let (cpus, memory) = parse_srat(&table);
-        assert_eq!(cpus, [SratCpu { apic_id: 5, domain: 0x201 }, SratCpu { apic_id: 0x100, domain: 3 }]);
-        assert_eq!(memory, [SratMemory { address: 0, length: 0x8000_0000, domain: 4, hotplug: true }]);
     }
 }

@@ -7,12 +7,14 @@ mod error;
 mod fadt;
 mod madt;
 mod misc;
+mod proximity;
 mod tables;
 
 pub use error::AcpiError;
 pub use fadt::{Fadt, GenericAddress, Space};
 pub use madt::{IoApicEntry, LocalApic, LocalNmi, Madt, NmiSource, Override};
-pub use misc::{Hpet, McfgEntry, SratCpu, SratMemory, parse_hpet, parse_mcfg, parse_srat};
+pub use misc::{Hpet, McfgEntry, parse_hpet, parse_mcfg};
+pub use proximity::{Proximity, Slit, Srat, SratCpu, SratMemory};
 pub use tables::{PhysicalMemory, TableEntry, Tables};
 
 /// Name of a table: four ASCII letters.

@@ -1,7 +1,7 @@
 //! Finding tables: root pointer, root table, headers (ACPI 6.5, 5.2.5 to 5.2.8).
 
 use super::bytes::Bytes;
-use super::{AcpiError, Fadt, Hpet, Madt, McfgEntry, Signature, SratCpu, SratMemory};
+use super::{AcpiError, Fadt, Hpet, Madt, McfgEntry, Signature, Slit, Srat};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -132,12 +132,20 @@ impl Tables {
         self.read(memory, *b"MCFG").map(|table| super::parse_mcfg(&table))
     }
 
-    /// Which CPUs and memory are close to each other.
+    /// Which CPUs and memory are near to each other.
     ///
     /// # Errors
-    /// As [`Tables::read`].
-    pub fn srat(&self, memory: &impl PhysicalMemory) -> Result<(Vec<SratCpu>, Vec<SratMemory>), AcpiError> {
-        self.read(memory, *b"SRAT").map(|table| super::parse_srat(&table))
+    /// As [`Tables::read`], and as [`Srat::parse`].
+    pub fn srat(&self, memory: &impl PhysicalMemory) -> Result<Srat, AcpiError> {
+        Srat::parse(&self.read(memory, *b"SRAT")?)
+    }
+
+    /// How far they are from each other.
+    ///
+    /// # Errors
+    /// As [`Tables::read`], and as [`Slit::parse`].
+    pub fn slit(&self, memory: &impl PhysicalMemory) -> Result<Slit, AcpiError> {
+        Slit::parse(&self.read(memory, *b"SLIT")?)
     }
 }
 
@@ -285,12 +293,12 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn random_damage_never_panics(at in 0usize..0x1400, value: u8, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let names = [b"FACP", b"APIC", b"HPET", b"MCFG", b"SRAT"];
+            let names = [b"FACP", b"APIC", b"HPET", b"MCFG", b"SRAT", b"SLIT"];
             let mut bios = machine(true, &names.map(|name| table(name, &body)));
             bios.0[at] = value;
             if let Ok(tables) = Tables::discover(&bios, None) {
                 let _ = (tables.madt(&bios), tables.fadt(&bios), tables.hpet(&bios));
-                let _ = (tables.mcfg(&bios), tables.srat(&bios));
+                let _ = (tables.mcfg(&bios), tables.srat(&bios), tables.slit(&bios));
             }
         }
     }

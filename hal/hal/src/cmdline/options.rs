@@ -43,18 +43,10 @@ pub struct Options<'a> {
     pub maxcpus: Option<u32>,
     /// `nosmp`: only the boot CPU.
     pub nosmp: bool,
-    /// `smt`: use the sibling threads of a core.
-    pub smt: bool,
-    /// `sched`: name of the scheduler.
-    pub sched: Option<&'a str>,
-    /// `cpuidle`: use deeper idle states than HLT (there are none yet).
-    pub cpuidle: bool,
     /// `heap`: bytes of the hypervisor's heap, instead of 16 MiB and 1/64 of all memory.
     pub heap: Option<u64>,
     /// `x2apic`: may be used where it exists.
     pub x2apic: bool,
-    /// `hap`: nested paging for HVM guests where it exists.
-    pub hap: bool,
 }
 
 impl Default for Options<'_> {
@@ -70,12 +62,8 @@ impl Default for Options<'_> {
             noreboot: false,
             maxcpus: None,
             nosmp: false,
-            smt: true,
-            sched: None,
-            cpuidle: true,
             heap: None,
             x2apic: true,
-            hap: true,
         }
     }
 }
@@ -93,7 +81,7 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     (&["xpti", "spec-ctrl", "bti", "pv-l1tf", "tsx", "smap", "smep", "pcid", "pku"], "chosen by what the CPU has"),
     (&["dom0", "pvh", "pv"], "dom0 is a PV guest, and guests of all kinds that exist here are allowed"),
     (&["crashkernel", "kexec"], "there is no kexec"),
-    (&["ept", "hvm_fep", "altp2m", "nestedhvm"], "chosen by what the CPU has"),
+    (&["hap", "ept", "hvm_fep", "altp2m", "nestedhvm"], "there are no HVM guests yet"),
     (
         &["sync_console", "conring_size", "console_timestamps", "console_to_ring", "dma_bits"],
         "the console is always synchronous",
@@ -147,15 +135,15 @@ impl<'a> Options<'a> {
             "guest_loglvl" => self.guest_loglvl = levels(word)?,
             "noreboot" => self.noreboot = flag(word)?,
             "nosmp" => self.nosmp = flag(word)?,
-            "smt" => self.smt = flag(word)?,
-            "cpuidle" => self.cpuidle = flag(word)?,
             "x2apic" => self.x2apic = flag(word)?,
-            "hap" => self.hap = flag(word)?,
             "maxcpus" => {
                 let count = number(text).and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
                 self.maxcpus = Some(count.ok_or(Complaint::BadValue(word.text, "a number of CPUs, at least 1"))?);
             }
-            "sched" => self.sched = Some(text),
+            "smt" => fixed(word, true, "all threads of a core are used; maxcpus= sets a limit")?,
+            "cpuidle" => fixed(word, false, "an idle CPU halts (HLT); there are no deeper states yet")?,
+            "sched" if text == "credit2" => {}
+            "sched" => return Err(Complaint::NoEffect(word.text, "only credit2 is there; runs with credit2")),
             "heap" => self.heap = Some(size(text).ok_or(Complaint::BadValue(word.text, "a size such as 64M"))?),
             name => {
                 let known = WITHOUT_EFFECT.iter().find(|(names, _)| names.contains(&name));
@@ -178,6 +166,11 @@ impl<'a> Options<'a> {
 fn flag<'a>(word: &Word<'a>) -> Result<bool, Complaint<'a>> {
     let value = boolean(word.value.unwrap_or("")).ok_or(Complaint::BadValue(word.text, "yes or no"))?;
     Ok(value != word.negated)
+}
+
+/// A flag that can only have one value here: the other is complained about with the reason `why`.
+fn fixed<'a>(word: &Word<'a>, only: bool, why: &'static str) -> Result<(), Complaint<'a>> {
+    if flag(word)? == only { Ok(()) } else { Err(Complaint::NoEffect(word.text, why)) }
 }
 
 fn levels<'a>(word: &Word<'a>) -> Result<Levels, Complaint<'a>> {
