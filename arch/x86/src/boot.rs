@@ -50,45 +50,86 @@ pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
     let frames = hal::boot::take_slice::<FrameInfo>(boot.max_page as usize);
     let finished = hal::boot::finish();
     let early = Early { boot, kernel: (kernel, unpacked), initrd, frames, finished, compile_info };
-    hal_cpu::start_bsp(early, on_own_stack)
+    hal_cpu::start_bsp(Box::new(early), on_own_stack)
 }
 
-fn on_own_stack(early: Early) -> ! {
+/// Each part has a frame of its own, which is gone when the next begins: what is left of the stack is the run loop's.
+fn on_own_stack(early: Box<Early>) -> ! {
     set_hooks();
-    let boot = early.boot;
-    let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options { x2apic: boot.parsed.options.x2apic });
+    let early = *early;
+    let started =
+        hal_irq::init(early.boot.rsdp.as_deref(), hal_irq::Options { x2apic: early.boot.parsed.options.x2apic });
     let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
-    memory_map::init(&boot.regions, &machine);
-    let x86 = X86::new(early.finished.frames, machine.proximity.clone());
-    let memory = Memory::new(x86, FrameTable::new(early.frames)).with_nodes(machine.proximity.nodes.clone());
-    mark_device_memory(&memory, &boot);
-    for (first, end) in early.finished.free {
+    memory_map::init(&early.boot.regions, &machine);
+    let memory = take_memory(&early.boot, &machine, early.frames, early.finished);
+    let hypervisor = put_together(&early.boot, &machine, memory, early.compile_info);
+    let running = start_cpus(hypervisor, &early.boot, &machine);
+    start_dom0(hypervisor, &early.boot, early.kernel, early.initrd, running);
+    run::run(hypervisor)
+}
+
+/// Gives the machine's RAM to the allocator.
+#[inline(never)]
+fn take_memory(
+    boot: &BootInfo,
+    machine: &hal_irq::Machine,
+    frames: &'static [FrameInfo],
+    finished: Finished,
+) -> Box<Memory<X86>> {
+    let x86 = X86::new(finished.frames, machine.proximity.clone());
+    let memory = Memory::new(x86, FrameTable::new(frames)).with_nodes(machine.proximity.nodes.clone());
+    mark_device_memory(&memory, boot);
+    for (first, end) in finished.free {
         memory.add_free(first, end.0 - first.0, false);
     }
+    Box::new(memory)
+}
 
-    let cpus = usable_cpus(&boot, &machine);
-    let command_line = boot.command_line.to_string();
-    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus as u32, command_line, early.compile_info)));
-    let hypervisor: &'static Hypervisor<X86> = HYPERVISOR.call_once(|| hypervisor);
-    irq::init(hypervisor, &machine);
+#[inline(never)]
+fn put_together(
+    boot: &BootInfo,
+    machine: &hal_irq::Machine,
+    memory: Box<Memory<X86>>,
+    compile_info: CompileInfo,
+) -> &'static Hypervisor<X86> {
+    let cpus = usable_cpus(boot, machine) as u32;
+    let new = Hypervisor::new(*memory, cpus, boot.command_line.to_string(), compile_info);
+    let hypervisor: &'static Hypervisor<X86> = Box::leak(Box::new(new));
+    HYPERVISOR.call_once(|| hypervisor);
+    irq::init(hypervisor, machine);
     wallclock::init();
     console::init(hypervisor, &boot.parsed.options);
-    let running = hal_irq::smp::start_others(&machine.madt, cpus, other_cpu);
+    hypervisor
+}
+
+/// Starts the other CPUs; how many run then, this one among them.
+#[inline(never)]
+fn start_cpus(hypervisor: &'static Hypervisor<X86>, boot: &BootInfo, machine: &hal_irq::Machine) -> u32 {
+    let running = hal_irq::smp::start_others(&machine.madt, usable_cpus(boot, machine), other_cpu) as u32;
     info!("Brought up {running} CPUs");
-    for cpu in 0..running as u32 {
+    for cpu in 0..running {
         if let Err(errno) = hypervisor.scheduler.lock().add_cpu(CpuId(cpu)) {
             warn!("CPU {cpu} is not used: {errno}");
         }
     }
+    running
+}
 
-    let vcpus = dom0_vcpus(&boot, running as u32);
-    let options = dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus, rsdp: boot.efi_rsdp };
-    let built = dom0::build(hypervisor, early.kernel, early.initrd, &options);
+#[inline(never)]
+fn start_dom0(
+    hypervisor: &'static Hypervisor<X86>,
+    boot: &BootInfo,
+    kernel: (Module, Option<Scratch>),
+    initrd: Option<Module>,
+    running: u32,
+) {
+    let options =
+        dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus: dom0_vcpus(boot, running), rsdp: boot.efi_rsdp };
+    let built = dom0::build(hypervisor, kernel, initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);
     domain.toolstack_pauses.store(0, Release);
     hypervisor.unpause_domain(&domain);
-    run::run(hypervisor)
 }
 
 /// Tells the lower layers whom to call.

@@ -2,6 +2,7 @@
 
 use crate::features::FeatureSet;
 use crate::policy::{BASIC, EXTD, EXTENDED, FEAT, Leaf, Policy, Vendor};
+use alloc::boxed::Box;
 use x86_defs::control::Xcr0;
 use xen_abi::cpufeatureset::*;
 
@@ -23,29 +24,29 @@ const UNSERVED: [u32; 7] = [
     XEN_X86_FEATURE_INTEL_PSFD,
 ];
 
-/// What the host has and what guests may have of it.
+/// What the host has and what guests may have of it. Each policy is some KiB, hence on the heap.
 #[derive(Clone, Debug)]
 pub struct Policies {
     /// As the CPU reports.
-    pub raw: Policy,
+    pub raw: Box<Policy>,
     /// As far as the hypervisor knows it.
-    pub host: Policy,
+    pub host: Box<Policy>,
     /// All that a PV guest may be given.
-    pub pv_max: Policy,
+    pub pv_max: Box<Policy>,
     /// What a PV guest is given unless asked for otherwise.
-    pub pv_default: Policy,
+    pub pv_default: Box<Policy>,
     /// What the PV control domain is given.
-    pub control_domain: Policy,
+    pub control_domain: Box<Policy>,
     /// All that an HVM guest may be given: nothing without HVM.
-    pub hvm_max: Policy,
+    pub hvm_max: Box<Policy>,
     /// What an HVM guest is given unless asked for otherwise.
-    pub hvm_default: Policy,
+    pub hvm_default: Box<Policy>,
 }
 
 impl Policies {
     /// Derives all from what the CPU's `cpuid(leaf, subleaf)` reports: eax, ebx, ecx, edx.
     pub fn of_host(cpuid: impl FnMut(u32, u32) -> Leaf) -> Policies {
-        let raw = Policy::read(cpuid);
+        let raw = Box::new(Policy::read(cpuid));
         let mut host = raw.clone();
         host.clip();
         let mut known = FeatureSet::of(&host);
@@ -70,8 +71,8 @@ impl Policies {
             pv_max,
             pv_default,
             control_domain,
-            hvm_max: Policy::empty(),
-            hvm_default: Policy::empty(),
+            hvm_max: Box::new(Policy::empty()),
+            hvm_default: Box::new(Policy::empty()),
         }
     }
 }
@@ -104,9 +105,9 @@ impl Policy {
     }
 
     /// The part of this host's policy that a PV guest with these features sees.
-    fn for_pv(&self, mut features: FeatureSet) -> Policy {
+    fn for_pv(&self, mut features: FeatureSet) -> Box<Policy> {
         features.set(XEN_X86_FEATURE_HYPERVISOR, true);
-        let mut policy = self.clone();
+        let mut policy = Box::new(self.clone());
         policy.settle(features, self);
         policy
     }
