@@ -59,17 +59,8 @@ fn on_own_stack(early: Early) -> ! {
     let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options { x2apic: boot.parsed.options.x2apic });
     let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
     memory_map::init(&boot.regions, &machine);
-    let x86 = X86::new(early.finished.frames, machine.proximity.clone());
-    let memory = Memory::new(x86, FrameTable::new(early.frames)).with_nodes(machine.proximity.nodes.clone());
-    mark_device_memory(&memory, &boot);
-    for (first, end) in early.finished.free {
-        memory.add_free(first, end.0 - first.0, false);
-    }
-
     let cpus = usable_cpus(&boot, &machine);
-    let command_line = boot.command_line.to_string();
-    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus as u32, command_line, early.compile_info)));
-    let hypervisor: &'static Hypervisor<X86> = HYPERVISOR.call_once(|| hypervisor);
+    let hypervisor = assemble(&boot, &machine, early.finished, FrameTable::new(early.frames), cpus, early.compile_info);
     irq::init(hypervisor, &machine);
     wallclock::init();
     console::init(hypervisor, &boot.parsed.options);
@@ -89,6 +80,28 @@ fn on_own_stack(early: Early) -> ! {
     domain.toolstack_pauses.store(0, Release);
     hypervisor.unpause_domain(&domain);
     run::run(hypervisor)
+}
+
+/// Puts the hypervisor together. A function of its own at run time too: the parts are moved over the stack, and what they
+/// take of it must be free again when dom0 is built.
+#[inline(never)]
+fn assemble(
+    boot: &BootInfo,
+    machine: &hal_irq::Machine,
+    finished: Finished,
+    frames: FrameTable,
+    cpus: usize,
+    compile_info: CompileInfo,
+) -> &'static Hypervisor<X86> {
+    let mut memory = Memory::new(X86::new(finished.frames, machine.proximity.clone()), frames);
+    memory.set_nodes(machine.proximity.nodes.clone());
+    mark_device_memory(&memory, boot);
+    for (first, end) in finished.free {
+        memory.add_free(first, end.0 - first.0, false);
+    }
+    let command_line = boot.command_line.to_string();
+    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus as u32, command_line, compile_info)));
+    HYPERVISOR.call_once(|| hypervisor)
 }
 
 /// Tells the lower layers whom to call.

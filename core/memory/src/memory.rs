@@ -58,10 +58,10 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// The same on a machine of these nodes. To be called before the first frame is handed to the allocator.
-    pub fn with_nodes(self, nodes: Nodes) -> Memory<H> {
+    /// The machine has these nodes. To be called before the first frame is handed to the allocator.
+    pub fn set_nodes(&mut self, nodes: Nodes) {
         self.heap.lock().per_node.set_nodes(nodes.clone());
-        Memory { nodes, ..self }
+        self.nodes = nodes;
     }
 
     /// The nodes of the machine.
