@@ -67,7 +67,7 @@ script -qfc 'xl console pv' /dev/null </run/in >/run/console 2>&1 &
 exec 8>/run/in
 wait_for grep -q '~ #' /run/console
 grep -o 'guest up.*' /run/console | tr -d '\r'
-echo 'cat /sys/hypervisor/type /sys/hypervisor/guest_type /sys/hypervisor/properties/features; grep -c ^processor /proc/cpuinfo; cat /proc/cpuinfo | grep -m1 ^flags; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; ls /sys/bus/xen/devices; echo the-end' >&8
+echo 'cat /sys/hypervisor/type /sys/hypervisor/guest_type; grep -c ^processor /proc/cpuinfo; cat /proc/cpuinfo | grep -m1 ^flags; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; ls /sys/bus/xen/devices; echo the-end' >&8
 wait_for grep -q '^the-end' /run/console
 sed -n '/guest up/,$p' /run/console | tr -d '\r' | grep -v -e '#' -e '^\['
 title store

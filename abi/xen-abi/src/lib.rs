@@ -28,6 +28,7 @@ pub mod elfnote;
 pub mod event_channel;
 pub mod features;
 pub mod grant_table;
+pub mod hvm_op;
 pub mod hvm_params;
 pub mod kexec;
 pub mod memory;

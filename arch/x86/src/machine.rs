@@ -123,6 +123,10 @@ impl GuestMemory for X86 {
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
         self.guest.copy_out(address, from)
     }
+
+    fn is_guest_range(&self, address: u64, length: u64) -> bool {
+        self.guest.is_guest_range(address, length)
+    }
 }
 
 impl Tlb for X86 {

@@ -4,6 +4,7 @@ use crate::current::Current;
 use crate::irq;
 use crate::machine::X86;
 use alloc::sync::Arc;
+use core::mem::offset_of;
 use domain::Domain;
 use hal_irq::acpi::McfgEntry;
 use hal_irq::pci::Sbdf;
@@ -29,7 +30,8 @@ pub fn physdev_op(current: &mut Current<'_>, args: &Args) -> Outcome {
         }
         PHYSDEVOP_EOI => eoi(current, GuestHandle::new(at)),
         PHYSDEVOP_IRQ_STATUS_QUERY => irq_status_query(current, GuestHandle::new(at)),
-        PHYSDEVOP_PIRQ_EOI_GMFN_V2 => pirq_eoi_gmfn(current, GuestHandle::new(at)),
+        PHYSDEVOP_PIRQ_EOI_GMFN_V1 => pirq_eoi_gmfn(current, GuestHandle::new(at), true),
+        PHYSDEVOP_PIRQ_EOI_GMFN_V2 => pirq_eoi_gmfn(current, GuestHandle::new(at), false),
         PHYSDEVOP_SET_IOPL => set_iopl(current, GuestHandle::new(at)),
         PHYSDEVOP_SET_IOBITMAP => set_iobitmap(current, GuestHandle::new(at)),
         PHYSDEVOP_MAP_PIRQ => map_pirq(current, GuestHandle::new(at)),
@@ -40,11 +42,29 @@ pub fn physdev_op(current: &mut Current<'_>, args: &Args) -> Outcome {
     result.into()
 }
 
+/// HYPERVISOR_physdev_op_compat, the older form: the address of an envelope with the operation and its structure.
+pub fn physdev_op_compat(current: &mut Current<'_>, args: &Args) -> Outcome {
+    let operation = match current.caller().read(GuestHandle::<PhysdevOp>::new(args[0])) {
+        Ok(envelope) => envelope.cmd,
+        Err(errno) => return errno.into(),
+    };
+    let structure = args[0].wrapping_add(offset_of!(PhysdevOp, u) as u64);
+    match operation {
+        // What came later has no room in the envelope.
+        PHYSDEVOP_IRQ_UNMASK_NOTIFY..=PHYSDEVOP_ALLOC_IRQ_VECTOR => {
+            physdev_op(current, &[operation.into(), structure, 0, 0, 0, 0])
+        }
+        _ => Errno::NOSYS.into(),
+    }
+}
+
 /// What only who owns the machine's devices may ask for.
 fn machine_op(current: &mut Current<'_>, command: u32, at: u64) -> Result<()> {
     match command {
         PHYSDEVOP_APIC_READ => apic_read(current, GuestHandle::new(at)),
-        PHYSDEVOP_ALLOC_IRQ_VECTOR | PHYSDEVOP_FREE_IRQ_VECTOR => irq_vector(current, command, GuestHandle::new(at)),
+        // Pins are set up by setup_gsi, and by nothing else.
+        PHYSDEVOP_APIC_WRITE => read_privileged::<Apic>(current, at).and(Err(Errno::NOSYS)),
+        PHYSDEVOP_ALLOC_IRQ_VECTOR => irq_vector(current, GuestHandle::new(at)),
         PHYSDEVOP_SETUP_GSI => setup_gsi(current, GuestHandle::new(at)),
         PHYSDEVOP_MANAGE_PCI_ADD => {
             let call: ManagePci = read_privileged(current, at)?;
@@ -73,9 +93,11 @@ fn machine_op(current: &mut Current<'_>, command: u32, at: u64) -> Result<()> {
         PHYSDEVOP_RESTORE_MSI_EXT => irq::restore_messages(device(&read_privileged(current, at)?)),
         PHYSDEVOP_PREPARE_MSIX => irq::prepare_messages(device(&read_privileged(current, at)?), true),
         PHYSDEVOP_RELEASE_MSIX => irq::prepare_messages(device(&read_privileged(current, at)?), false),
-        PHYSDEVOP_PCI_MMCFG_RESERVED => pci_mmcfg_reserved(&read_privileged(current, at)?),
+        // No guest has a configuration space of the hypervisor's making, which would have to follow the reset.
+        PHYSDEVOP_PCI_DEVICE_RESET => irq::require_device(device(&read_privileged::<PciDeviceReset>(current, at)?.dev)),
+        PHYSDEVOP_PCI_MMCFG_RESERVED => pci_mmcfg_reserved(&read_if_privileged(current, at)?),
         // No debug port is in use, so there is nothing to save over its reset.
-        PHYSDEVOP_DBGP_OP => read_privileged::<DbgpOp>(current, at).map(|_| ()),
+        PHYSDEVOP_DBGP_OP => read_if_privileged::<DbgpOp>(current, at).map(|_| ()),
         _ => Err(Errno::NOSYS),
     }
 }
@@ -91,12 +113,27 @@ where
     Ok(call)
 }
 
+/// The same in the other order, in which some operations are checked.
+fn read_if_privileged<T>(current: &Current<'_>, at: u64) -> Result<T>
+where
+    T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::FromZeros,
+{
+    let caller = current.caller();
+    caller.require_privilege()?;
+    caller.read(GuestHandle::new(at))
+}
+
 fn device(call: &PciDevice) -> Sbdf {
     Sbdf::from_devfn(call.seg, call.bus, call.devfn)
 }
 
 fn eoi(current: &Current<'_>, handle: GuestHandle<Eoi>) -> Result<()> {
     let call = current.caller().read(handle)?;
+    let port = current.domain.evtchn.pirq_port(call.irq).filter(|_| irq::unmasks_when_done(current.domain.id));
+    if let Some(port) = port {
+        let raised = current.domain.evtchn.unmask(current.machine(), port)?;
+        current.hypervisor.follow(current.domain, raised);
+    }
     irq::done(current.domain.id, call.irq)
 }
 
@@ -112,9 +149,10 @@ fn irq_status_query(current: &Current<'_>, handle: GuestHandle<IrqStatusQuery>) 
     caller.write(handle, &call)
 }
 
-fn pirq_eoi_gmfn(current: &Current<'_>, handle: GuestHandle<PirqEoiGmfn>) -> Result<()> {
+/// With `unmasks`, PHYSDEVOP_eoi unmasks the line's port from now on.
+fn pirq_eoi_gmfn(current: &Current<'_>, handle: GuestHandle<PirqEoiGmfn>, unmasks: bool) -> Result<()> {
     let call = current.caller().read(handle)?;
-    irq::register_eoi_map(current.hypervisor, current.domain, Mfn(call.gmfn))
+    irq::register_eoi_map(current.hypervisor, current.domain, Mfn(call.gmfn), unmasks)
 }
 
 fn set_iopl(current: &mut Current<'_>, handle: GuestHandle<SetIopl>) -> Result<()> {
@@ -144,11 +182,8 @@ fn apic_read(current: &Current<'_>, handle: GuestHandle<Apic>) -> Result<()> {
 }
 
 /// Vectors are the hypervisor's own business: dom0 is told its interrupt's number.
-fn irq_vector(current: &Current<'_>, command: u32, handle: GuestHandle<Irq>) -> Result<()> {
+fn irq_vector(current: &Current<'_>, handle: GuestHandle<Irq>) -> Result<()> {
     let mut call: Irq = read_privileged(current, handle.address())?;
-    if command == PHYSDEVOP_FREE_IRQ_VECTOR {
-        return Ok(());
-    }
     call.vector = call.irq;
     current.caller().write(handle, &call)
 }

@@ -134,10 +134,11 @@ fn run_guest(current: &mut Current<'_>, cpu: CpuId) {
     let reschedule = &current.hypervisor.cpu(cpu).reschedule;
     loop {
         hal_irq::ipi::poll_mailbox();
+        // A guest without a place to deliver to is crashed, so this comes before the question.
+        pv::events::deliver_pending(current);
         if reschedule.load(Relaxed) {
             return;
         }
-        pv::events::deliver_pending(current);
         machine::forget_looks();
         match hal_cpu::enter(&mut current.state.context) {
             Exit::Interrupt(vector) => interrupt(current.hypervisor, vector),

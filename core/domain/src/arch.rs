@@ -133,7 +133,7 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     /// `Ok(true)` copies the structure back. `caller` is the toolstack's domain.
     ///
     /// # Errors
-    /// As the command; `ERESTART` where it was cut off and must be issued again.
+    /// As the command, with why in the log; `ERESTART` where it was cut off and must be issued again.
     fn domctl(
         &self,
         hypervisor: &Hypervisor<Self>,

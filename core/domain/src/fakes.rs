@@ -134,6 +134,10 @@ impl GuestMemory for FakeArch {
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
         self.machine.copy_out(address, from)
     }
+
+    fn is_guest_range(&self, address: u64, length: u64) -> bool {
+        self.machine.is_guest_range(address, length)
+    }
 }
 
 impl Preempt for FakeArch {

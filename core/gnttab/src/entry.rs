@@ -6,12 +6,14 @@
 
 use crate::status::Status;
 use core::sync::atomic::{AtomicU64, Ordering};
-use types::{DomId, Gfn};
+use types::{DomId, Gfn, Mfn};
 use xen_abi::grant_table::{GTF_PAT, GTF_PCD, GTF_PWT};
 
 pub(crate) use xen_abi::grant_table::{
-    GTF_PERMIT_ACCESS as PERMIT_ACCESS, GTF_READING as READING, GTF_READONLY as READONLY, GTF_SUB_PAGE as SUB_PAGE,
-    GTF_TRANSITIVE as TRANSITIVE, GTF_TYPE_MASK as TYPE_MASK, GTF_WRITING as WRITING,
+    GTF_ACCEPT_TRANSFER as ACCEPT_TRANSFER, GTF_PERMIT_ACCESS as PERMIT_ACCESS, GTF_READING as READING,
+    GTF_READONLY as READONLY, GTF_SUB_PAGE as SUB_PAGE, GTF_TRANSFER_COMMITTED as TRANSFER_COMMITTED,
+    GTF_TRANSFER_COMPLETED as TRANSFER_COMPLETED, GTF_TRANSITIVE as TRANSITIVE, GTF_TYPE_MASK as TYPE_MASK,
+    GTF_WRITING as WRITING,
 };
 
 /// Cache attributes of an entry.
@@ -144,6 +146,42 @@ impl Entry<'_> {
             Entry::V1(word) => word.fetch_and(!u64::from(marks), Ordering::SeqCst),
             Entry::V2 { status, shift, .. } => status.fetch_and(!(u64::from(marks) << shift), Ordering::SeqCst),
         };
+    }
+
+    /// Commits to a transfer from `peer`: the guest must leave the entry alone until it is completed.
+    ///
+    /// # Errors
+    /// `GeneralError`: the entry does not accept it.
+    pub(crate) fn commit_transfer(self, peer: DomId) -> Result<(), Status> {
+        let (Entry::V1(head) | Entry::V2 { head, .. }) = self;
+        let mut seen = head.load(Ordering::SeqCst);
+        for _ in 0..ROUNDS {
+            if seen as u32 != u32::from(ACCEPT_TRANSFER) | u32::from(peer.0) << 16 {
+                return Err(Status::GeneralError);
+            }
+            let committed = seen | u64::from(TRANSFER_COMMITTED);
+            match head.compare_exchange(seen, committed, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(()),
+                Err(found) => seen = found,
+            }
+        }
+        Err(Status::GeneralError)
+    }
+
+    /// Writes the transferred frame's number (its low 32 bits in version 1), then says so.
+    pub(crate) fn complete_transfer(self, mfn: Mfn) {
+        match self {
+            Entry::V1(word) => {
+                // Two locked operations on the half that holds the frame, so that flags that the guest sets survive.
+                word.fetch_and(0xffff_ffff, Ordering::SeqCst);
+                word.fetch_or(mfn.0 << 32, Ordering::SeqCst);
+                word.fetch_or(u64::from(TRANSFER_COMPLETED), Ordering::SeqCst);
+            }
+            Entry::V2 { head, frame, .. } => {
+                frame.store(mfn.0, Ordering::SeqCst);
+                head.fetch_or(u64::from(TRANSFER_COMPLETED), Ordering::SeqCst);
+            }
+        }
     }
 
     /// Exchanges the contents of two entries that are not in use.

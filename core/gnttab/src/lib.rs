@@ -20,6 +20,7 @@ mod entry;
 mod maptrack;
 mod status;
 mod table;
+mod transfer;
 mod version;
 
 pub use access::{Access, Granted, Released};

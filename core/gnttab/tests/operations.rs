@@ -8,7 +8,7 @@ use platform::Frames;
 use platform::fakes::FakeMachine;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
-use types::{DomId, Errno, Mfn};
+use types::{DomId, Errno, Gfn, Mfn};
 
 #[test]
 fn mapping_needs_a_grant_that_fits() {
@@ -176,6 +176,26 @@ fn entries_can_be_exchanged_unless_in_use() {
         assert_eq!(t.swap(&m, 4, 3), Err(Status::Again));
         assert_eq!(t.swap(&m, 3, 4), Err(Status::Again));
         assert_eq!(t.map(&m, 3, OTHER, READ, resolve).unwrap().mfn, Mfn(21));
+    }
+}
+
+#[test]
+fn transfers_are_committed_then_completed() {
+    for version in [1, 2] {
+        let m = FakeMachine::new(32);
+        let t = table(&m, GRANTER, version, 10);
+        let word = |index: usize| shared(&m, &t)[index].load(Ordering::SeqCst);
+        grant(&m, &t, 2, ACCEPT, MAPPER, 33);
+        assert_eq!(t.prepare_transfer(&m, 999, MAPPER), Err(Status::GeneralError));
+        assert_eq!(t.prepare_transfer(&m, 3, MAPPER), Err(Status::GeneralError));
+        assert_eq!(t.prepare_transfer(&m, 2, OTHER), Err(Status::GeneralError));
+        assert_eq!(t.prepare_transfer(&m, 2, MAPPER), Ok(()));
+        assert_eq!(t.prepare_transfer(&m, 2, MAPPER), Err(Status::GeneralError), "it is taken");
+        assert_eq!(t.complete_transfer(&m, 2, Mfn(77)), Some(Gfn(33)), "what the guest calls it");
+        assert_eq!(t.complete_transfer(&m, 999, Mfn(77)), None);
+        let head = if version == 1 { word(2) & 0xffff } else { word(4) };
+        assert_eq!(head as u16, ACCEPT | 4 | 8);
+        assert_eq!(if version == 1 { word(2) >> 32 } else { word(5) }, 77);
     }
 }
 

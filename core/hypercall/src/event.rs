@@ -1,6 +1,7 @@
 //! event_channel_op (event_channel.h).
 
 use crate::{Args, Caller, Outcome};
+use core::mem::offset_of;
 use domain::Arch;
 use evtchn::{LINK_BITS, State};
 use types::{DomId, Errno, Mfn, Progress, Result, VcpuId};
@@ -32,6 +33,20 @@ pub fn event_channel_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome
         _ => Err(Errno::NOSYS),
     };
     result.into()
+}
+
+/// HYPERVISOR_event_channel_op_compat, the older form: the address of an envelope with the operation and its structure.
+pub fn event_channel_op_compat<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+    let operation = match caller.read(GuestHandle::<EvtchnOp>::new(args[0])) {
+        Ok(envelope) => envelope.cmd,
+        Err(errno) => return errno.into(),
+    };
+    // What came later has no room in the envelope.
+    if operation > EVTCHNOP_UNMASK {
+        return Errno::NOSYS.into();
+    }
+    let structure = args[0].wrapping_add(offset_of!(EvtchnOp, u) as u64);
+    event_channel_op(caller, &[operation.into(), structure, 0, 0, 0, 0])
 }
 
 fn send<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Send>) -> Result<()> {

@@ -14,6 +14,7 @@ pub mod console;
 pub mod domctl;
 pub mod event;
 pub mod grant;
+pub mod hvm;
 pub mod keys;
 pub mod memory;
 mod refusal;

@@ -29,6 +29,7 @@ pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         SCHEDOP_SHUTDOWN_CODE => shutdown_code(caller, GuestHandle::new(at)),
         SCHEDOP_WATCHDOG => return watchdog(caller, GuestHandle::new(at)).into(),
         SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(caller, GuestHandle::new(at)),
+        SCHEDOP_PIN_OVERRIDE if !caller.domain.is_privileged() => Err(Errno::PERM),
         _ => Err(Errno::NOSYS),
     };
     result.into()

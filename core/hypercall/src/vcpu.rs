@@ -190,7 +190,8 @@ fn register_info<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandl
     let mfn = caller.machine().translate(caller.domain.id, call.mfn).ok_or(Errno::INVAL)?;
     let memory = &caller.hypervisor.memory;
     if let Err(denied) = memory.get_writable(mfn, caller.domain.id) {
-        return Err(caller.explain("register_vcpu_info", denied));
+        let errno = caller.explain("register_vcpu_info", denied);
+        return Err(if denied.is_other_use() { Errno::ACCES } else { errno });
     }
     channels
         .register_vcpu_info(caller.machine(), vcpu.id, mfn, call.offset)

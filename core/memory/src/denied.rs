@@ -37,6 +37,11 @@ impl Denied {
         Denied { errno, why, within: None }
     }
 
+    /// Whether the frame was the right domain's, but in another use than the one that was wanted.
+    pub const fn is_other_use(&self) -> bool {
+        matches!(self.why, Why::WrongType { .. })
+    }
+
     /// The refusal, for an entry of a table.
     pub(crate) fn within(self, place: Place) -> Denied {
         Denied { within: self.within.or(Some(place)), ..self }

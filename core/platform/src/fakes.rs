@@ -77,6 +77,10 @@ impl GuestMemory for FakeMachine {
         }
         Ok(())
     }
+
+    fn is_guest_range(&self, address: u64, length: u64) -> bool {
+        address.checked_add(length).is_some_and(|end| end <= 1 << 47)
+    }
 }
 
 impl Tlb for FakeMachine {

@@ -40,6 +40,8 @@ pub trait GuestMemory {
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()>;
     /// Copies to the guest's address `address`; `EFAULT` as above, or where a byte is not writable.
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()>;
+    /// Whether these bytes may be a guest's at all, mapped or not: addresses that exist and are not the hypervisor's.
+    fn is_guest_range(&self, address: u64, length: u64) -> bool;
 }
 
 /// Translations that CPUs have cached.

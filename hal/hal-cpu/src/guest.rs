@@ -18,11 +18,11 @@ pub struct GuestSpace;
 
 /// Whether `length` bytes from `address` on are canonical and outside the hypervisor's hole.
 #[inline(always)]
-const fn is_guest_range(address: u64, length: usize) -> bool {
-    match address.checked_add(length as u64) {
+const fn is_guest_range(address: u64, length: u64) -> bool {
+    match address.checked_add(length) {
         Some(end) => end <= 1 << 47 || address >= HOLE_END,
         // Only the range that ends with the last byte of memory wraps to exactly 0.
-        None => address >= HOLE_END && address.wrapping_add(length as u64) == 0,
+        None => address >= HOLE_END && address.wrapping_add(length) == 0,
     }
 }
 
@@ -131,7 +131,7 @@ unsafe fn copy_long(to: u64, from: u64, count: usize) -> u32 {
 impl GuestMemory for GuestSpace {
     #[inline]
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
-        if !is_guest_range(address, to.len()) {
+        if !is_guest_range(address, to.len() as u64) {
             return Err(Errno::FAULT);
         }
         let mut failed = 0;
@@ -156,7 +156,7 @@ impl GuestMemory for GuestSpace {
 
     #[inline]
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
-        if !is_guest_range(address, from.len()) {
+        if !is_guest_range(address, from.len() as u64) {
             return Err(Errno::FAULT);
         }
         let mut failed = 0;
@@ -180,6 +180,11 @@ impl GuestMemory for GuestSpace {
             at = at.wrapping_add(1);
         }
         outcome(failed)
+    }
+
+    #[inline]
+    fn is_guest_range(&self, address: u64, length: u64) -> bool {
+        is_guest_range(address, length)
     }
 }
 
@@ -291,8 +296,8 @@ mod tests {
             (HOLE_END - 1, 8),
             (u64::MAX - 6, 8),
             (1 << 47, 1),
-            (0, usize::MAX),
-            (HOLE_END, usize::MAX),
+            (0, u64::MAX),
+            (HOLE_END, u64::MAX),
             (0xffff_7fff_ffff_f000, 1),
         ] {
             assert!(!is_guest_range(address, length), "{address:#x} {length}");

@@ -7,8 +7,8 @@
 
 extern crate alloc;
 
-/// Assembly that goes on in the table of instructions that may fault; hal's linker script keeps it, elsewhere the linker
-/// itself names its ends.
+/// Assembly that goes on in the table of instructions that may fault; hal's linker script keeps and aligns it, elsewhere the
+/// linker itself names its ends.
 #[cfg(target_os = "none")]
 macro_rules! ex_table_section {
     () => {
@@ -18,7 +18,7 @@ macro_rules! ex_table_section {
 #[cfg(not(target_os = "none"))]
 macro_rules! ex_table_section {
     () => {
-        ".pushsection hal_ex_table, \"aR\", @progbits"
+        ".pushsection hal_ex_table, \"aR\", @progbits\n.balign 4"
     };
 }
 

@@ -177,14 +177,37 @@ impl Default for DebugRegs {
     }
 }
 
+/// Bits of DR7 that enable breakpoints, and what says that one is on I/O.
+const DR7_ENABLED: u64 = 0xff;
+const ON_IO: u64 = 2;
+
+/// What a value for DR7 says of one breakpoint: on execution, on writing, on I/O, on any access (SDM vol. 3, 17.2.4).
+const fn breakpoint_kind(control: u64, index: usize) -> u64 {
+    control >> (16 + 4 * index) & 3
+}
+
 impl DebugRegs {
-    /// What may be loaded of these: no breakpoint in the hypervisor or at an address that is none, no general detect.
+    /// Whether a value for DR7 has accesses to debug registers trap.
+    pub const fn detects_access(control: u64) -> bool {
+        control & DR7_GENERAL_DETECT != 0
+    }
+
+    /// Whether a value for DR7 enables any breakpoint, and describes one on I/O ports.
+    pub fn breaks_on_io(control: u64) -> bool {
+        control & DR7_ENABLED != 0 && (0..4).any(|index| breakpoint_kind(control, index) == ON_IO)
+    }
+
+    /// What may be loaded of these: no breakpoint in the hypervisor, at an address that is none, or on I/O ports, which the
+    /// hypervisor accesses for its guests; no general detect.
     pub fn sanitised(mut self) -> DebugRegs {
         self.status = self.status & 0xe00f | DR6_DEFAULT;
         self.control = self.control & 0xffff_03ff & !DR7_GENERAL_DETECT | DR7_DEFAULT;
         for (index, address) in self.address.iter_mut().enumerate() {
-            if !is_guest_address(*address) {
+            let is_bad = !is_guest_address(*address);
+            if is_bad {
                 *address = 0;
+            }
+            if is_bad || breakpoint_kind(self.control, index) == ON_IO {
                 self.control &= !(3 << (2 * index));
             }
         }
@@ -263,6 +286,16 @@ mod tests {
         assert_eq!(tame.control >> 32, 0);
         assert_eq!(tame.status >> 32, 0);
         assert_eq!(DebugRegs::default().sanitised(), DebugRegs::default());
+    }
+
+    #[test]
+    fn breakpoints_on_ports_are_seen_and_dropped() {
+        let second_on_io = 2 << 20;
+        assert!(DebugRegs::breaks_on_io(second_on_io | 1), "any that is enabled counts");
+        assert!(!DebugRegs::breaks_on_io(second_on_io));
+        assert!(!DebugRegs::breaks_on_io(0xd << 20 | 0xff));
+        let control = DebugRegs { control: second_on_io | 0xff, ..DebugRegs::default() }.sanitised().control;
+        assert_eq!(control & 0xff, 0b1111_0011);
     }
 
     #[test]

@@ -11,9 +11,7 @@ mod system;
 mod tables;
 
 use crate::cli::{Hypervisor, TestOptions};
-use crate::host;
-use anyhow::{Context, Result};
-use std::fs;
+use anyhow::Result;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,24 +68,13 @@ impl Tally {
 /// Which tests are wanted.
 pub struct Selection<'a> {
     options: &'a TestOptions,
-    /// Tests that were not yet seen to pass on Xenolith, as beginnings of names, and why.
-    pending: Vec<(String, String)>,
 }
 
 impl Selection<'_> {
     /// Whether the test of this name is.
     pub fn wants(&self, name: &str) -> bool {
-        if self.options.filter.is_empty() {
-            return self.pending(name).is_none();
-        }
-        self.options.filter.iter().any(|f| name.contains(f.as_str()))
-    }
-
-    /// Why a test is left out unless it is asked for by name or with `--all`.
-    fn pending(&self, name: &str) -> Option<&str> {
-        let counts = !self.options.all && self.options.hypervisor == Hypervisor::Xenolith;
-        let found = self.pending.iter().find(|(start, _)| counts && name.starts_with(start.as_str()));
-        found.map(|(_, why)| why.as_str())
+        let filter = &self.options.filter;
+        filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()))
     }
 
     /// Why a test that takes long is not run, where it is not.
@@ -101,14 +88,6 @@ impl Selection<'_> {
     }
 }
 
-/// The list in tests/pending: on each line the beginning of a name, a space, and why.
-fn pending() -> Result<Vec<(String, String)>> {
-    let path = host::workspace().join("tests/pending");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.filter_map(|line| line.split_once(' ')).map(|(name, why)| (name.into(), why.into())).collect())
-}
-
 /// Names of the tests that boot a machine.
 fn machine_names() -> Result<Vec<String>> {
     Ok([bad_input::names(), panic::names(), console::names(), system::names()?, guest::names()?, compare::names()?]
@@ -120,7 +99,7 @@ fn machine_names() -> Result<Vec<String>> {
 /// # Errors
 /// Where the tests cannot be found; a test that cannot be run has failed, which is no error.
 pub fn test(options: &TestOptions) -> Result<ExitCode> {
-    let selection = Selection { options, pending: pending()? };
+    let selection = Selection { options };
     if options.list {
         let of_machines = machine_names()?;
         for name in hosted::names()?.iter().chain(&of_machines) {
@@ -131,13 +110,6 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut tally = Tally::default();
-    if options.filter.is_empty() {
-        for name in machine_names()? {
-            if let Some(why) = selection.pending(&name) {
-                tally.add(&name, &Outcome::Skipped(format!("pending: {why}")), Duration::ZERO);
-            }
-        }
-    }
     hosted::run(&selection, &mut tally)?;
     bad_input::run(&selection, &mut tally)?;
     panic::run(&selection, &mut tally);

@@ -25,6 +25,8 @@ const INCLUDES: &[&str] = &[
     "sysctl.h",
     "elfnote.h",
     "hvm/params.h",
+    "hvm/hvm_op.h",
+    "hvm/dm_op.h",
     "nmi.h",
     "kexec.h",
     "arch-x86/cpuid.h",

@@ -14,10 +14,9 @@ const MAX_FRAMES: u64 = 1024;
 /// XEN_DOMCTL_hypercall_init.
 pub fn hypercall_page(call: Call<'_>, domain: &Domain<X86>, op: &mut HypercallInit) -> Done {
     let memory = &call.hypervisor.memory;
-    let frame = memory.writable_ref(Mfn(op.gmfn), domain.id).map_err(|denied| {
-        log::warn!("hypercall page of {}: {denied}", domain.id);
-        Errno::ACCES
-    })?;
+    let frame = memory
+        .writable_ref(Mfn(op.gmfn), domain.id)
+        .map_err(|denied| call.refuse(Errno::ACCES, format_args!("hypercall_init of {}: {denied}", domain.id)))?;
     let table = call.hypervisor.machine().table(frame.mfn()).ok_or(Errno::ACCES)?;
     write_bytes(table, 0, &stubs());
     Ok(false)
@@ -26,7 +25,8 @@ pub fn hypercall_page(call: Call<'_>, domain: &Domain<X86>, op: &mut HypercallIn
 /// XEN_DOMCTL_getpageframeinfo3: what each frame is used as.
 pub fn types(call: Call<'_>, domain: &Domain<X86>, op: &mut GetPageFrameInfo3) -> Done {
     if op.num > MAX_FRAMES {
-        return Err(Errno::TOOBIG);
+        let why = format_args!("getpageframeinfo3 of {}: {} frames, {MAX_FRAMES} at most", domain.id, op.num);
+        return Err(call.refuse(Errno::TOOBIG, why));
     }
     for index in 0..op.num {
         let place = op.array.offset(index).address();

@@ -7,6 +7,7 @@ mod xstate;
 
 use crate::machine::X86;
 use alloc::sync::Arc;
+use core::fmt;
 use domain::{Domain, Hypervisor};
 pub use hypercall::domctl::domctl;
 use platform::{Clock, GuestMemory};
@@ -47,9 +48,18 @@ impl Call<'_> {
         self.hypervisor.machine().copy_out(address, value.as_bytes())
     }
 
+    /// Logs why the command is refused; the error for the toolstack.
+    fn refuse(&self, errno: Errno, why: fmt::Arguments<'_>) -> Errno {
+        self.hypervisor.log_refusal(self.caller.id, errno, why);
+        errno
+    }
+
     /// Refuses what a domain cannot do to itself.
     fn not_itself(&self, domain: &Domain<X86>) -> Result<()> {
-        if domain.id == self.caller.id { Err(Errno::INVAL) } else { Ok(()) }
+        if domain.id != self.caller.id {
+            return Ok(());
+        }
+        Err(self.refuse(Errno::INVAL, format_args!("{} cannot do this to itself", domain.id)))
     }
 
     /// Acts on a domain that is stopped meanwhile. Not for the caller's own.
@@ -81,7 +91,7 @@ pub fn machine_domctl(
 ) -> Option<Done> {
     let call = Call { hypervisor, caller };
     let Some(domain) = domain else {
-        return (cmd == XEN_DOMCTL_CREATEDOMAIN).then(|| with(payload, check_creation));
+        return (cmd == XEN_DOMCTL_CREATEDOMAIN).then(|| with(payload, |op| check_creation(call, op)));
     };
     Some(match cmd {
         XEN_DOMCTL_SETVCPUCONTEXT => with(payload, |op| vcpu::set_context(call, domain, op)),
@@ -90,13 +100,13 @@ pub fn machine_domctl(
         XEN_DOMCTL_GET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::get_extended(call, domain, op)),
         XEN_DOMCTL_SETVCPUEXTSTATE => with(payload, |op| xstate::set(call, domain, op)),
         XEN_DOMCTL_GETVCPUEXTSTATE => with(payload, |op| xstate::get(call, domain, op)),
-        XEN_DOMCTL_GET_VCPU_MSRS => with(payload, |op| vcpu::get_msrs(domain, op)),
-        XEN_DOMCTL_SET_VCPU_MSRS => with(payload, |op| vcpu::set_msrs(domain, op)),
+        XEN_DOMCTL_GET_VCPU_MSRS => with(payload, |op| vcpu::get_msrs(call, domain, op)),
+        XEN_DOMCTL_SET_VCPU_MSRS => with(payload, |op| vcpu::set_msrs(call, domain, op)),
         XEN_DOMCTL_SET_CPU_POLICY => with(payload, |op| policy::set(call, domain, op)),
         XEN_DOMCTL_GET_CPU_POLICY => with(payload, |op| policy::get(call, domain, op)),
         XEN_DOMCTL_HYPERCALL_INIT => with(payload, |op| frames::hypercall_page(call, domain, op)),
         XEN_DOMCTL_GETPAGEFRAMEINFO3 => with(payload, |op| frames::types(call, domain, op)),
-        XEN_DOMCTL_SET_ADDRESS_SIZE => with(payload, set_address_size),
+        XEN_DOMCTL_SET_ADDRESS_SIZE => with(payload, |op| set_address_size(call, domain, op)),
         XEN_DOMCTL_GET_ADDRESS_SIZE => with(payload, |op: &mut AddressSize| {
             op.size = 64;
             Ok(true)
@@ -105,7 +115,9 @@ pub fn machine_domctl(
         XEN_DOMCTL_GETTSCINFO => with(payload, |op| get_tsc(call, domain, op)),
         XEN_DOMCTL_IOPORT_PERMISSION => with(payload, |op| ports(call, domain, op)),
         // A PV guest's page tables are its own memory.
-        XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE | XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => Err(Errno::OPNOTSUPP),
+        XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE | XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => {
+            Err(call.refuse(Errno::OPNOTSUPP, format_args!("paging memory of {}, which is PV", domain.id)))
+        }
         _ => return None,
     })
 }
@@ -125,30 +137,33 @@ pub fn machine_sysctl(hypervisor: &Hypervisor<X86>, cmd: u32, payload: &mut Payl
 }
 
 /// The architecture's part of XEN_DOMCTL_createdomain.
-fn check_creation(op: &mut CreateDomain) -> Done {
-    if op.arch.misc_flags & !XEN_X86_MSR_RELAXED != 0 {
-        return Err(Errno::INVAL);
+fn check_creation(call: Call<'_>, op: &mut CreateDomain) -> Done {
+    let (misc, emulation) = (op.arch.misc_flags, op.arch.emulation_flags);
+    if misc & !XEN_X86_MSR_RELAXED != 0 {
+        return Err(call.refuse(Errno::INVAL, format_args!("createdomain: unknown bits in misc_flags {misc:#x}")));
     }
-    if op.flags & XEN_DOMCTL_CDF_HVM == 0 && op.arch.emulation_flags != 0 {
-        return Err(Errno::OPNOTSUPP);
+    if op.flags & XEN_DOMCTL_CDF_HVM == 0 && emulation != 0 {
+        let why = format_args!("createdomain: emulation_flags {emulation:#x} for a PV domain");
+        return Err(call.refuse(Errno::OPNOTSUPP, why));
     }
     Ok(false)
 }
 
 /// XEN_DOMCTL_set_address_size: all PV guests are 64-bit.
-fn set_address_size(op: &mut AddressSize) -> Done {
-    match op.size {
-        64 => Ok(false),
-        32 => Err(Errno::OPNOTSUPP),
-        _ => Err(Errno::INVAL),
-    }
+fn set_address_size(call: Call<'_>, domain: &Domain<X86>, op: &mut AddressSize) -> Done {
+    let errno = match op.size {
+        64 => return Ok(false),
+        32 => Errno::OPNOTSUPP,
+        _ => Errno::INVAL,
+    };
+    Err(call.refuse(errno, format_args!("set_address_size of {}: {} bits, 64 only", domain.id, op.size)))
 }
 
 /// XEN_DOMCTL_settscinfo: the mode is kept for the guest's CPUID leaves; the counter itself is the host's.
 fn set_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
     call.not_itself(domain)?;
     if op.tsc_mode >= TSC_MODES {
-        return Err(Errno::INVAL);
+        return Err(call.refuse(Errno::INVAL, format_args!("settscinfo of {}: mode {}", domain.id, op.tsc_mode)));
     }
     let began = call.hypervisor.machine().system_time().wrapping_sub(op.elapsed_nsec);
     *domain.arch.tsc.lock() =
@@ -173,11 +188,13 @@ fn get_tsc(call: Call<'_>, domain: &Domain<X86>, op: &mut TscInfo) -> Done {
 /// XEN_DOMCTL_ioport_permission.
 fn ports(call: Call<'_>, domain: &Domain<X86>, op: &mut IoPortPermission) -> Done {
     let end = op.first_port.checked_add(op.nr_ports);
-    let Some(end) = end.filter(|&end| end > op.first_port && end <= PORTS) else {
-        return Err(Errno::INVAL);
+    let (first, count, id) = (op.first_port, op.nr_ports, domain.id);
+    let Some(end) = end.filter(|&end| end > first && end <= PORTS) else {
+        return Err(call.refuse(Errno::INVAL, format_args!("ioport_permission of {id}: {count} ports from {first:#x}")));
     };
-    if !call.caller.rights.lock().may_use_ports(op.first_port, end - 1) {
-        return Err(Errno::PERM);
+    if !call.caller.rights.lock().may_use_ports(first, end - 1) {
+        let why = format_args!("ioport_permission of {id}: {first:#x} to {:#x} are not the caller's", end - 1);
+        return Err(call.refuse(Errno::PERM, why));
     }
     domain.rights.lock().change_ports(op.first_port, end - 1, op.allow_access != 0)?;
     Ok(false)

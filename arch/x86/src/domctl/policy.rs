@@ -62,21 +62,20 @@ pub fn set(call: Call<'_>, domain: &Domain<X86>, op: &mut CpuPolicy) -> Done {
     (op.err_leaf, op.err_subleaf, op.err_msr) =
         (XEN_CPUID_INPUT_UNUSED, XEN_CPUID_INPUT_UNUSED, XEN_CPUID_INPUT_UNUSED);
     if domain.started.load(SeqCst) {
-        return Err(Errno::EXIST);
+        return Err(call.refuse(Errno::EXIST, format_args!("set_cpu_policy of {}, which has run", domain.id)));
     }
     if op.nr_leaves as usize > MAX_LEAVES || op.nr_msrs as usize > MAX_MSRS {
-        return Err(Errno::TOOBIG);
+        let (leaves, msrs) = (op.nr_leaves, op.nr_msrs);
+        let why = format_args!("set_cpu_policy of {}: {leaves} leaves, {msrs} MSRs are too many", domain.id);
+        return Err(call.refuse(Errno::TOOBIG, why));
     }
     let mut policy = Box::new(domain.arch.policy.read().as_ref().clone());
     let mut refuse = |bad: Bad| {
         (op.err_leaf, op.err_subleaf, op.err_msr) = (bad.leaf, bad.subleaf, bad.msr);
         let (id, leaf, subleaf, msr) = (domain.id, bad.leaf, bad.subleaf, bad.msr);
-        call.hypervisor.log_refusal(
-            call.caller.id,
-            bad.errno,
-            format_args!("CPU policy of {id}: leaf {leaf:#x} subleaf {subleaf:#x} MSR {msr:#x} cannot be had"),
-        );
-        bad.errno
+        let why =
+            format_args!("set_cpu_policy of {id}: leaf {leaf:#x} subleaf {subleaf:#x} MSR {msr:#x} cannot be had");
+        call.refuse(bad.errno, why)
     };
     for index in 0..op.nr_leaves {
         let leaf = call.read::<CpuidLeaf>(op.leaves.offset(index.into()).address())?;

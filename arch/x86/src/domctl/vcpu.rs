@@ -16,18 +16,21 @@ use xen_abi::arch_x86::{FLAT_KERNEL_CS64, VGCF_ONLINE, VcpuGuestContext};
 use xen_abi::domctl::*;
 use zerocopy::{FromZeros, IntoBytes};
 
-/// The vCPU that a command names.
-pub(super) fn find(domain: &Domain<X86>, number: u32) -> Result<&Arc<Vcpu<X86>>> {
-    if number >= domain.creation.max_vcpus {
-        return Err(Errno::INVAL);
-    }
-    domain.vcpu(VcpuId(number)).ok_or(Errno::SRCH)
+/// The vCPU that a command names; `errno` where there is none of that number.
+pub(super) fn find<'a>(
+    call: Call<'_>,
+    domain: &'a Domain<X86>,
+    number: u32,
+    errno: Errno,
+) -> Result<&'a Arc<Vcpu<X86>>> {
+    let vcpu = domain.vcpu(VcpuId(number));
+    vcpu.ok_or_else(|| call.refuse(errno, format_args!("{} has no vCPU {number}", domain.id)))
 }
 
 /// XEN_DOMCTL_setvcpucontext. Without a context the vCPU goes back to where it was before it had one.
 pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuContext) -> Done {
     call.not_itself(domain)?;
-    let vcpu = find(domain, op.vcpu).map_err(|_| Errno::INVAL)?;
+    let vcpu = find(call, domain, op.vcpu, Errno::INVAL)?;
     if op.ctxt.is_null() {
         call.while_paused(domain, || {
             call.hypervisor.bring_down(vcpu);
@@ -61,9 +64,11 @@ pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
 /// XEN_DOMCTL_getvcpucontext.
 pub fn get_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuContext) -> Done {
     call.not_itself(domain)?;
-    let vcpu = find(domain, op.vcpu)?;
+    let none = if op.vcpu < domain.creation.max_vcpus { Errno::SRCH } else { Errno::INVAL };
+    let vcpu = find(call, domain, op.vcpu, none)?;
     if !vcpu.initialised.load(SeqCst) {
-        return Err(Errno::NODATA);
+        let why = format_args!("getvcpucontext of {}v{}, which has none yet", domain.id, vcpu.id.0);
+        return Err(call.refuse(Errno::NODATA, why));
     }
     let context = call.while_paused(domain, || {
         let (_, masked) = domain.evtchn.upcall_state(call.hypervisor.machine(), vcpu.id);
@@ -76,12 +81,15 @@ pub fn get_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
 /// XEN_DOMCTL_set_ext_vcpucontext: where system calls of 32-bit user code go.
 pub fn set_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuContext) -> Done {
     call.not_itself(domain)?;
-    let vcpu = find(domain, op.vcpu).map_err(|_| Errno::SRCH)?;
+    let vcpu = find(call, domain, op.vcpu, Errno::SRCH)?;
     if (op.size as usize) < offset_of!(ExtVcpuContext, mcg_cap) {
-        return Err(Errno::INVAL);
+        let why = format_args!("set_ext_vcpucontext of {}: {} bytes are too few", domain.id, op.size);
+        return Err(call.refuse(Errno::INVAL, why));
     }
-    if !is_guest_address(op.sysenter_callback_eip) || !is_guest_address(op.syscall32_callback_eip) {
-        return Err(Errno::INVAL);
+    let (sysenter, syscall32) = (op.sysenter_callback_eip, op.syscall32_callback_eip);
+    if !is_guest_address(sysenter) || !is_guest_address(syscall32) {
+        let why = format_args!("set_ext_vcpucontext of {}: {sysenter:#x} or {syscall32:#x} is no guest's", domain.id);
+        return Err(call.refuse(Errno::INVAL, why));
     }
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();
@@ -96,7 +104,7 @@ pub fn set_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
 pub fn get_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuContext) -> Done {
     call.not_itself(domain)?;
     let number = op.vcpu;
-    let vcpu = find(domain, number).map_err(|_| Errno::SRCH)?;
+    let vcpu = find(call, domain, number, Errno::SRCH)?;
     *op = ExtVcpuContext::new_zeroed();
     (op.vcpu, op.size) = (number, size_of::<ExtVcpuContext>() as u32);
     call.while_paused(domain, || {
@@ -112,14 +120,17 @@ pub fn get_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
 }
 
 /// XEN_DOMCTL_get_vcpu_msrs: a PV guest has no MSR that moves with it.
-pub fn get_msrs(domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
-    find(domain, op.vcpu)?;
+pub fn get_msrs(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
+    find(call, domain, op.vcpu, Errno::INVAL)?;
     op.msr_count = 0;
     Ok(true)
 }
 
 /// XEN_DOMCTL_set_vcpu_msrs.
-pub fn set_msrs(domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
-    find(domain, op.vcpu)?;
-    if op.msr_count != 0 { Err(Errno::INVAL) } else { Ok(false) }
+pub fn set_msrs(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
+    find(call, domain, op.vcpu, Errno::INVAL)?;
+    if op.msr_count == 0 {
+        return Ok(false);
+    }
+    Err(call.refuse(Errno::INVAL, format_args!("set_vcpu_msrs of {}: {} MSRs, 0 at most", domain.id, op.msr_count)))
 }

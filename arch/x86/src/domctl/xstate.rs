@@ -22,7 +22,7 @@ const COMPACT: usize = 520;
 /// XEN_DOMCTL_getvcpuextstate. Without a buffer it only tells the size.
 pub fn get(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> Done {
     call.not_itself(domain)?;
-    let vcpu = find(domain, op.vcpu).map_err(|_| Errno::SRCH)?;
+    let vcpu = find(call, domain, op.vcpu, Errno::SRCH)?;
     let known = hal_cpu::host_xcr0().bits();
     if known == 0 {
         (op.size, op.xfeature_mask) = (0, 0);
@@ -37,7 +37,9 @@ pub fn get(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
             return Ok(());
         }
         if op.size != size || op.xfeature_mask != known {
-            return Err(Errno::INVAL);
+            let (given, mask) = (op.size, op.xfeature_mask);
+            let why = format_args!("getvcpuextstate: {given} bytes, mask {mask:#x} instead of {size}, {known:#x}");
+            return Err(call.refuse(Errno::INVAL, why));
         }
         let address = op.buffer.address();
         call.write(address, &[own, own])?;
@@ -49,12 +51,13 @@ pub fn get(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
 /// XEN_DOMCTL_setvcpuextstate.
 pub fn set(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> Done {
     call.not_itself(domain)?;
-    let vcpu = find(domain, op.vcpu).map_err(|_| Errno::SRCH)?;
+    let vcpu = find(call, domain, op.vcpu, Errno::SRCH)?;
     let known = hal_cpu::host_xcr0();
     let most = HEAD + hal_cpu::xstate_size(known);
     let size = usize::try_from(op.size).map_err(|_| Errno::INVAL)?;
     if size < HEAD || size > most {
-        return Err(Errno::INVAL);
+        let why = format_args!("setvcpuextstate of {}: {size} bytes, {HEAD} to {most} are possible", domain.id);
+        return Err(call.refuse(Errno::INVAL, why));
     }
     let mut image: Vec<u8> = Vec::new();
     image.try_reserve_exact(size - HEAD).map_err(|_| Errno::NOMEM)?;
@@ -63,7 +66,9 @@ pub fn set(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
     let [own, used]: [u64; 2] = call.read(address)?;
     call.hypervisor.machine().copy_in(address.wrapping_add(HEAD as u64), &mut image)?;
     if !is_valid(own, used, known, &image) {
-        return Err(Errno::INVAL);
+        let why =
+            format_args!("setvcpuextstate of {}: XCR0 {own:#x}, used {used:#x}: no image for this CPU", domain.id);
+        return Err(call.refuse(Errno::INVAL, why));
     }
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();

@@ -58,6 +58,11 @@ impl Devices {
         self.known.lock().entry(function).or_default().present = true;
     }
 
+    /// Whether a function is noted.
+    pub fn is_present(&self, function: Sbdf) -> bool {
+        self.known.lock().get(&function).is_some_and(|device| device.present)
+    }
+
     /// Forgets a function and its lines (PHYSDEVOP_pci_device_remove).
     ///
     /// # Errors

@@ -8,30 +8,43 @@ use platform::Frames;
 use platform::sync::Mutex;
 use types::{DomId, Errno, Mfn, Result};
 
-/// The pages; a writable use of each is held. Few domains have physical interrupts, so a list will do.
+/// A domain's page; a writable use of it is held.
+struct EoiMap {
+    domain: DomId,
+    page: Mfn,
+    /// PHYSDEVOP_eoi unmasks the line's port too.
+    unmasks: bool,
+}
+
+/// The pages. Few domains have physical interrupts, so a list will do.
 #[derive(Default)]
-pub struct EoiMaps(Mutex<Vec<(DomId, Mfn)>>);
+pub struct EoiMaps(Mutex<Vec<EoiMap>>);
 
 impl EoiMaps {
     /// Takes a domain's page.
     ///
     /// # Errors
     /// `EBUSY`: it has one. `EINVAL`: the frame is not the domain's, or in another use. `ENOMEM`.
-    pub fn register(&self, hypervisor: &Hypervisor<X86>, domain: DomId, mfn: Mfn) -> Result<()> {
-        let mut pages = self.0.lock();
-        if pages.iter().any(|(owner, _)| *owner == domain) {
+    pub fn register(&self, hypervisor: &Hypervisor<X86>, domain: DomId, page: Mfn, unmasks: bool) -> Result<()> {
+        let mut maps = self.0.lock();
+        if maps.iter().any(|map| map.domain == domain) {
             return Err(Errno::BUSY);
         }
-        pages.try_reserve(1).map_err(|_| Errno::NOMEM)?;
-        hypervisor.memory.get_writable(mfn, domain).map_err(|_| Errno::INVAL)?;
-        pages.push((domain, mfn));
+        maps.try_reserve(1).map_err(|_| Errno::NOMEM)?;
+        hypervisor.memory.get_writable(page, domain).map_err(|_| Errno::INVAL)?;
+        maps.push(EoiMap { domain, page, unmasks });
         Ok(())
+    }
+
+    /// Whether a domain has a page, and wants PHYSDEVOP_eoi to unmask ports.
+    pub fn unmasks(&self, domain: DomId) -> bool {
+        self.0.lock().iter().any(|map| map.domain == domain && map.unmasks)
     }
 
     /// Sets or clears a line's bit, if the domain has a page.
     pub fn set(&self, frames: &X86, domain: DomId, pirq: u32, needed: bool) {
-        let pages = self.0.lock();
-        let page = pages.iter().find(|(owner, _)| *owner == domain).and_then(|(_, mfn)| frames.table(*mfn));
+        let maps = self.0.lock();
+        let page = maps.iter().find(|map| map.domain == domain).and_then(|map| frames.table(map.page));
         if let Some(word) = page.and_then(|page| page.get(pirq as usize / 64)) {
             let bit = 1 << (pirq % 64);
             if needed {
@@ -44,12 +57,11 @@ impl EoiMaps {
 
     /// Gives a domain's page back.
     pub fn release(&self, hypervisor: &Hypervisor<X86>, domain: DomId) {
-        let mut pages = self.0.lock();
-        pages.retain(|(owner, mfn)| {
-            if *owner == domain {
-                hypervisor.memory.put_writable(*mfn);
+        self.0.lock().retain(|map| {
+            if map.domain == domain {
+                hypervisor.memory.put_writable(map.page);
             }
-            *owner != domain
+            map.domain != domain
         });
     }
 }

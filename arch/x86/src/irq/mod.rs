@@ -111,11 +111,12 @@ fn near(domain: &Domain<X86>) -> CpuId {
 /// whether offered or not.
 ///
 /// # Errors
-/// `EPERM`: the domain has no such line, or not the right to the pin behind it. `EBUSY`: somebody else uses it. `ENOSPC`: no
-/// vector is left.
+/// `EPERM`: the domain has not the right to the line, or has no such line; then `EINVAL` for the control domain. `EBUSY`:
+/// somebody else uses it. `ENOSPC`: no vector is left.
 pub fn bound(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, _share: bool) -> Result<()> {
     let interrupts = interrupts()?;
-    let line = interrupts.lines.number_of(domain.id, pirq).ok_or(Errno::PERM)?;
+    let none = if domain.is_privileged() { Errno::INVAL } else { Errno::PERM };
+    let line = interrupts.lines.number_of(domain.id, pirq).ok_or(none)?;
     // A message comes from a device that was given to the domain.
     if line < interrupts.lines.pins() && !domain.rights.lock().may_bind(line) {
         return Err(Errno::PERM);
@@ -261,6 +262,14 @@ pub fn add_device(function: Sbdf) -> Result<()> {
     Ok(())
 }
 
+/// Refuses PCI functions that nobody has announced.
+///
+/// # Errors
+/// `ENODEV`.
+pub fn require_device(function: Sbdf) -> Result<()> {
+    if interrupts()?.devices.is_present(function) { Ok(()) } else { Err(Errno::NODEV) }
+}
+
 /// Forgets a PCI function.
 ///
 /// # Errors
@@ -287,13 +296,14 @@ pub fn prepare_messages(function: Sbdf, on: bool) -> Result<()> {
     interrupts()?.devices.prepare(function, on)
 }
 
-/// Registers the page in which a domain sees which of its lines need PHYSDEVOP_eoi (PHYSDEVOP_pirq_eoi_gmfn_v2).
+/// Registers the page in which a domain sees which of its lines need PHYSDEVOP_eoi (PHYSDEVOP_pirq_eoi_gmfn_v2). With
+/// `unmasks` that call unmasks the line's port too (PHYSDEVOP_pirq_eoi_gmfn_v1).
 ///
 /// # Errors
 /// `EBUSY`: it has one. `EINVAL`: the frame is not the domain's, or in another use.
-pub fn register_eoi_map(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, mfn: Mfn) -> Result<()> {
+pub fn register_eoi_map(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, mfn: Mfn, unmasks: bool) -> Result<()> {
     let interrupts = interrupts()?;
-    interrupts.eoi_maps.register(hypervisor, domain.id, mfn)?;
+    interrupts.eoi_maps.register(hypervisor, domain.id, mfn, unmasks)?;
     for number in 0..interrupts.lines.count() {
         if let Some(pirq) = interrupts.lines.name_of(number, domain.id) {
             let needed = interrupts.lines.needs_done(domain.id, pirq).unwrap_or(false);
@@ -301,6 +311,11 @@ pub fn register_eoi_map(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, mfn:
         }
     }
     Ok(())
+}
+
+/// Whether PHYSDEVOP_eoi is to unmask the line's port too.
+pub fn unmasks_when_done(domain: DomId) -> bool {
+    interrupts().is_ok_and(|interrupts| interrupts.eoi_maps.unmasks(domain))
 }
 
 /// Takes everything back from a dying domain: its lines, and the page it has registered.

@@ -4,7 +4,7 @@ use super::{GUEST_CR0, cpuid, mmu, msr, operations, port, traps};
 use crate::current::Current;
 use hal_cpu::GuestRegs;
 use platform::{Frames, GuestMemory};
-use types::Mfn;
+use types::{Errno, Mfn};
 use x86_defs::control::{Cr0, Cr4, PageFault, RFlags, Vector, Xcr0};
 use x86_emulate::{MAX_LENGTH, Privileged, Registers, Result, Segment, Trap};
 use xen_abi::arch_x86::{FLAT_KERNEL_CS64, cr3_to_pfn, pfn_to_cr3};
@@ -218,11 +218,14 @@ impl Privileged for Guest<'_, '_> {
     }
 
     fn read_debug(&mut self, number: u8) -> Result<u64> {
-        operations::read_debug(self.0.state, number.into()).ok_or(Trap::UD)
+        operations::read_debug(self.0.state, number.into()).map_err(|_| Trap::UD)
     }
 
     fn write_debug(&mut self, number: u8, value: u64) -> Result<()> {
-        operations::write_debug(self.0.state, number.into(), value).map_err(|_| Trap::GP)
+        operations::write_debug(self.0.state, number.into(), value).map_err(|errno| match errno {
+            Errno::NODEV => Trap::UD,
+            _ => Trap::GP,
+        })
     }
 
     fn read_msr(&mut self, number: u32) -> Result<u64> {

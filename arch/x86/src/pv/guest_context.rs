@@ -11,6 +11,7 @@ use domain::{Domain, Hypervisor, Vcpu};
 use hal_cpu::{DebugRegs, GuestRegs, is_guest_address};
 use memory::Context;
 use types::{Errno, Mfn, Progress, Result};
+use x86_defs::control::is_canonical;
 use xen_abi::arch_x86::*;
 
 /// CR0.TS, the only bit of it that a context decides.
@@ -51,12 +52,23 @@ pub fn apply(
     Ok(())
 }
 
-/// Addresses of handlers must be the guest's own.
+/// Addresses must exist. Those that the guest itself goes to may be the hypervisor's; going there is a fault like any other.
 fn check(context: &VcpuGuestContext) -> Result<()> {
     let traps = context.trap_ctxt.iter().map(|trap| trap.address);
-    let callbacks =
-        [context.event_callback_eip, context.failsafe_callback_eip, context.syscall_callback_eip, context.kernel_sp];
-    if !traps.chain(callbacks).all(is_guest_address)
+    let others = [
+        context.user_regs.rip,
+        context.user_regs.rsp,
+        context.kernel_sp,
+        context.event_callback_eip,
+        context.failsafe_callback_eip,
+        context.syscall_callback_eip,
+        context.fs_base,
+        context.gs_base_kernel,
+        context.gs_base_user,
+    ];
+    let lacks_user_root = context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0;
+    if lacks_user_root
+        || !traps.chain(others).all(is_canonical)
         || !is_guest_address(context.ldt_base)
         || context.ldt_base % 4096 != 0
         || context.ldt_ents > 8192
@@ -123,8 +135,7 @@ pub fn release(hypervisor: &Hypervisor<X86>, state: &mut VcpuState) {
 
 fn set_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
     let from = &context.user_regs;
-    let in_kernel = context.flags & VGCF_IN_KERNEL != 0;
-    state.kernel_mode = in_kernel || state.root_user.is_none();
+    state.kernel_mode = context.flags & VGCF_IN_KERNEL != 0;
     state.context.regs = GuestRegs {
         r15: from.r15,
         r14: from.r14,

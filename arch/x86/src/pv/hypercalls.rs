@@ -76,6 +76,15 @@ fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
         HYPERVISOR_SET_SEGMENT_BASE => operations::set_segment_base(current, args),
         HYPERVISOR_CALLBACK_OP => operations::callback_op(current, args),
         HYPERVISOR_NMI_OP => operations::nmi_op(current, args),
+        HYPERVISOR_EVENT_CHANNEL_OP_COMPAT => hypercall::event::event_channel_op_compat(&caller, args),
+        HYPERVISOR_PHYSDEV_OP_COMPAT => physdev::physdev_op_compat(current, args),
+        HYPERVISOR_HVM_OP => hypercall::hvm::hvm_op(&caller, args),
+        HYPERVISOR_DM_OP => hypercall::hvm::dm_op(&caller, args),
+        // As where Xen's option vpmu is off, its default.
+        HYPERVISOR_XENPMU_OP => Errno::OPNOTSUPP.into(),
+        HYPERVISOR_KEXEC_OP | HYPERVISOR_HYPFS_OP | HYPERVISOR_ARCH_0 if !current.domain.is_privileged() => {
+            Errno::PERM.into()
+        }
         other => not_implemented(current, other),
     }
 }

@@ -22,7 +22,7 @@ const HOST_READABLE: [u32; 10] = [
     AMD_DE_CFG,
 ];
 /// How memory and its routing are set up: for the control domain only.
-const HOST_ONLY: [u32; 4] = [AMD_SYSCFG, AMD_TOP_MEM, AMD_TOP_MEM2, AMD_LS_CFG];
+const HOST_ONLY: [u32; 3] = [AMD_SYSCFG, AMD_TOP_MEM, AMD_TOP_MEM2];
 const PERF_STATUS: u32 = 0x198;
 const PERF_CTL: u32 = 0x199;
 const THERM_STATUS: u32 = 0x19c;
@@ -125,8 +125,7 @@ pub fn write(current: &mut Current<'_>, number: u32, value: u64) -> Result<()> {
         _ if AMD_COUNTERS.contains(&number)
             || AMD_CORE_COUNTERS.contains(&number)
             || AMD_PSTATE_DEFINITIONS.contains(&number) => {}
-        PERF_CTL | AMD_SYSCFG | AMD_LS_CFG
-            if current.domain.is_privileged() && hal_cpu::read_msr(number) == Ok(value) => {}
+        PERF_CTL | AMD_SYSCFG if current.domain.is_privileged() && hal_cpu::read_msr(number) == Ok(value) => {}
         _ => return refuse(current, "write", number).map(drop),
     }
     Ok(())

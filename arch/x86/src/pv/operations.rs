@@ -2,9 +2,10 @@
 
 use super::state::{Callback, TrapGate, VcpuState};
 use crate::current::Current;
-use hal_cpu::is_guest_address;
+use hal_cpu::{DebugRegs, is_guest_address};
 use hypercall::{Args, Outcome};
 use types::{Errno, Result};
+use x86_defs::control::{Cr4, is_canonical};
 use xen_abi::GuestHandle;
 use xen_abi::arch_x86::*;
 use xen_abi::callback::*;
@@ -32,7 +33,7 @@ pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Outcome {
         if entry.address == 0 {
             break;
         }
-        if !is_guest_address(entry.address) {
+        if !is_canonical(entry.address) {
             return Errno::INVAL.into();
         }
         current.state.traps[usize::from(entry.vector)] = trap_gate(&entry);
@@ -68,18 +69,16 @@ pub fn set_task_switched(state: &mut VcpuState, set: bool) {
     hal_cpu::set_task_switched(set);
 }
 
-/// HYPERVISOR_set_segment_base.
+/// HYPERVISOR_set_segment_base. A selector that cannot be loaded becomes the null selector, and that is no error: Linux
+/// takes one for a bug of its own.
 pub fn set_segment_base(_current: &mut Current<'_>, args: &Args) -> Outcome {
     let base = args[1];
-    let canonical = (base as i64) << 16 >> 16 == base as i64;
     match args[0] as u32 {
-        SEGBASE_FS if canonical => hal_cpu::write_fs_base(base),
-        SEGBASE_GS_USER if canonical => hal_cpu::write_gs_base_other(base),
-        SEGBASE_GS_KERNEL if canonical => hal_cpu::write_gs_base(base),
+        SEGBASE_FS if is_canonical(base) => hal_cpu::write_fs_base(base),
+        SEGBASE_GS_USER if is_canonical(base) => hal_cpu::write_gs_base_other(base),
+        SEGBASE_GS_KERNEL if is_canonical(base) => hal_cpu::write_gs_base(base),
         SEGBASE_GS_USER_SEL => {
-            if hal_cpu::load_gs_selector_other(base as u16).is_err() {
-                return Errno::INVAL.into();
-            }
+            let _ = hal_cpu::load_gs_selector_other(base as u16);
         }
         _ => return Errno::INVAL.into(),
     }
@@ -88,20 +87,39 @@ pub fn set_segment_base(_current: &mut Current<'_>, args: &Args) -> Outcome {
 
 /// HYPERVISOR_set_debugreg.
 pub fn set_debugreg(current: &mut Current<'_>, args: &Args) -> Outcome {
-    write_debug(current.state, args[0] as usize, args[1]).into()
+    write_debug(current.state, args[0] as u32, args[1]).into()
+}
+
+/// The register behind a number: 4 and 5 are names of 6 and 7 until CR4.DE takes them away (SDM vol. 3, 17.2.2).
+fn debug_register(state: &VcpuState, number: u32) -> Result<usize> {
+    match number {
+        0..=3 | 6 | 7 => Ok(number as usize),
+        4 | 5 if !has_io_breakpoints(state) => Ok(number as usize + 2),
+        _ => Err(Errno::NODEV),
+    }
+}
+
+fn has_io_breakpoints(state: &VcpuState) -> bool {
+    state.cr4 & Cr4::DE.bits() != 0
 }
 
 /// Checks and sets a debug register, for the guest and for the CPU (SDM vol. 3, 17.2).
 ///
 /// # Errors
-/// `EINVAL` for a register that does not exist; `EPERM` for breakpoints in the hypervisor or reserved bits.
-pub fn write_debug(state: &mut VcpuState, register: usize, value: u64) -> Result<()> {
+/// `ENODEV` for a register that does not exist; `EINVAL` for reserved bits; `EPERM` for breakpoints in the hypervisor and
+/// others that a guest may not have.
+pub fn write_debug(state: &mut VcpuState, number: u32, value: u64) -> Result<()> {
+    let register = debug_register(state, number)?;
+    if register >= 6 && value >> 32 != 0 {
+        return Err(Errno::INVAL);
+    }
     match register {
-        0..=3 if is_guest_address(value) => state.debug.address[register] = value,
         6 => state.debug.status = value,
-        7 if value >> 32 == 0 => state.debug.control = value,
-        0..=3 | 7 => return Err(Errno::PERM),
-        _ => return Err(Errno::INVAL),
+        7 if DebugRegs::detects_access(value) => return Err(Errno::PERM),
+        7 if DebugRegs::breaks_on_io(value) && !has_io_breakpoints(state) => return Err(Errno::PERM),
+        7 => state.debug.control = value,
+        _ if !is_guest_address(value) => return Err(Errno::PERM),
+        _ => state.debug.address[register] = value,
     }
     state.debug = state.debug.sanitised();
     hal_cpu::load_debug(&state.debug);
@@ -110,31 +128,30 @@ pub fn write_debug(state: &mut VcpuState, register: usize, value: u64) -> Result
 
 /// HYPERVISOR_get_debugreg.
 pub fn get_debugreg(current: &mut Current<'_>, args: &Args) -> Outcome {
-    match read_debug(current.state, args[0] as usize) {
-        Some(value) => Outcome::Done(value as i64),
-        None => Errno::INVAL.into(),
-    }
+    read_debug(current.state, args[0] as u32).map(|value| value as i64).into()
 }
 
-/// A debug register as the guest sees it; `None` for one that does not exist.
-pub fn read_debug(state: &VcpuState, register: usize) -> Option<u64> {
-    match register {
-        0..=3 => Some(state.debug.address[register]),
-        6 => Some(state.debug.status),
-        7 => Some(state.debug.control),
-        _ => None,
-    }
+/// A debug register as the guest sees it.
+///
+/// # Errors
+/// `ENODEV` for one that does not exist.
+pub fn read_debug(state: &VcpuState, number: u32) -> Result<u64> {
+    Ok(match debug_register(state, number)? {
+        6 => state.debug.status,
+        7 => state.debug.control,
+        register => state.debug.address[register],
+    })
 }
 
-/// HYPERVISOR_set_callbacks, the older form of callback_op: event, failsafe and syscall entry.
+/// HYPERVISOR_set_callbacks, the older form of callback_op: event, failsafe and syscall entry. It cannot fail: addresses that
+/// do not exist change nothing.
 pub fn set_callbacks(current: &mut Current<'_>, args: &Args) -> Outcome {
     let state = &mut current.state;
-    if args[..3].iter().any(|&address| !is_guest_address(address)) {
-        return Errno::INVAL.into();
+    for (callback, &address) in [&mut state.event, &mut state.failsafe, &mut state.syscall].into_iter().zip(args) {
+        if is_canonical(address) {
+            callback.rip = address;
+        }
     }
-    state.event.rip = args[0];
-    state.failsafe.rip = args[1];
-    state.syscall.rip = args[2];
     Outcome::Done(0)
 }
 
@@ -149,7 +166,7 @@ pub fn callback_op(current: &mut Current<'_>, args: &Args) -> Outcome {
 
 fn register_callback(current: &mut Current<'_>, handle: GuestHandle<Register>) -> Result<()> {
     let call = current.caller().read(handle)?;
-    if !is_guest_address(call.address) {
+    if !is_canonical(call.address) {
         return Err(Errno::INVAL);
     }
     let callback = Callback { rip: call.address, masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0 };
@@ -192,7 +209,7 @@ pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Outcome {
                 Ok(call) => call,
                 Err(errno) => return errno.into(),
             };
-            if !is_guest_address(call.handler_address) {
+            if !is_canonical(call.handler_address) {
                 return Errno::INVAL.into();
             }
             current.state.nmi = call.handler_address;

@@ -33,15 +33,7 @@ pub fn create<A: Arch>(caller: &Caller<'_, A>, op: &mut Domctl) -> Done {
     let asked = op.u.read::<CreateDomain>();
     let creation = check(caller, &asked)?;
     let arch = caller.machine().domctl(caller.hypervisor, caller.domain, op.cmd, None, payload(&mut op.u));
-    if let Some(Err(errno)) = arch {
-        let (emulation, misc) = (asked.arch.emulation_flags, asked.arch.misc_flags);
-        caller.hypervisor.log_refusal(
-            caller.domain.id,
-            errno,
-            format_args!("createdomain: emulation flags {emulation:#x}, misc flags {misc:#x}"),
-        );
-        return Err(errno);
-    }
+    arch.transpose()?;
     let made = caller.hypervisor.create_domain(id, creation);
     let domain = made.inspect_err(|errno| {
         caller.hypervisor.log_refusal(caller.domain.id, *errno, format_args!("createdomain: {id} cannot be made"));

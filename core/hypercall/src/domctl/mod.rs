@@ -129,11 +129,10 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Domctl
 fn other<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Domctl) -> Done {
     let cmd = op.cmd;
     let done = caller.machine().domctl(caller.hypervisor, caller.domain, cmd, Some(target), payload(&mut op.u));
-    let done = done.unwrap_or_else(|| Err(absent(cmd)));
-    done.inspect_err(|errno| {
-        if !matches!(errno, Errno::RESTART | Errno::NOBUFS) {
-            caller.hypervisor.log_refusal(caller.domain.id, *errno, format_args!("domctl {cmd} on {}", target.id));
-        }
+    done.unwrap_or_else(|| {
+        let errno = absent(cmd);
+        caller.hypervisor.log_refusal(caller.domain.id, errno, format_args!("domctl {cmd} on {}: absent", target.id));
+        Err(errno)
     })
 }
 

@@ -86,5 +86,8 @@ fn end<'a, 'b, A: Arch>(
 fn take<A: Arch>(caller: &Caller<'_, A>, mfn: Mfn, owner: DomId, readonly: bool) -> Result<(), Status> {
     let memory = &caller.hypervisor.memory;
     let taken = if readonly { memory.get_frame(mfn, owner) } else { memory.get_writable(mfn, owner) };
-    taken.map_err(|denied| explain(caller, "grant copy", denied, Status::BadPage))
+    taken.map_err(|denied| {
+        let status = if denied.is_other_use() { Status::GeneralError } else { Status::BadPage };
+        explain(caller, "grant copy", denied, status)
+    })
 }

@@ -3,6 +3,7 @@
 mod copy;
 mod map;
 mod table;
+mod transfer;
 mod unmap;
 
 use crate::{Args, Caller, Outcome};
@@ -37,21 +38,21 @@ pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
             let batch = each(caller, at, count, |call: &mut Copy| call.status = number(copy::copy(caller, call)));
             continued::<Copy>(args, batch)
         }
+        GNTTABOP_TRANSFER => {
+            let batch =
+                each(caller, at, count, |call: &mut Transfer| call.status = number(transfer::transfer(caller, call)));
+            continued::<Transfer>(args, batch)
+        }
         GNTTABOP_SWAP_GRANT_REF => {
             let batch = each(caller, at, count, |call| table::swap(caller, call));
             continued::<SwapGrantRef>(args, batch)
         }
-        GNTTABOP_SETUP_TABLE | GNTTABOP_QUERY_SIZE | GNTTABOP_GET_STATUS_FRAMES | GNTTABOP_DUMP_TABLE if count != 1 => {
-            Errno::INVAL.into()
-        }
-        GNTTABOP_SETUP_TABLE => one(caller, at, |call| table::setup(caller, call)).into(),
+        GNTTABOP_SETUP_TABLE | GNTTABOP_QUERY_SIZE | GNTTABOP_GET_STATUS_FRAMES if count != 1 => Errno::INVAL.into(),
+        GNTTABOP_SETUP_TABLE => table::setup(caller, GuestHandle::new(at)).into(),
         GNTTABOP_QUERY_SIZE => one(caller, at, |call| table::query_size(caller, call)).into(),
         GNTTABOP_GET_STATUS_FRAMES => one(caller, at, |call| table::status_frames(caller, call)).into(),
-        GNTTABOP_DUMP_TABLE => one(caller, at, |call| table::dump(caller, call)).into(),
         GNTTABOP_SET_VERSION => table::set_version(caller, GuestHandle::new(at)).into(),
         GNTTABOP_GET_VERSION => table::get_version(caller, GuestHandle::new(at)).into(),
-        // As with Xen's gnttab=no-transfer: no guest of today does it.
-        GNTTABOP_TRANSFER => Errno::OPNOTSUPP.into(),
         _ => Errno::NOSYS.into(),
     }
 }

@@ -17,13 +17,20 @@ fn target<A: Arch>(caller: &Caller<'_, A>, raw: u16) -> core::result::Result<Arc
     Ok(domain)
 }
 
-pub fn setup<A: Arch>(caller: &Caller<'_, A>, call: &mut SetupTable) {
+/// GNTTABOP_setup_table. A list at addresses that no guest has is refused before anything is done.
+pub fn setup<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetupTable>) -> Result<()> {
+    let mut call = caller.read(at)?;
+    let length = u64::from(call.nr_frames) * size_of::<u64>() as u64;
+    if !caller.machine().is_guest_range(call.frame_list.address(), length) {
+        return Err(Errno::FAULT);
+    }
     let setup = || {
         let domain = target(caller, call.dom)?;
         domain.gnttab.setup_table(caller.machine(), call.nr_frames, &mut allocate(caller, &domain))?;
         tell(caller, &domain, FrameKind::Shared, call.nr_frames, call.frame_list)
     };
     call.status = number(setup());
+    caller.write(at, &call)
 }
 
 /// Writes the first frames of a table to a list.
@@ -54,16 +61,6 @@ pub fn status_frames<A: Arch>(caller: &Caller<'_, A>, call: &mut GetStatusFrames
         tell(caller, &domain, FrameKind::Status, call.nr_frames, call.frame_list)
     };
     call.status = number(list());
-}
-
-pub fn dump<A: Arch>(caller: &Caller<'_, A>, call: &mut DumpTable) {
-    call.status = number(target(caller, call.dom).map(|domain| {
-        let (size, limit) = domain.gnttab.size();
-        log::info!("{}: grant table version {}, {size} of {limit} frames", domain.id, domain.gnttab.version());
-        domain.gnttab.for_each_active(|reference, mfn, peer| {
-            log::info!("{}: grant {reference}: frame {mfn:#x}, used by {peer}", domain.id);
-        });
-    }));
 }
 
 pub fn set_version<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetVersion>) -> Result<()> {

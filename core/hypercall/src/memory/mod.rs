@@ -46,6 +46,9 @@ pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => query::populate_on_demand(caller, args[1]).into(),
         // Nothing is shared between guests.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
+        XENMEM_ACCESS_OP => query::access(caller, args[1]).into(),
+        // There are no 32-bit guests, to which it would be shown.
+        XENMEM_MACHPHYS_COMPAT_MFN_LIST => Errno::OPNOTSUPP.into(),
         XENMEM_GET_VNUMAINFO => query::virtual_numa(caller, args[1]).into(),
         _ => Errno::NOSYS.into(),
     }

@@ -86,6 +86,15 @@ pub fn populate_on_demand<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()
     Err(Errno::INVAL)
 }
 
+/// access_op: rights to single pages are kept in a physical map, which a PV domain does not have.
+pub fn access<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
+    let call = caller.read(GuestHandle::<MemAccessOp>::new(at))?;
+    if caller.any_domain(call.domid)?.id == caller.domain.id {
+        return Err(Errno::PERM);
+    }
+    Err(Errno::INVAL)
+}
+
 /// get_vnumainfo: no domain has virtual nodes.
 pub fn virtual_numa<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     let call = caller.read(GuestHandle::<VnumaTopologyInfo>::new(at))?;

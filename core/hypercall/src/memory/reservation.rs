@@ -111,8 +111,8 @@ pub fn claim<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     caller.require_privilege()?;
     match caller.hypervisor.memory.claim(&domain.memory, call.nr_extents) {
         Ok(()) => Ok(()),
-        Err(denied) if denied.errno == Errno::NOMEM => Err(refuse!(caller, NOMEM, "claim_pages: {denied}")),
-        Err(denied) => Err(refuse!(caller, INVAL, "claim_pages: {denied}")),
+        Err(denied) if denied.errno == Errno::NOMEM => Err(refuse!(caller, NOMEM, "claim_pages: {}", denied.why)),
+        Err(denied) => Err(refuse!(caller, INVAL, "claim_pages: {}", denied.why)),
     }
 }
 

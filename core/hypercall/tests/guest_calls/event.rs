@@ -1,5 +1,5 @@
 use super::*;
-use hypercall::event::event_channel_op;
+use hypercall::event::{event_channel_op, event_channel_op_compat};
 use std::sync::atomic::Ordering::SeqCst;
 use xen_abi::event_channel::*;
 
@@ -89,4 +89,23 @@ fn queues_take_the_guests_own_frames_and_give_them_back() {
     world.machine().yield_after.store(1, SeqCst);
     assert_eq!(world.with(&world.guest, event_channel_op, EVTCHNOP_RESET, &mut reset, &[]), 0);
     assert_eq!((references(frames[0]), references(frames[1])), (1, 1));
+}
+
+#[test]
+fn the_envelope_of_old_carries_the_operations_of_old() {
+    let world = World::new();
+    let call = |cmd| {
+        let mut envelope = EvtchnOp { cmd, u: xen_abi::Union([0; 6]) };
+        envelope.u.write(&AllocUnbound { dom: DomId::SELF.0, remote_dom: 0, port: 0 });
+        world.put(AT, &envelope);
+        (world.call(&world.guest, event_channel_op_compat, &[AT]), world.get::<EvtchnOp>(AT))
+    };
+    let (result, envelope) = call(EVTCHNOP_ALLOC_UNBOUND);
+    assert_eq!(result, Outcome::Done(0));
+    let port = envelope.u.read::<AllocUnbound>().port;
+    assert_eq!(status(&world, &world.guest, 1, port).1.status, EVTCHNSTAT_UNBOUND);
+    for later in [EVTCHNOP_RESET, EVTCHNOP_EXPAND_ARRAY, 14, !0] {
+        assert_eq!(call(later).0, Errno::NOSYS.into(), "{later}");
+    }
+    assert_eq!(world.call(&world.guest, event_channel_op_compat, &[8]), Errno::FAULT.into());
 }

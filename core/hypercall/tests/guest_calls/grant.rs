@@ -287,3 +287,63 @@ fn a_dead_domain_goes_when_its_last_foreign_mapping_does() {
     world.hypervisor.reap_dead();
     assert!(world.hypervisor.domains.get(DomId(1)).is_none());
 }
+
+#[test]
+fn a_list_outside_the_guests_addresses_is_refused_first() {
+    let world = World::new();
+    let setup = |list| {
+        let mut call = SetupTable {
+            dom: 1,
+            _gap0: [0; 2],
+            nr_frames: 1,
+            status: 9,
+            _gap1: [0; 6],
+            frame_list: GuestHandle::new(list),
+        };
+        (op(&world, &world.guest, GNTTABOP_SETUP_TABLE, &mut call), call.status)
+    };
+    assert_eq!(setup(0xffff_8300_0000_0000), (error(Errno::FAULT), 9));
+    assert_eq!(world.guest.gnttab.size().0, 0, "nothing is done");
+    assert_eq!(setup(0x7000_0000_0000), (0, GNTST_BAD_VIRT_ADDR));
+}
+
+#[test]
+fn a_copy_does_not_go_onto_a_page_table() {
+    let granting = Granting::new(GTF_PERMIT_ACCESS);
+    let own = granting.world.frames(&granting.world.dom0, 1)[0];
+    let mine = |mfn: Mfn| end(mfn.0, DomId::SELF.0, 0);
+    let mut call = Copy { source: mine(own), dest: mine(granting.l1), len: 8, flags: 0, status: 9, _gap0: [0; 2] };
+    assert_eq!(op(&granting.world, &granting.world.dom0, GNTTABOP_COPY, &mut call), 0);
+    assert_eq!(call.status, GNTST_GENERAL_ERROR);
+}
+
+#[test]
+fn a_frame_is_given_away_for_good() {
+    let granting = Granting::new(GTF_PERMIT_ACCESS);
+    let (world, memory) = (&granting.world, &granting.world.hypervisor.memory);
+    let give = |mfn: Mfn, domid| {
+        let mut call = Transfer { mfn: mfn.0, domid, _gap0: [0; 2], r#ref: 9, status: 99, _gap1: [0; 6] };
+        assert_eq!(op(world, &world.dom0, GNTTABOP_TRANSFER, &mut call), 0);
+        call.status
+    };
+    let shared = world.guest.gnttab.frame(FrameKind::Shared, 0).unwrap();
+    let frames = world.frames(&world.dom0, 3);
+    let (mine, theirs) = (world.dom0.memory.total_pages(), world.guest.memory.total_pages());
+    assert_eq!(give(granting.l1, 1), GNTST_BAD_PAGE, "it is in use");
+    assert_eq!(give(granting.frame, 1), GNTST_BAD_PAGE, "it is another's");
+    assert_eq!(world.dom0.memory.total_pages(), mine);
+
+    assert_eq!(give(frames[0], 77), GNTST_BAD_DOMAIN);
+    assert_eq!(give(frames[1], 1), GNTST_GENERAL_ERROR, "nobody waits for it");
+    assert_eq!(world.dom0.memory.total_pages(), mine - 2, "a frame that nobody takes is lost");
+
+    let name = 0x55;
+    world.word(shared, 9).store(u64::from(GTF_ACCEPT_TRANSFER) | name << 32, SeqCst);
+    assert_eq!(give(frames[2], 1), GNTST_OKAY);
+    assert_eq!(memory.frames().view(frames[2]).unwrap().owner, DomId(1));
+    assert_eq!((world.dom0.memory.total_pages(), world.guest.memory.total_pages()), (mine - 3, theirs + 1));
+    let entry = world.word(shared, 9).load(SeqCst);
+    let flags = GTF_ACCEPT_TRANSFER | GTF_TRANSFER_COMMITTED | GTF_TRANSFER_COMPLETED;
+    assert_eq!((entry as u16, entry >> 32), (flags, frames[2].0));
+    assert_eq!(domain::Arch::m2p(world.hypervisor.machine(), frames[2]), name);
+}

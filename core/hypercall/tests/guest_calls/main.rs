@@ -2,6 +2,7 @@
 
 mod event;
 mod grant;
+mod hvm;
 mod memory;
 mod vcpu;
 

@@ -190,6 +190,15 @@ fn what_a_pv_guest_has_not_is_refused_as_the_toolstack_expects() {
     assert_eq!(world.with(&world.dom0, memory_op, XENMEM_GET_VNUMAINFO, &mut numa, &[]), error(Errno::OPNOTSUPP));
     let mut physmap = AddToPhysmap { domid: 1, size: 0, space: XENMAPSPACE_SHARED_INFO, idx: 0, gpfn: 0 };
     assert_eq!(world.with(&world.dom0, memory_op, XENMEM_ADD_TO_PHYSMAP, &mut physmap, &[]), error(Errno::ACCES));
+    let access = |domain| {
+        let (pfn_list, access_list) = (GuestHandle::new(0), GuestHandle::new(0));
+        let mut rights = MemAccessOp { op: 0, access: 0, domid: 1, nr: 0, pfn: 0, pfn_list, access_list };
+        world.with(domain, memory_op, XENMEM_ACCESS_OP, &mut rights, &[])
+    };
+    assert_eq!(access(&world.dom0), error(Errno::INVAL));
+    assert_eq!(access(&world.guest), error(Errno::PERM), "one's own");
+    let compat = u64::from(XENMEM_MACHPHYS_COMPAT_MFN_LIST);
+    assert_eq!(world.finish(&world.dom0, memory_op, &[compat, 0]), error(Errno::OPNOTSUPP));
     assert_eq!(world.finish(&world.guest, memory_op, &[18, 0]), 0);
     assert_eq!(world.finish(&world.guest, memory_op, &[2, 0]), 512);
     assert_eq!(world.finish(&world.guest, memory_op, &[63, 0]), error(Errno::NOSYS));

@@ -46,6 +46,12 @@ fn vcpu_info_moves_once() {
     };
     assert_eq!(register(1, 4096), error(Errno::INVAL));
     assert_eq!(register(1, 4), error(Errno::NXIO));
+    assert_eq!(
+        world.hypervisor.memory.get_type(mfn, ::memory::FrameType::SegDesc, world.machine()),
+        Ok(types::Progress::Done(()))
+    );
+    assert_eq!(register(1, 64), error(Errno::ACCES), "in another use");
+    world.hypervisor.memory.put_type(mfn);
     assert_eq!(register(1, 64), 0);
     assert_eq!(register(1, 64), error(Errno::BUSY));
     assert_eq!(world.guest.evtchn.vcpu_info(VcpuId(1)), Some((mfn, 64)));
@@ -225,4 +231,12 @@ fn the_machine_ends_as_dom0_does() {
         world.with(&world.dom0, sched_op, SCHEDOP_SHUTDOWN, &mut Shutdown { reason }, &[]);
         assert_eq!(*world.hypervisor.machine().ended.lock(), Some(end));
     }
+}
+
+#[test]
+fn only_the_control_domain_could_override_its_affinity() {
+    let world = World::new();
+    let pin = |domain| world.call(domain, sched_op, &[SCHEDOP_PIN_OVERRIDE.into(), 0]);
+    assert_eq!(pin(&world.guest), Errno::PERM.into());
+    assert_eq!(pin(&world.dom0), Errno::NOSYS.into());
 }
