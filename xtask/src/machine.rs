@@ -20,6 +20,8 @@ const CPU: &str = "EPYC,+svm,+npt,-monitor,-rdtscp";
 pub enum Console<'a> {
     /// The terminal, with a copy in a file.
     Terminal { log: &'a Path },
+    /// Standard input and output of QEMU, with a copy in a file.
+    Pipe { log: &'a Path },
     /// A file.
     File(&'a Path),
 }
@@ -100,6 +102,10 @@ pub fn command(options: &RunOptions, payload: &Payload, console: &Console, chann
                 "-serial",
                 "chardev:console",
             ]);
+        }
+        Console::Pipe { log } => {
+            let chardev = format!("stdio,id=console,signal=off,logfile={}", escape(log));
+            command.args(["-no-reboot", "-monitor", "none", "-chardev", &chardev, "-serial", "chardev:console"]);
         }
         Console::File(log) => {
             command.args(["-no-reboot", "-monitor", "none", "-serial", &format!("file:{}", log.display())]);

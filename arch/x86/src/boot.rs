@@ -56,50 +56,17 @@ pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
 /// Each part has a frame of its own, which is gone when the next begins: what is left of the stack is the run loop's.
 fn on_own_stack(early: Box<Early>) -> ! {
     set_hooks();
-    let early = *early;
-    let started =
-        hal_irq::init(early.boot.rsdp.as_deref(), hal_irq::Options { x2apic: early.boot.parsed.options.x2apic });
+    let boot = &early.boot;
+    let started = hal_irq::init(boot.rsdp.as_deref(), hal_irq::Options { x2apic: boot.parsed.options.x2apic });
     let machine = started.unwrap_or_else(|error| hal::fatal!("{error}"));
-    memory_map::init(&early.boot.regions, &machine);
-    let memory = take_memory(&early.boot, &machine, early.frames, early.finished);
-    let hypervisor = put_together(&early.boot, &machine, memory, early.compile_info);
-    let running = start_cpus(hypervisor, &early.boot, &machine);
-    start_dom0(hypervisor, &early.boot, early.kernel, early.initrd, running);
-    run::run(hypervisor)
-}
-
-/// Gives the machine's RAM to the allocator.
-#[inline(never)]
-fn take_memory(
-    boot: &BootInfo,
-    machine: &hal_irq::Machine,
-    frames: &'static [FrameInfo],
-    finished: Finished,
-) -> Box<Memory<X86>> {
-    let x86 = X86::new(finished.frames, machine.proximity.clone());
-    let memory = Memory::new(x86, FrameTable::new(frames)).with_nodes(machine.proximity.nodes.clone());
-    mark_device_memory(&memory, boot);
-    for (first, end) in finished.free {
-        memory.add_free(first, end.0 - first.0, false);
-    }
-    Box::new(memory)
-}
-
-#[inline(never)]
-fn put_together(
-    boot: &BootInfo,
-    machine: &hal_irq::Machine,
-    memory: Box<Memory<X86>>,
-    compile_info: CompileInfo,
-) -> &'static Hypervisor<X86> {
-    let cpus = usable_cpus(boot, machine) as u32;
-    let new = Hypervisor::new(*memory, cpus, boot.command_line.to_string(), compile_info);
-    let hypervisor: &'static Hypervisor<X86> = Box::leak(Box::new(new));
-    HYPERVISOR.call_once(|| hypervisor);
-    irq::init(hypervisor, machine);
+    memory_map::init(&boot.regions, &machine);
+    let hypervisor = assemble(boot, &machine, early.finished, FrameTable::new(early.frames), early.compile_info);
+    irq::init(hypervisor, &machine);
     wallclock::init();
     console::init(hypervisor, &boot.parsed.options);
-    hypervisor
+    let running = start_cpus(hypervisor, boot, &machine);
+    start_dom0(hypervisor, boot, early.kernel, early.initrd, running);
+    run::run(hypervisor)
 }
 
 /// Starts the other CPUs; how many run then, this one among them.
@@ -130,6 +97,25 @@ fn start_dom0(
     READY.store(true, Release);
     domain.toolstack_pauses.store(0, Release);
     hypervisor.unpause_domain(&domain);
+}
+
+#[inline(never)]
+fn assemble(
+    boot: &BootInfo,
+    machine: &hal_irq::Machine,
+    finished: Finished,
+    frames: FrameTable,
+    compile_info: CompileInfo,
+) -> &'static Hypervisor<X86> {
+    let mut memory = Memory::new(X86::new(finished.frames, machine.proximity.clone()), frames);
+    memory.set_nodes(machine.proximity.nodes.clone());
+    mark_device_memory(&memory, boot);
+    for (first, end) in finished.free {
+        memory.add_free(first, end.0 - first.0, false);
+    }
+    let cpus = usable_cpus(boot, machine) as u32;
+    let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus, boot.command_line.to_string(), compile_info)));
+    HYPERVISOR.call_once(|| hypervisor)
 }
 
 /// Tells the lower layers whom to call.

@@ -38,7 +38,7 @@ impl X86Domain {
         }
         let all = policies();
         let policy = if creation.privileged { &all.control_domain } else { &all.pv_default };
-        Ok(X86Domain { policy: RwLock::new(Box::new(policy.clone())), tsc: Mutex::default() })
+        Ok(X86Domain { policy: RwLock::new(policy.clone()), tsc: Mutex::default() })
     }
 }
 

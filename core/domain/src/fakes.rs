@@ -66,7 +66,8 @@ impl FakeArch {
     pub fn hypervisor_of_nodes(frames: usize, cpus: u32, nodes: Nodes) -> Hypervisor<FakeArch> {
         let infos: Vec<FrameInfo> = (0..frames).map(|_| FrameInfo::new()).collect();
         let arch = FakeArch::new(frames, nodes.count());
-        let memory = Memory::new(arch, FrameTable::new(Box::leak(infos.into_boxed_slice()))).with_nodes(nodes);
+        let mut memory = Memory::new(arch, FrameTable::new(Box::leak(infos.into_boxed_slice())));
+        memory.set_nodes(nodes);
         memory.add_free(Mfn(1), frames as u64 - 1, true);
         let hypervisor = Hypervisor::new(memory, cpus, String::from("dom0_mem=1G"), ["cc", "me", "here", "today"]);
         for cpu in 0..cpus {

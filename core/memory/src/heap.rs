@@ -24,7 +24,7 @@ pub(crate) struct Heap {
     pub free: u64,
     /// Frames in use or free.
     pub total: u64,
-    /// Both by node.
+    /// Free frames by node.
     pub per_node: PerNode,
     /// Free frames that are claimed by domains.
     pub claimed: u64,
@@ -84,12 +84,6 @@ impl Heap {
                 self.orders[zone] &= !(1 << order);
             }
         }
-    }
-
-    /// Frames of the block are the allocator's from now on: free, or to be given back one day.
-    pub fn add(&mut self, first: u32, order: u8) {
-        self.total += 1 << order;
-        self.per_node.added(first, order);
     }
 
     /// Takes a block of the order within `bits` address bits; its first frame.

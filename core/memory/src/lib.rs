@@ -36,7 +36,6 @@ pub use domain::DomainMemory;
 pub use frame::{FrameInfo, FrameTable, FrameType, FrameView, State};
 pub use heap::MAX_ORDER;
 pub use memory::{Memory, Request};
-pub use nodes::NodePages;
 pub use policy::{Host, PvPolicy};
 pub use pv::{Cas, Context, GrantTarget, Keep};
 pub use refs::{FrameRef, check_descriptor};

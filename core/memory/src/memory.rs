@@ -4,7 +4,6 @@ use crate::denied::{Denied, Outcome, Why};
 use crate::domain::DomainMemory;
 use crate::frame::{FrameInfo, FrameTable, FrameType, Refs, State, TypeWord};
 use crate::heap::{Heap, MAX_ORDER};
-use crate::nodes::NodePages;
 use crate::policy::Host;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -58,10 +57,10 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// The same on a machine of these nodes. To be called before the first frame is handed to the allocator.
-    pub fn with_nodes(self, nodes: Nodes) -> Memory<H> {
+    /// The machine has these nodes. To be called before the first frame is handed to the allocator.
+    pub fn set_nodes(&mut self, nodes: Nodes) {
         self.heap.lock().per_node.set_nodes(nodes.clone());
-        Memory { nodes, ..self }
+        self.nodes = nodes;
     }
 
     /// The nodes of the machine.
@@ -69,12 +68,11 @@ impl<H: Host> Memory<H> {
         &self.nodes
     }
 
-    /// Frames of a node; none for a node that does not exist.
-    pub fn node_pages(&self, node: u32) -> NodePages {
+    /// Frames of a node that are free; none for a node that does not exist.
+    pub fn free_pages_of(&self, node: u32) -> u64 {
         let heap = self.heap.lock();
-        let all = NodePages { total: heap.total, free: heap.free };
-        let alone = || if node == 0 && self.nodes.count() == 1 { all } else { NodePages::default() };
-        heap.per_node.of(node).unwrap_or_else(alone)
+        let alone = if node == 0 && self.nodes.count() == 1 { heap.free } else { 0 };
+        heap.per_node.free(node).unwrap_or(alone)
     }
 
     /// The state of every frame.
@@ -103,7 +101,7 @@ impl<H: Host> Memory<H> {
                     frame.work.store(u32::MAX, Ordering::Relaxed);
                 }
                 heap.give(&self.table, block.start, fits as u8);
-                heap.add(block.start, fits as u8);
+                heap.total += 1 << fits;
             } else {
                 log::error!("memory: frames {:#x}..{:#x} are not reserved; left alone", block.start, block.end);
             }
@@ -121,7 +119,7 @@ impl<H: Host> Memory<H> {
             if !frame.swap_refs(Refs::new(State::Reserved, 0, 0), Refs::new(State::InUse, 0, 0)) {
                 return Err(bad);
             }
-            self.heap.lock().add(mfn.0 as u32, 0);
+            self.heap.lock().total += 1;
             self.assign(domain, mfn, 0)?;
         }
         Ok(())

@@ -162,7 +162,7 @@ fn updated(policies: &Policies, leaves: &[CpuidLeaf], msrs: &[MsrEntry]) -> Resu
     leaves.iter().try_for_each(|leaf| policy.propose_leaf(leaf))?;
     msrs.iter().try_for_each(|entry| policy.propose_msr(entry))?;
     policy.accept(&policies.pv_max)?;
-    Ok(policy)
+    Ok(*policy)
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_policy_survives_the_wire() {
         let all = leaves(&policies.pv_default);
         assert!(all.len() <= MAX_LEAVES && MAX_LEAVES == 120);
         let msrs = policies.pv_default.write_msrs();
-        assert_eq!(updated(&policies, &all, &msrs), Ok(policies.pv_default.clone()));
+        assert_eq!(updated(&policies, &all, &msrs), Ok(policies.pv_default.as_ref().clone()));
         let order: Vec<_> = all.iter().map(|leaf| (leaf.leaf, leaf.subleaf.wrapping_add(1))).collect();
         assert!(order.is_sorted(), "{order:x?}");
     }

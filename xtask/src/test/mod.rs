@@ -2,8 +2,10 @@
 
 mod bad_input;
 mod compare;
+mod console;
 mod guest;
 mod hosted;
+mod log;
 mod panic;
 mod system;
 mod tables;
@@ -88,7 +90,8 @@ impl Selection<'_> {
 
 /// Names of the tests that boot a machine.
 fn machine_names() -> Result<Vec<String>> {
-    Ok([bad_input::names(), panic::names(), system::names()?, guest::names()?, compare::names()?].concat())
+    Ok([bad_input::names(), panic::names(), console::names(), system::names()?, guest::names()?, compare::names()?]
+        .concat())
 }
 
 /// Runs the tests that `options` select; the last line printed has the counts.
@@ -110,6 +113,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     hosted::run(&selection, &mut tally)?;
     bad_input::run(&selection, &mut tally)?;
     panic::run(&selection, &mut tally);
+    console::run(&selection, &mut tally);
     system::run(&selection, &mut tally)?;
     guest::run(&selection, &mut tally)?;
     compare::run(&selection, &mut tally)?;

@@ -1,13 +1,14 @@
 //! The hypervisor's own end: a machine check, which QEMU's monitor makes, has to lead to a report, then to a new start or,
 //! with `noreboot`, to a halt.
 
+use super::log::{appears, read};
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::{Hypervisor, MachineOptions};
 use crate::machine::{self, Console, Payload};
 use crate::{host, run};
 use anyhow::{Context, Result};
 use clap::Parser;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -104,13 +105,13 @@ fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
 
 /// Makes the machine check; gives what is wrong with what follows.
 fn provoke(child: &mut Child, log: &Path, case: &Case, words: &[&str]) -> Result<Option<String>> {
-    if !appears(child, log, "Linux version", BOOT)? {
+    if appears(child, log, 0, "Linux version", BOOT)?.is_none() {
         return Ok(Some("dom0's kernel did not start".to_string()));
     }
     let monitor = child.stdin.as_mut().context("the monitor is a pipe")?;
     monitor.write_all(MACHINE_CHECK.as_bytes())?;
     monitor.flush()?;
-    if !appears(child, log, case.last_line, REPORT)? {
+    if appears(child, log, 0, case.last_line, REPORT)?.is_none() {
         return Ok(Some(format!("no line that says: {}", case.last_line)));
     }
     if let Some(missing) = first_missing(&read(log), words) {
@@ -123,21 +124,6 @@ fn provoke(child: &mut Child, log: &Path, case: &Case, words: &[&str]) -> Result
     })
 }
 
-/// Waits for a text on the console; false where it does not come.
-fn appears(child: &mut Child, log: &Path, text: &str, limit: Duration) -> Result<bool> {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if read(log).contains(text) {
-            return Ok(true);
-        }
-        if child.try_wait()?.is_some() {
-            return Ok(read(log).contains(text));
-        }
-        sleep(Duration::from_millis(100));
-    }
-    Ok(false)
-}
-
 /// Whether QEMU ends in this time, as it does when its machine is reset.
 fn gone_within(child: &mut Child, limit: Duration) -> Result<bool> {
     let start = Instant::now();
@@ -148,10 +134,6 @@ fn gone_within(child: &mut Child, limit: Duration) -> Result<bool> {
         sleep(Duration::from_millis(100));
     }
     Ok(false)
-}
-
-fn read(log: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
 /// The first of `words` that does not follow its predecessor somewhere.

@@ -4,7 +4,7 @@ use super::Done;
 use crate::{Caller, refuse};
 use core::sync::atomic::Ordering::Relaxed;
 use domain::Arch;
-use types::{CpuId, PAGE_SIZE};
+use types::{CpuId, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use xen_abi::memory::E820_RAM;
 use xen_abi::physdev::PciDevice;
 use xen_abi::sysctl::*;
@@ -44,14 +44,21 @@ pub fn physical<A: Arch>(caller: &Caller<'_, A>, info: &mut PhysInfo) -> Done {
 
 /// RAM of the machine, the hypervisor's own share included.
 fn installed_pages<A: Arch>(caller: &Caller<'_, A>) -> u64 {
-    let mut bytes = 0;
+    let nodes = 0..caller.hypervisor.memory.nodes().count();
+    nodes.map(|node| installed_pages_of(caller, node)).sum()
+}
+
+/// The same of one NUMA node.
+fn installed_pages_of<A: Arch>(caller: &Caller<'_, A>, node: u32) -> u64 {
+    let mut pages = 0;
     caller.machine().machine_memory_map(&mut |entry| {
-        let (size, kind) = (entry.size, entry.kind);
+        let (address, size, kind) = (entry.addr, entry.size, entry.kind);
         if kind == E820_RAM {
-            bytes += size;
+            let shares = caller.hypervisor.memory.nodes().of_frames(Mfn(address >> PAGE_SHIFT), size >> PAGE_SHIFT);
+            pages += shares.filter(|share| share.0 == node).map(|share| share.1).sum::<u64>();
         }
     });
-    bytes >> types::PAGE_SHIFT
+    pages
 }
 
 /// XEN_SYSCTL_getcpuinfo.
@@ -68,7 +75,7 @@ pub fn idle_times<A: Arch>(caller: &Caller<'_, A>, op: &mut GetCpuInfo) -> Done 
 /// XEN_SYSCTL_availheap. Memory is not told apart by address width, only by node.
 pub fn free_memory<A: Arch>(caller: &Caller<'_, A>, op: &mut AvailHeap) -> Done {
     let memory = &caller.hypervisor.memory;
-    let pages = u32::try_from(op.node).map_or_else(|_| memory.free_pages(), |node| memory.node_pages(node).free);
+    let pages = u32::try_from(op.node).map_or_else(|_| memory.free_pages(), |node| memory.free_pages_of(node));
     op.avail_bytes = pages * PAGE_SIZE as u64;
     Ok(true)
 }
@@ -100,8 +107,8 @@ pub fn nodes<A: Arch>(caller: &Caller<'_, A>, op: &mut NumaInfo) -> Done {
     }
     for node in 0..count {
         if !op.meminfo.is_null() {
-            let (page, pages) = (PAGE_SIZE as u64, memory.node_pages(node));
-            let info = MemInfo { memsize: pages.total * page, memfree: pages.free * page };
+            let (page, size) = (PAGE_SIZE as u64, installed_pages_of(caller, node));
+            let info = MemInfo { memsize: size * page, memfree: memory.free_pages_of(node) * page };
             caller.write(op.meminfo.offset(node.into()), &info)?;
         }
         if !op.distance.is_null() {

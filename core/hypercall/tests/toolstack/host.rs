@@ -34,7 +34,7 @@ fn the_host_is_described() {
     assert_eq!(nodes.num_nodes, 1);
     (nodes.meminfo, nodes.distance) = (GuestHandle::new(LIST), GuestHandle::new(LIST + 64));
     assert_eq!(world.sysctl(XEN_SYSCTL_NUMAINFO, &mut nodes), 0);
-    assert_eq!((world.get::<MemInfo>(LIST).memsize, world.get::<u32>(LIST + 64)), (511 * 4096, 10));
+    assert_eq!((world.get::<MemInfo>(LIST).memsize, world.get::<u32>(LIST + 64)), (512 * 4096, 10));
 
     let mut times = GetCpuInfo { max_cpus: 99, info: GuestHandle::new(LIST), ..GetCpuInfo::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_GETCPUINFO, &mut times), 0);
@@ -60,7 +60,7 @@ fn nodes_have_their_own_cpus_and_memory() {
     (ask.meminfo, ask.distance) = (GuestHandle::new(LIST), GuestHandle::new(LIST + 64));
     assert_eq!(world.sysctl(XEN_SYSCTL_NUMAINFO, &mut ask), 0);
     let memory = world.get::<[MemInfo; 2]>(LIST);
-    assert_eq!((ask.num_nodes, memory.each_ref().map(|node| node.memsize)), (2, [384 * 4096, 127 * 4096]));
+    assert_eq!((ask.num_nodes, memory.each_ref().map(|node| node.memsize)), (2, [384 * 4096, 128 * 4096]));
     assert_eq!(memory[0].memfree + memory[1].memfree, info.free_pages * 4096);
     assert_eq!(world.get::<[u32; 4]>(LIST + 64), [10, 21, 31, 10]);
     for (node, bytes) in [(0, memory[0].memfree), (1, memory[1].memfree), (2, 0), (-1, info.free_pages * 4096)] {

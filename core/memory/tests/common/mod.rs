@@ -88,8 +88,8 @@ pub fn machine() -> Mem {
 pub fn machine_of_nodes(nodes: Nodes) -> Mem {
     let table = FrameTable::new(Box::leak((0..FRAMES).map(|_| FrameInfo::new()).collect()));
     table.mark_io(Mfn(IO), 2);
-    let memory = Memory::new(Machine { fake: FakeMachine::new(FRAMES as usize), m2p: Mutex::default() }, table);
-    let memory = memory.with_nodes(nodes);
+    let mut memory = Memory::new(Machine { fake: FakeMachine::new(FRAMES as usize), m2p: Mutex::default() }, table);
+    memory.set_nodes(nodes);
     memory.add_free(Mfn(0), IO, false);
     memory
 }

@@ -205,8 +205,9 @@ boot_l3_image:
     .skip 4096
 boot_l2:
     .skip 16384
+# The guard page, then the stack: the decompressors of dom0's kernel take half of it.
 .global boot_stack
 boot_stack:
-    .skip 4096 + 65536
+    .skip 4096 + 131072
 .global boot_stack_top
 boot_stack_top:
