@@ -117,7 +117,7 @@ monitor and back. Ctrl-a goes to the hypervisor: three times switches between it
 
 With a script, stdout and stderr are exactly the script's, and so is the exit status, but for:
   97  dom0 never came up, or was lost before the script ended
-  98  the time limit passed")]
+  98  the time limit passed while the script ran")]
 pub struct RunOptions {
     /// Run this file as root in dom0, then power off
     #[arg(long, value_name = "FILE", conflicts_with = "exec")]

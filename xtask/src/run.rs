@@ -78,11 +78,16 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
             eprintln!("x: the time limit of {} s passed {state}; see {}", options.timeout, log.display());
         }
     }
-    Ok(ExitCode::from(match verdict {
-        Verdict::Exited(status) => status,
-        Verdict::NoDom0(_) => NO_DOM0,
-        Verdict::TimeLimit { .. } => TIME_LIMIT,
-    }))
+    Ok(ExitCode::from(status_of(&verdict)))
+}
+
+/// The exit status that tells of it.
+fn status_of(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Exited(status) => *status,
+        Verdict::NoDom0(_) | Verdict::TimeLimit { up: false } => NO_DOM0,
+        Verdict::TimeLimit { up: true } => TIME_LIMIT,
+    }
 }
 
 /// The console on the terminal.
@@ -156,4 +161,17 @@ fn with_job(dom0: &Dom0, job: Option<Archive>, folder: &Path) -> Result<(Dom0, O
     file.flush()?;
     dom0.initrd = path;
     Ok((dom0, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_tell_a_lost_dom0_from_a_long_script() {
+        assert_eq!(status_of(&Verdict::Exited(7)), 7);
+        assert_eq!(status_of(&Verdict::NoDom0("lost".to_string())), 97);
+        assert_eq!(status_of(&Verdict::TimeLimit { up: false }), 97, "it never came up");
+        assert_eq!(status_of(&Verdict::TimeLimit { up: true }), 98);
+    }
 }
