@@ -82,6 +82,7 @@ fn start_cpus(hypervisor: &'static Hypervisor<X86>, boot: &BootInfo, machine: &h
     running
 }
 
+/// Builds dom0, and lets all CPUs look for work.
 #[inline(never)]
 fn start_dom0(
     hypervisor: &'static Hypervisor<X86>,
@@ -99,6 +100,7 @@ fn start_dom0(
     hypervisor.unpause_domain(&domain);
 }
 
+/// Gives the RAM to the allocator and puts the hypervisor together. Its parts are large, and moved over the stack.
 #[inline(never)]
 fn assemble(
     boot: &BootInfo,

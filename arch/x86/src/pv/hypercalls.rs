@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hypercall::{Args, Outcome};
 use platform::GuestMemory;
 use types::{Errno, Result};
+use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
 use xen_abi::xen::*;
 use zerocopy::IntoBytes;
 
@@ -48,7 +49,10 @@ fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
         HYPERVISOR_SCHED_OP => hypercall::sched::sched_op(&caller, args),
         HYPERVISOR_VCPU_OP => {
             let outcome = hypercall::vcpu::vcpu_op(&caller, args);
-            current.find_info();
+            // Nothing else moves it while the vCPU runs; timers are set by this call all the time.
+            if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO {
+                current.find_info();
+            }
             outcome
         }
         HYPERVISOR_SET_TIMER_OP => hypercall::vcpu::set_timer_op(&caller, args),

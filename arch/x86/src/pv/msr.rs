@@ -48,6 +48,11 @@ const HYPERVISOR_MSR: u32 = 0x4000_0000;
 const APIC_ENABLED: u64 = 0xfee0_0800;
 const APIC_BOOT_CPU: u64 = 1 << 8;
 
+/// Whether the register is one of AMD's performance counters or of their selectors.
+fn is_counter(number: u32) -> bool {
+    AMD_COUNTERS.contains(&number) || AMD_CORE_COUNTERS.contains(&number)
+}
+
 /// A guest that has no handler for #GP yet dies of it: then what is unknown reads as 0, and writes are lost.
 fn refuse(current: &Current<'_>, what: &str, number: u32) -> Result<u64> {
     log::debug!("{}v{}: {what} of MSR {number:#x}", current.domain.id, current.vcpu.id.0);
@@ -75,7 +80,7 @@ pub fn read(current: &mut Current<'_>, number: u32) -> Result<u64> {
         },
         INTEL_MISC_FEATURES_ENABLES => 0,
         TSC_AUX if has_tsc_aux(current) => current.state.tsc_aux.into(),
-        _ if AMD_COUNTERS.contains(&number) || AMD_CORE_COUNTERS.contains(&number) => 0,
+        _ if is_counter(number) => 0,
         _ if AMD_PSTATE_DEFINITIONS.contains(&number) && !current.domain.is_privileged() => 0,
         _ if HOST_ONLY.contains(&number) || AMD_PSTATE_DEFINITIONS.contains(&number) => {
             match hal_cpu::read_msr(number) {
@@ -122,9 +127,7 @@ pub fn write(current: &mut Current<'_>, number: u32, value: u64) -> Result<()> {
         MCG_STATUS | MCG_CTL | INTEL_MISC_FEATURES_ENABLES if value == 0 => {}
         // Settings of the machine, which kernels write as they find them or better: nothing changes.
         MC0_CTL..=MC_LAST | MCG_CAP | MISC_ENABLE | MPERF | APERF | AMD_HWCR | AMD_NB_CFG | AMD_DE_CFG => {}
-        _ if AMD_COUNTERS.contains(&number)
-            || AMD_CORE_COUNTERS.contains(&number)
-            || AMD_PSTATE_DEFINITIONS.contains(&number) => {}
+        _ if is_counter(number) || AMD_PSTATE_DEFINITIONS.contains(&number) => {}
         PERF_CTL | AMD_SYSCFG if current.domain.is_privileged() && hal_cpu::read_msr(number) == Ok(value) => {}
         _ => return refuse(current, "write", number).map(drop),
     }
