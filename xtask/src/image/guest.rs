@@ -9,13 +9,16 @@ pub const RECIPE: &str = concat!(
     include_str!("guest.rs"),
     include_str!("files/guest-init"),
     include_str!("files/guest-poweroff"),
+    include_str!("files/lease"),
     include_str!("files/pv.cfg"),
     include_str!("files/tiny.cfg"),
     include_str!("tiny.rs")
 );
 
-/// The frontends that the guest loads.
+/// The frontends, which the guest loads when it starts.
 const MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+/// What it loads when asked to, in /modules/more: a file system takes time to start.
+const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic"];
 
 /// What is at /root/guests, but for Debian's kernel.
 ///
@@ -46,8 +49,11 @@ fn initrd(tree: &Tree) -> Result<Vec<u8>> {
         archive.symlink(&format!("sbin/{name}"), &format!("../bin/{name}"));
     }
     archive.file("init", 0o755, include_str!("files/guest-init"));
-    for (number, path) in tree.modules(MODULES)?.iter().enumerate() {
-        archive.file(&format!("modules/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
+    archive.file("etc/udhcpc/default.script", 0o755, include_str!("files/lease"));
+    for (folder, names) in [("modules", MODULES), ("modules/more", MORE_MODULES)] {
+        for (number, path) in tree.modules(names)?.iter().enumerate() {
+            archive.file(&format!("{folder}/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
+        }
     }
     let mut out = Vec::new();
     archive.write(&mut out)?;
