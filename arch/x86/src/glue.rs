@@ -5,6 +5,7 @@ use crate::pv::{self, VcpuState};
 use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use platform::GuestMemory;
@@ -72,17 +73,19 @@ impl Arch for X86 {
         pv::guest_context::apply(hypervisor, domain, vcpu, &mut vcpu.state.lock(), &given)
     }
 
-    fn update_runstate(&self, _hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
-        if let Some(domain) = vcpu.domain.upgrade() {
-            pv::context::copy_runstate(self, &domain, vcpu);
-        }
-    }
-
     fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
         if let Some(domain) = vcpu.domain.upgrade() {
             time::update_record(hypervisor.machine(), &domain, vcpu);
             time::copy_record(hypervisor.machine(), vcpu);
         }
+    }
+
+    fn record_time(&self, vcpu: &Vcpu<X86>) -> bool {
+        time::record_by_frame(self, vcpu)
+    }
+
+    fn flush_cache(&self, mfn: Mfn, bytes: Range<usize>) {
+        self.lendable().flush_cache(mfn, bytes);
     }
 
     fn update_wall_clock(&self, domain: &Domain<X86>) {

@@ -102,6 +102,7 @@ fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
     vcpu.runstate.lock().change(kind, now);
     let tickle = scheduler.context_saved(vcpu.unit, now);
     drop(scheduler);
+    hypervisor.record_runstate(vcpu);
     if let Some(other) = tickle {
         hypervisor.reschedule(other);
     }

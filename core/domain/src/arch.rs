@@ -2,6 +2,7 @@
 
 use crate::{Creation, Domain, Hypervisor, Vcpu};
 use alloc::sync::Arc;
+use core::ops::Range;
 use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
 use types::{CpuId, DomId, Errno, Mfn, Result, VcpuId};
@@ -84,10 +85,12 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         context: u64,
     ) -> Result<()>;
 
-    /// Writes the vCPU's runstate to where the guest asked for it, if it runs here.
-    fn update_runstate(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
     /// Writes the vCPU's time record, for the CPU this runs on.
     fn update_time(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
+    /// Writes the vCPU's time record to [`Vcpu::time_record`], for the CPU that runs it, else for this one. False if it has none.
+    fn record_time(&self, vcpu: &Vcpu<Self>) -> bool;
+    /// Writes these bytes of a frame back from the caches to memory, and drops them from there.
+    fn flush_cache(&self, mfn: Mfn, bytes: Range<usize>);
     /// Writes the wall clock to the domain's shared_info.
     fn update_wall_clock(&self, domain: &Domain<Self>);
 

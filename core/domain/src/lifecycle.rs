@@ -191,6 +191,7 @@ impl<A: Arch> Hypervisor<A> {
             }
         }
         self.close_ports(domain)?;
+        self.release_records(domain);
         self.release_grants(domain)?;
         self.machine().relinquish(self, domain)?;
         if let Progress::Again(_) = self.memory.relinquish(&domain.memory, self.machine()) {
