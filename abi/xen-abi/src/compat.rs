@@ -302,6 +302,16 @@ pub const fn halves(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
 }
 
+impl From<&crate::vcpu::RunstateInfo> for RunstateInfo {
+    fn from(wide: &crate::vcpu::RunstateInfo) -> RunstateInfo {
+        RunstateInfo {
+            state: wide.state as u32,
+            state_entry_time: halves(wide.state_entry_time),
+            time: wide.time.map(halves),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
