@@ -14,6 +14,16 @@ pub mod selector {
     pub const FLAT_RING3_SS: u16 = 0xe02b;
     /// 64-bit code in ring 3 (`FLAT_RING3_CS64`).
     pub const FLAT_RING3_CS64: u16 = 0xe033;
+    /// What a 32-bit guest has before those: in the GDT of a 64-bit guest nothing is there.
+    pub const UNUSED_BY_64BIT: u16 = 0xe018;
+    /// Flat code in ring 1 of a 32-bit guest (`FLAT_RING1_CS`, arch-x86/xen-x86_32.h).
+    pub const NARROW_RING1_CS: u16 = 0xe019;
+    /// Flat data in ring 1 of a 32-bit guest (`FLAT_RING1_DS`).
+    pub const NARROW_RING1_DS: u16 = 0xe021;
+    /// Flat code in ring 3 of a 32-bit guest (`FLAT_RING3_CS` there).
+    pub const NARROW_RING3_CS: u16 = 0xe02b;
+    /// Flat data in ring 3 of a 32-bit guest (`FLAT_RING3_DS` there).
+    pub const NARROW_RING3_DS: u16 = 0xe033;
     /// The CPU's TSS; two slots.
     pub const TSS: u16 = 0xe040;
     /// The running guest's LDT; two slots.
@@ -57,6 +67,10 @@ impl Descriptor {
     pub const CODE64_RING0: Descriptor = Descriptor(0x00af_9b00_0000_ffff);
     /// Flat writable data, ring 0, accessed.
     pub const DATA_RING0: Descriptor = Descriptor(0x00cf_9300_0000_ffff);
+    /// Flat 32-bit code, ring 1, accessed.
+    pub const CODE32_RING1: Descriptor = Descriptor(0x00cf_bb00_0000_ffff);
+    /// Flat writable data, ring 1, accessed.
+    pub const DATA_RING1: Descriptor = Descriptor(0x00cf_b300_0000_ffff);
     /// Flat 32-bit code, ring 3, accessed.
     pub const CODE32_RING3: Descriptor = Descriptor(0x00cf_fb00_0000_ffff);
     /// Flat writable data, ring 3, accessed.

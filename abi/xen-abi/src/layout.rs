@@ -70,3 +70,9 @@ pub const CONSTANTS: &[(&str, &[Constant])] = &[
     ("version", crate::version::CONSTANTS),
     ("xen", crate::xen::CONSTANTS),
 ];
+
+/// Structures of 32-bit guests, for a compiler that makes 32-bit code.
+pub const NARROW_STRUCTS: &[StructLayout] = crate::compat::LAYOUT;
+
+/// Numbers of 32-bit guests, likewise.
+pub const NARROW_CONSTANTS: &[Constant] = crate::compat::CONSTANTS;

@@ -21,6 +21,7 @@ mod union;
 
 pub mod arch_x86;
 pub mod callback;
+pub mod compat;
 pub mod cpufeatureset;
 pub mod cpuid;
 pub mod domctl;

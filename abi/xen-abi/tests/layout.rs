@@ -82,6 +82,30 @@ fn numbers_match_the_headers() {
     compare(&expected, &headers::run(&directory, "numbers", &body));
 }
 
+/// What 32-bit guests see is compared by the compiler alone: a host need not be able to run 32-bit programs.
+#[test]
+fn narrow_layouts_match_the_headers() {
+    let Some(directory) = headers::locate() else {
+        println!("SKIPPED: {}=none", headers::VARIABLE);
+        return;
+    };
+    let mut body = String::new();
+    let mut claim = |c: String| writeln!(body, "_Static_assert({c}, \"\");").unwrap();
+    for s in layout::NARROW_STRUCTS {
+        claim(format!("sizeof({}) == {}", s.c_name, s.size));
+        for (name, offset, size) in members(s) {
+            claim(format!("offsetof({}, {name}) == {offset}", s.c_name));
+            claim(format!("sizeof((({} *)0)->{name}) == {size}", s.c_name));
+        }
+    }
+    for number in layout::NARROW_CONSTANTS {
+        claim(format!("({}) == {}", number.c_name, number.value));
+    }
+    headers::compile_narrow(&directory, "narrow", &body).unwrap();
+    let wrong = "_Static_assert(sizeof(struct mmuext_op) == 24, \"\");";
+    assert!(headers::compile_narrow(&directory, "narrow-wrong", wrong).is_err(), "it compares 64-bit layouts");
+}
+
 /// Operation numbers must all be there: an operation that the headers have and this crate does not is one that we would miss.
 #[test]
 fn no_operation_is_missing() {

@@ -1,18 +1,15 @@
 //! What the logic asks of x86 beyond the machine itself.
 
 use crate::machine::X86;
+use crate::pv::compat::context::Given;
 use crate::pv::{self, VcpuState};
 use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
-use platform::GuestMemory;
 use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
-use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::memory::E820Entry;
-use zerocopy::{FromZeros, IntoBytes};
 
 impl Arch for X86 {
     type Domain = facts::X86Domain;
@@ -49,7 +46,9 @@ impl Arch for X86 {
 
     fn relinquish(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>) -> Result<()> {
         for vcpu in domain.vcpus() {
-            pv::guest_context::release(hypervisor, &mut vcpu.state.lock());
+            let mut state = vcpu.state.lock();
+            pv::guest_context::release(hypervisor, &mut state);
+            pv::compat::release(hypervisor, &mut state);
         }
         irq::release(hypervisor, domain.id);
         match hypervisor.memory.settle(&domain.memory, self) {
@@ -68,9 +67,7 @@ impl Arch for X86 {
         if vcpu.initialised.load(SeqCst) {
             return Err(Errno::EXIST);
         }
-        let mut given: Box<VcpuGuestContext> = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
-        self.copy_in(context, given.as_mut_bytes())?;
-        pv::guest_context::apply(hypervisor, domain, vcpu, &mut vcpu.state.lock(), &given)
+        Given::read(self, domain, context)?.apply(hypervisor, domain, vcpu)
     }
 
     fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {

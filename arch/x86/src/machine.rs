@@ -1,20 +1,25 @@
 //! The machine, as the logic sees it.
 
 use crate::memory_map;
-use core::cell::Cell;
+use alloc::boxed::Box;
+use compat::{Window, is_in_window};
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hal::LendableFrames;
 use hal_cpu::{GuestSpace, PerCpu};
 use hal_irq::acpi::Proximity;
 use hal_irq::{FlushKind, MAX_CPUS};
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb};
-use types::{CpuId, CpuMask, DomId, Mfn, Result};
+use types::{CpuId, CpuMask, DomId, Errno, Mfn, Result};
 
 /// For how long a CPU goes on before it looks whether interrupts wait, in nanoseconds. They are off meanwhile, so this and the
 /// longest step between two questions bound their delay. A look reads seven registers of the local APIC, which are slow.
 const LOOK_EVERY: u64 = 100_000;
 /// When this CPU looks next, in ticks of its TSC; 0 where nobody has asked since it left its guest.
 static NEXT_LOOK: PerCpu<Cell<u64>> = hal_cpu::per_cpu!(Cell::new(0));
+
+/// Arguments in 64-bit layout of the call that this CPU carries out for a 32-bit guest, while it does.
+static WINDOW: PerCpu<RefCell<Option<Box<Window>>>> = hal_cpu::per_cpu!(RefCell::new(None));
 
 /// No guest's page tables are loaded.
 const NO_DOMAIN: u32 = u32::MAX;
@@ -115,17 +120,34 @@ impl Kick for X86 {
     }
 }
 
+/// Makes a window this CPU's, or none; the one that it had.
+pub(crate) fn set_window(window: Option<Box<Window>>) -> Option<Box<Window>> {
+    WINDOW.get().replace(window)
+}
+
+/// Does something with this CPU's window, if it has one.
+#[cold]
+fn with_window(action: impl FnOnce(&mut Window) -> Result<()>) -> Result<()> {
+    WINDOW.get().borrow_mut().as_deref_mut().map_or(Err(Errno::FAULT), action)
+}
+
 impl GuestMemory for X86 {
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
-        self.guest.copy_in(address, to)
+        match self.guest.copy_in(address, to) {
+            Err(_) if is_in_window(address) => with_window(|window| window.read(address, to)),
+            result => result,
+        }
     }
 
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
-        self.guest.copy_out(address, from)
+        match self.guest.copy_out(address, from) {
+            Err(_) if is_in_window(address) => with_window(|window| window.write(address, from)),
+            result => result,
+        }
     }
 
     fn is_guest_range(&self, address: u64, length: u64) -> bool {
-        self.guest.is_guest_range(address, length)
+        self.guest.is_guest_range(address, length) || is_in_window(address) && with_window(|_| Ok(())).is_ok()
     }
 }
 

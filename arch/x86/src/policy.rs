@@ -35,6 +35,10 @@ impl PvPolicy for X86 {
         hal::paging::hypervisor_slots()
     }
 
+    fn pae_slots(&self) -> [u64; 84] {
+        hal::m2p::narrow_entries()
+    }
+
     fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
         hal::m2p::set(mfn, gfn.0);
     }

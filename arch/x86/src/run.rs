@@ -141,7 +141,15 @@ fn run_guest(current: &mut Current<'_>, cpu: CpuId) {
             return;
         }
         machine::forget_looks();
-        match hal_cpu::enter(&mut current.state.context) {
+        let exit = hal_cpu::enter(&mut current.state.context);
+        let exit = match current.state.narrow {
+            None => exit,
+            Some(_) => match pv::compat::sort(current, exit) {
+                Some(exit) => exit,
+                None => continue,
+            },
+        };
+        match exit {
             Exit::Interrupt(vector) => interrupt(current.hypervisor, vector),
             Exit::Nmi => hal_irq::ipi::stop_if_asked(),
             exit => pv::traps::handle(current, exit),

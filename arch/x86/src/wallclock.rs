@@ -4,8 +4,9 @@ use crate::machine::X86;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use domain::{Domain, Hypervisor};
-use platform::Frames;
+use platform::{Frames, write_bytes};
 use types::DomId;
+use xen_abi::compat;
 use xen_abi::xen::SharedInfo;
 
 /// Nanoseconds in a second.
@@ -14,6 +15,11 @@ const SECOND: u64 = 1_000_000_000;
 static BASE: AtomicU64 = AtomicU64::new(0);
 
 const VERSION_WORD: usize = offset_of!(SharedInfo, wc_version) / 8;
+/// The same in a 32-bit guest's page, where `wc_sec_hi` is not behind the others.
+const NARROW_VERSION_WORD: usize = offset_of!(compat::SharedInfo, wc_version) / 8;
+const NARROW_SEC_HI: usize = offset_of!(compat::SharedInfo, arch) + offset_of!(compat::ArchSharedInfo, wc_sec_hi);
+const _: () = assert!(offset_of!(compat::SharedInfo, wc_version) % 8 == 0);
+const _: () = assert!(offset_of!(compat::SharedInfo, wc_nsec) == offset_of!(compat::SharedInfo, wc_version) + 8);
 const _: () = assert!(offset_of!(SharedInfo, wc_version) % 8 == 0);
 const _: () = assert!(offset_of!(SharedInfo, wc_sec) == offset_of!(SharedInfo, wc_version) + 4);
 const _: () = assert!(offset_of!(SharedInfo, wc_nsec) == offset_of!(SharedInfo, wc_version) + 8);
@@ -52,10 +58,18 @@ pub fn update(machine: &X86, domain: &Domain<X86>) {
         return;
     };
     let (first, second) = words(BASE.load(SeqCst), domain.time_offset.load(SeqCst));
-    let version = (table[VERSION_WORD].load(SeqCst) as u32).wrapping_add(1) | 1;
-    table[VERSION_WORD].store(first | u64::from(version), SeqCst);
-    table[VERSION_WORD + 1].store(second, SeqCst);
-    table[VERSION_WORD].store(first | u64::from(version.wrapping_add(1)), SeqCst);
+    let narrow = domain.memory.is_pae();
+    let word = &table[if narrow { NARROW_VERSION_WORD } else { VERSION_WORD }];
+    let version = (word.load(SeqCst) as u32).wrapping_add(1) | 1;
+    word.store(first | u64::from(version), SeqCst);
+    if narrow {
+        let [low, high] = compat::halves(second);
+        write_bytes(table, (NARROW_VERSION_WORD + 1) * 8, &low.to_le_bytes());
+        write_bytes(table, NARROW_SEC_HI, &high.to_le_bytes());
+    } else {
+        table[VERSION_WORD + 1].store(second, SeqCst);
+    }
+    word.store(first | u64::from(version.wrapping_add(1)), SeqCst);
 }
 
 /// The words `version | wc_sec` (version 0) and `wc_nsec | wc_sec_hi`, for a domain whose clock is `offset` seconds ahead.

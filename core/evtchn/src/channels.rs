@@ -49,7 +49,7 @@ pub(crate) struct VcpuEvents {
 pub struct EventChannels {
     pub(crate) domain: DomId,
     pub(crate) shared_info: Mfn,
-    /// Whether the guest's words are 32 bits wide (a 32-bit HVM guest).
+    /// Whether the guest's words are 32 bits wide (a 32-bit guest).
     pub(crate) narrow: AtomicBool,
     pub(crate) dying: AtomicBool,
     pub(crate) max_port: u32,
@@ -110,7 +110,7 @@ impl EventChannels {
         drop(self.event.lock());
     }
 
-    /// Tells that the guest uses 32-bit words in `shared_info` and `vcpu_info` (`has_32bit_shinfo`): a 32-bit HVM guest,
+    /// Tells that the guest uses 32-bit words in `shared_info` and `vcpu_info` (`has_32bit_shinfo`): a 32-bit guest,
     /// before it binds its first port.
     pub fn set_narrow(&self, narrow: bool) {
         self.narrow.store(narrow, Ordering::Release);

@@ -35,7 +35,8 @@ impl EventChannels {
     ///
     /// # Errors
     /// `ENOENT`: no such vCPU. `EINVAL`: the offset is no offset in a frame. `EBUSY`: it has registered one before.
-    /// `ENXIO`: the area crosses the frame's end or is not aligned to 8 bytes (4 for 32-bit words).
+    /// `ENXIO`: the area crosses the frame's end or is not aligned to 8 bytes (Xen has 4 for a 32-bit guest; its time record
+    /// is written by whole words here).
     pub fn check_vcpu_info(&self, vcpu: VcpuId, offset: u32) -> Result<()> {
         let events = self.vcpus.get(vcpu.index()).ok_or(Errno::NOENT)?;
         let offset = offset as usize;
@@ -45,8 +46,7 @@ impl EventChannels {
         if events.registered.load(Ordering::Acquire) {
             return Err(Errno::BUSY);
         }
-        let align = if self.narrow.load(Ordering::Acquire) { 4 } else { 8 };
-        if offset > PAGE_SIZE - SIZE || offset % align != 0 {
+        if offset > PAGE_SIZE - SIZE || offset % 8 != 0 {
             return Err(Errno::NXIO);
         }
         Ok(())

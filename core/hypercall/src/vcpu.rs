@@ -126,7 +126,9 @@ fn register_runstate<A: Arch>(
         state_entry_time: clock.since(),
         time: clock.times(),
     };
-    if area != 0 {
+    if area != 0 && caller.domain.memory.is_pae() {
+        caller.write(GuestHandle::new(area), &xen_abi::compat::RunstateInfo::from(&info))?;
+    } else if area != 0 {
         caller.write(GuestHandle::new(area), &info)?;
     }
     vcpu.runstate_area.store(area, SeqCst);

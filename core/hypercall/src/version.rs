@@ -58,9 +58,9 @@ pub fn xen_version<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 /// Kinds of guest that can be built, with a space after each; the domain builder looks for its own.
 fn capabilities<A: Arch>(caller: &Caller<'_, A>) -> &'static str {
     if caller.machine().host().hvm {
-        "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
+        "xen-3.0-x86_64 xen-3.0-x86_32p hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
     } else {
-        "xen-3.0-x86_64 "
+        "xen-3.0-x86_64 xen-3.0-x86_32p "
     }
 }
 

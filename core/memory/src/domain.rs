@@ -1,6 +1,6 @@
 //! The frames of one domain.
 
-use crate::frame::{FrameInfo, FrameTable, NONE};
+use crate::frame::{FrameInfo, FrameTable, FrameType, NONE};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use platform::sync::Mutex;
 use types::DomId;
@@ -78,6 +78,8 @@ pub struct DomainMemory {
     /// Free frames reserved for the domain; changed under the heap lock.
     pub(crate) claim: AtomicU64,
     pub(crate) dying: AtomicBool,
+    /// The page tables are a 32-bit guest's.
+    pae: AtomicBool,
     /// The last flush of this domain's translations that is complete, in numbers of [`crate::Memory`]'s epoch.
     pub(crate) flushed: AtomicU32,
 }
@@ -94,6 +96,7 @@ impl DomainMemory {
             shared: AtomicU64::new(0),
             claim: AtomicU64::new(0),
             dying: AtomicBool::new(false),
+            pae: AtomicBool::new(false),
             flushed: AtomicU32::new(0),
         }
     }
@@ -126,6 +129,21 @@ impl DomainMemory {
     /// Free frames that are reserved for the domain (`outstanding_pages`).
     pub fn claimed_pages(&self) -> u64 {
         self.claim.load(Ordering::Acquire)
+    }
+
+    /// Whether the domain is a 32-bit guest, whose page tables have three levels.
+    pub fn is_pae(&self) -> bool {
+        self.pae.load(Ordering::Relaxed)
+    }
+
+    /// Makes it one, or none again: only before it has a frame.
+    pub fn set_pae(&self, pae: bool) {
+        self.pae.store(pae, Ordering::Relaxed);
+    }
+
+    /// The type of the domain's page tables of `level`; `None` for no level.
+    pub(crate) fn table_type(&self, level: u32) -> Option<FrameType> {
+        if self.is_pae() { FrameType::pae_table(level) } else { FrameType::table(level) }
     }
 
     /// Whether the domain is being destroyed.

@@ -27,7 +27,25 @@ pub enum FrameType {
     SegDesc = 5,
     /// Mapped writable.
     Writable = 6,
+    /// Page table of level 1 of a 32-bit guest.
+    PaeL1 = 7,
+    /// Page table of level 2 of a 32-bit guest.
+    PaeL2 = 8,
+    /// The same for the highest GiB, where the machine-to-physical table is.
+    PaeL2Top = 9,
+    /// Page table of level 3 of a 32-bit guest, its root: four entries.
+    PaeL3 = 10,
 }
+
+/// Slots of an L4 table that are the hypervisor's.
+const L4_OWN: core::ops::Range<usize> = 256..272;
+/// Slots of the L2 table of a 32-bit guest's highest GiB that are the hypervisor's: from `HYPERVISOR_VIRT_START` on
+/// (arch-x86/xen-x86_32.h).
+const PAE_L2_OWN: core::ops::Range<usize> = 428..512;
+/// Slots of a 32-bit guest's root that the guest does not know, and that stay empty: the CPU sees them in long mode.
+const PAE_L3_OWN: core::ops::Range<usize> = 4..512;
+/// Slot of a 32-bit guest's root for the highest GiB.
+pub(crate) const PAE_TOP: usize = 3;
 
 impl FrameType {
     /// The type of page tables of `level`, 1 to 4.
@@ -41,15 +59,70 @@ impl FrameType {
         }
     }
 
+    /// The type of page tables of `level`, 1 to 3, of a 32-bit guest.
+    pub const fn pae_table(level: u32) -> Option<FrameType> {
+        match level {
+            1 => Some(FrameType::PaeL1),
+            2 => Some(FrameType::PaeL2),
+            3 => Some(FrameType::PaeL3),
+            _ => None,
+        }
+    }
+
     /// The level of a page table; 0 for anything else.
     pub const fn level(self) -> u32 {
         match self {
-            FrameType::L1 => 1,
-            FrameType::L2 => 2,
-            FrameType::L3 => 3,
+            FrameType::L1 | FrameType::PaeL1 => 1,
+            FrameType::L2 | FrameType::PaeL2 | FrameType::PaeL2Top => 2,
+            FrameType::L3 | FrameType::PaeL3 => 3,
             FrameType::L4 => 4,
-            _ => 0,
+            FrameType::None | FrameType::SegDesc | FrameType::Writable => 0,
         }
+    }
+
+    /// Whether it is a page table of a 32-bit guest.
+    pub const fn is_pae(self) -> bool {
+        matches!(self, FrameType::PaeL1 | FrameType::PaeL2 | FrameType::PaeL2Top | FrameType::PaeL3)
+    }
+
+    /// The type of the tables that an entry in `slot` of this table names; `None` at level 1, and for no table.
+    pub(crate) const fn below(self, slot: usize) -> Option<FrameType> {
+        match self {
+            FrameType::L4 => Some(FrameType::L3),
+            FrameType::L3 => Some(FrameType::L2),
+            FrameType::L2 => Some(FrameType::L1),
+            FrameType::PaeL3 if slot == PAE_TOP => Some(FrameType::PaeL2Top),
+            FrameType::PaeL3 => Some(FrameType::PaeL2),
+            FrameType::PaeL2 | FrameType::PaeL2Top => Some(FrameType::PaeL1),
+            _ => None,
+        }
+    }
+
+    /// Slots that are the hypervisor's.
+    pub(crate) const fn own_slots(self) -> core::ops::Range<usize> {
+        match self {
+            FrameType::L4 => L4_OWN,
+            FrameType::PaeL2Top => PAE_L2_OWN,
+            FrameType::PaeL3 => PAE_L3_OWN,
+            _ => 0..0,
+        }
+    }
+
+    /// Whether a slot is the hypervisor's.
+    pub(crate) const fn is_own_slot(self, slot: usize) -> bool {
+        let own = self.own_slots();
+        own.start <= slot && slot < own.end
+    }
+
+    /// Whether a guest may change the entry in a slot while the table is in use. A 32-bit guest's highest GiB stays, since the
+    /// hypervisor's part of it does.
+    pub(crate) const fn is_changeable(self, slot: usize) -> bool {
+        !(self.is_own_slot(slot) || matches!(self, FrameType::PaeL3) && slot == PAE_TOP)
+    }
+
+    /// Whether two tables are of one level of one kind of guest, so that one may map the other to be read.
+    pub(crate) const fn is_alike(self, other: FrameType) -> bool {
+        self.level() != 0 && self.level() == other.level() && self.is_pae() == other.is_pae()
     }
 
     const fn from_bits(bits: u64) -> FrameType {
@@ -60,6 +133,10 @@ impl FrameType {
             4 => FrameType::L4,
             5 => FrameType::SegDesc,
             6 => FrameType::Writable,
+            7 => FrameType::PaeL1,
+            8 => FrameType::PaeL2,
+            9 => FrameType::PaeL2Top,
+            10 => FrameType::PaeL3,
             _ => FrameType::None,
         }
     }
@@ -75,6 +152,10 @@ impl fmt::Display for FrameType {
             FrameType::L4 => "an L4 table",
             FrameType::SegDesc => "segment descriptors",
             FrameType::Writable => "writable",
+            FrameType::PaeL1 => "a 32-bit L1 table",
+            FrameType::PaeL2 => "a 32-bit L2 table",
+            FrameType::PaeL2Top => "the highest 32-bit L2 table",
+            FrameType::PaeL3 => "a 32-bit L3 table",
         })
     }
 }
@@ -128,7 +209,7 @@ impl Refs {
     }
 }
 
-/// A frame's type word: bits 0 to 31 count uses, 32 to 34 hold the [`FrameType`], then flags, the cursor of an unfinished
+/// A frame's type word: bits 0 to 31 count uses, 32 to 35 hold the [`FrameType`], then flags, the cursor of an unfinished
 /// promotion or demotion (41 to 50), and the linear mappings that involve the frame (51 to 63, signed).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TypeWord(pub u64);
@@ -162,7 +243,7 @@ impl TypeWord {
     }
 
     pub const fn ty(self) -> FrameType {
-        FrameType::from_bits(self.0 >> Self::TYPE_SHIFT & 7)
+        FrameType::from_bits(self.0 >> Self::TYPE_SHIFT & 15)
     }
 
     pub const fn has(self, flag: u64) -> bool {

@@ -12,6 +12,9 @@ use platform::sync::{Mutex, RwLock};
 use platform::{Nodes, Preempt, Table};
 use types::{DomId, Errno, Gfn, Mfn};
 
+/// Width of addresses of which a 32-bit guest's machine-to-physical table has entries.
+const PAE_BITS: u32 = 37;
+
 /// What an allocation asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -202,7 +205,9 @@ impl<H: Host> Memory<H> {
         if pages > limit {
             return Err(Denied::new(Errno::TOOBIG, Why::OverAllocation { domain: domain.id(), pages, limit }));
         }
-        let mfn = self.take(request, Some(domain))?;
+        // What a 32-bit guest has must be in its machine-to-physical table.
+        let bits = if domain.is_pae() { request.bits.min(PAE_BITS) } else { request.bits };
+        let mfn = self.take(Request { bits, ..request }, Some(domain))?;
         self.assign(domain, mfn, request.order).inspect_err(|_| self.free_anonymous(mfn, request.order))?;
         Ok(mfn)
     }

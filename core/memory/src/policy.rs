@@ -24,6 +24,12 @@ pub trait PvPolicy {
     /// The hypervisor's entries for L4 slots 256 to 271, the same in every table.
     fn hypervisor_slots(&self) -> [u64; 16];
 
+    /// The hypervisor's entries for L2 slots 428 to 511 of a 32-bit guest's highest GiB: the machine-to-physical table,
+    /// read-only, and never global, since those addresses are other guests' own.
+    fn pae_slots(&self) -> [u64; 84] {
+        [0; 84]
+    }
+
     /// The machine frame behind frame number `frame` of `owner`, if `owner` is translated (HVM, PVH); the same number else.
     fn translate(&self, owner: DomId, frame: u64) -> Option<Mfn> {
         let _ = owner;

@@ -231,9 +231,11 @@ impl<H: Host> Memory<H> {
     }
 
     fn check_descriptors(&self, mfn: Mfn) -> Outcome<()> {
+        let owner = self.info(mfn)?.owner();
+        let pae = self.account(owner).is_some_and(|account| account.is_pae());
         for word in self.words(mfn)? {
             let old = word.load(core::sync::atomic::Ordering::Relaxed);
-            match check_descriptor(old) {
+            match check_descriptor(old, pae) {
                 Some(new) if new != old => word.store(new, core::sync::atomic::Ordering::Relaxed),
                 Some(_) => {}
                 None => return Err(Denied::new(Errno::INVAL, Why::BadDescriptor { mfn, descriptor: old })),
@@ -248,13 +250,16 @@ pub(crate) fn wrong_type(mfn: Mfn, have: TypeWord, want: FrameType) -> Denied {
     Denied::new(Errno::INVAL, Why::WrongType { mfn, have: have.ty(), uses: have.count(), want })
 }
 
-/// A segment descriptor as a 64-bit guest may have it (SDM vol. 3, 3.4.5): absent, or code or data of ring 3, or a call gate
-/// into the guest's own segments, which only raises #GP: its ring is 0, and the one that it had is in its selector. `None`
-/// for all else.
-pub fn check_descriptor(descriptor: u64) -> Option<u64> {
+/// A segment descriptor as a guest may have it (SDM vol. 3, 3.4.5): absent, or code or data of ring 3, or a call gate into the
+/// guest's own segments, which only raises #GP: its ring is 0, and the one that it had is in its selector. A 32-bit guest
+/// (`pae`) may have ring 1 and 2, too, and no 64-bit code, from which ring 1 could reach the hypervisor's addresses. `None` for
+/// all else.
+pub fn check_descriptor(descriptor: u64, pae: bool) -> Option<u64> {
     const PRESENT: u64 = 1 << 47;
     const CODE_OR_DATA: u64 = 1 << 44;
     const DPL: u64 = 3 << 45;
+    const RING1: u64 = 1 << 45;
+    const LONG: u64 = 1 << 53;
     const TYPE: u64 = 0xf << 40;
     const CALL_GATE: u64 = 0xc << 40;
     /// First byte of the GDT that is the hypervisor's (`FIRST_RESERVED_GDT_BYTE`, arch-x86/xen.h).
@@ -263,9 +268,13 @@ pub fn check_descriptor(descriptor: u64) -> Option<u64> {
     if descriptor & PRESENT == 0 {
         return Some(descriptor);
     }
-    let fixed = descriptor | DPL;
+    let fixed = match (pae, descriptor & DPL) {
+        (false, _) => descriptor | DPL,
+        (true, 0) => descriptor | RING1,
+        (true, _) => descriptor,
+    };
     if descriptor & CODE_OR_DATA != 0 {
-        return Some(fixed);
+        return (!pae || descriptor & LONG == 0).then_some(fixed);
     }
     match descriptor & TYPE {
         // The second half of a 16-byte gate.

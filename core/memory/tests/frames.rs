@@ -30,10 +30,10 @@ fn untyped_frames_are_plainly_written_and_descriptors_are_not() {
 #[test]
 fn call_gates_only_raise_an_exception() {
     let gate = 0xffff_ec00_0008_1234;
-    assert_eq!(memory::check_descriptor(gate), Some(0xffff_8c00_000b_1234));
-    assert_eq!(memory::check_descriptor(0xffff_8c00_000b_1234), Some(0xffff_8c00_000b_1234), "again");
-    assert_eq!(memory::check_descriptor(0xffff_ec00_e008_1234), None, "the hypervisor's segment");
-    assert_eq!(memory::check_descriptor(0xffff_ec01_0008_1234), None, "reserved bits");
+    assert_eq!(memory::check_descriptor(gate, false), Some(0xffff_8c00_000b_1234));
+    assert_eq!(memory::check_descriptor(0xffff_8c00_000b_1234, false), Some(0xffff_8c00_000b_1234), "again");
+    assert_eq!(memory::check_descriptor(0xffff_ec00_e008_1234, false), None, "the hypervisor's segment");
+    assert_eq!(memory::check_descriptor(0xffff_ec01_0008_1234, false), None, "reserved bits");
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(crate) struct CpuInfo {
     pub tss: Cell<Tss>,
     /// Entries in use of the guest's LDT.
     pub ldt_entries: Cell<u32>,
+    /// The flat segments are a 32-bit guest's.
+    pub narrow: Cell<bool>,
     /// Frames in the guest's part of the GDT window; `!0` is the empty page.
     pub gdt: [Cell<u64>; WINDOW_PAGES],
     /// Frames in the LDT window.

@@ -62,6 +62,9 @@ impl GuestRegs {
 #[repr(C, align(16))]
 pub struct GuestContext {
     host_rsp: u64,
+    /// What the privilege in `cs` and `ss` is at least: ring 3, or ring 1.
+    ring: u32,
+    _reserved: [u32; 3],
     /// The registers.
     pub regs: GuestRegs,
 }
@@ -80,7 +83,15 @@ impl GuestContext {
             rflags: (RFlags::IF | RFlags::ONE).bits(),
             ..GuestRegs::default()
         };
-        GuestContext { host_rsp: 0, regs }
+        GuestContext { host_rsp: 0, ring: 3, _reserved: [0; 3], regs }
+    }
+
+    /// Lets the guest's kernel run in ring 1, as a 32-bit guest's does. Whoever enters it then promises that no descriptor which
+    /// the guest can use is of 64-bit code with a privilege below 3 (the flat segments are [`crate::FlatSegments::Narrow`], and
+    /// those of [`crate::set_guest_gdt`] and [`crate::set_guest_ldt`] were checked): from 32-bit code no address of the
+    /// hypervisor can be named, and ring 1 has no other barrier.
+    pub fn allow_ring1(&mut self) {
+        self.ring = 1;
     }
 
     /// The same on the heap; `None` if that is full.
@@ -164,8 +175,9 @@ const NOT_FOR_SYSRET: u64 = RFlags::TF.bits()
     | RFlags::VIF.bits()
     | RFlags::VIP.bits();
 
-const _: () = assert!(offset_of!(GuestContext, regs) == 8);
-const _: () = assert!(size_of::<GuestContext>() == 176);
+// The CPU aligns the stack to 16 bytes before it pushes a frame (SDM vol. 3, 6.14.2).
+const _: () = assert!(size_of::<GuestContext>() % 16 == 0);
+const _: () = assert!(size_of::<GuestContext>() == offset_of!(GuestContext, regs) + size_of::<GuestRegs>());
 
 global_asm!(
     ".macro expect_fault, fault, target",
@@ -175,15 +187,16 @@ global_asm!(
     ".popsection",
     ".endm",
     include_str!("entry.S"),
-    HOST_RSP = const 0,
-    REGS = const 8,
+    HOST_RSP = const offset_of!(GuestContext, host_rsp),
+    RING = const offset_of!(GuestContext, ring),
+    REGS = const offset_of!(GuestContext, regs),
     CTX_END = const size_of::<GuestContext>(),
-    VECTOR = const 8 + offset_of!(GuestRegs, vector),
-    RIP = const 8 + offset_of!(GuestRegs, rip),
-    CS = const 8 + offset_of!(GuestRegs, cs),
-    RFLAGS = const 8 + offset_of!(GuestRegs, rflags),
-    RSP = const 8 + offset_of!(GuestRegs, rsp),
-    SS = const 8 + offset_of!(GuestRegs, ss),
+    VECTOR = const offset_of!(GuestContext, regs) + offset_of!(GuestRegs, vector),
+    RIP = const offset_of!(GuestContext, regs) + offset_of!(GuestRegs, rip),
+    CS = const offset_of!(GuestContext, regs) + offset_of!(GuestRegs, cs),
+    RFLAGS = const offset_of!(GuestContext, regs) + offset_of!(GuestRegs, rflags),
+    RSP = const offset_of!(GuestContext, regs) + offset_of!(GuestRegs, rsp),
+    SS = const offset_of!(GuestContext, regs) + offset_of!(GuestRegs, ss),
     AREA_SIZE = const area::AREA_SIZE,
     INFO = const area::INFO,
     RSP0 = const 16,
@@ -206,10 +219,25 @@ unsafe extern "sysv64" {
 }
 
 /// Runs the guest until it leaves ring 3. Interrupts are off before and after, on while the guest runs. Whatever the registers
-/// hold, the guest runs in ring 3: the privilege in `cs` and `ss` is forced, and so are the flags. Segments, page tables and
-/// descriptor tables are as loaded before.
+/// hold, the guest runs in ring 3 (or 1, see [`GuestContext::allow_ring1`]): the privilege in `cs` and `ss` is forced, and so
+/// are the flags. Segments, page tables and descriptor tables are as loaded before.
 #[inline]
 pub fn enter(context: &mut GuestContext) -> Exit {
+    if context.ring == 1 { enter_ring1(context) } else { enter_unguarded(context) }
+}
+
+/// Ring 1 is no user mode to the CPU: with SMEP and SMAP on, a kernel there could neither run user code's pages nor access
+/// them.
+#[cold]
+fn enter_ring1(context: &mut GuestContext) -> Exit {
+    let guards = crate::registers::lift_guards();
+    let exit = enter_unguarded(context);
+    crate::registers::restore_guards(guards);
+    exit
+}
+
+#[inline(always)]
+fn enter_unguarded(context: &mut GuestContext) -> Exit {
     let code: u64;
     // SAFETY: a context exists, hence this CPU is set up. The entry code writes into the context only, returns on the same stack,
     // and all registers that it does not keep are named here. Ring 3 reaches no memory of the hypervisor.

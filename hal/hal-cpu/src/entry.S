@@ -93,7 +93,7 @@ hal_cpu_enter:
     # The frame goes to the hypervisor's stack, so that a fault of IRETQ leaves the context intact.
 2:
     mov eax, [rdi + {SS}]
-    or eax, 3
+    or eax, [rdi + {RING}]
     push rax
     push qword ptr [rdi + {RSP}]
     mov eax, [rdi + {RFLAGS}]
@@ -101,7 +101,7 @@ hal_cpu_enter:
     or eax, {IF} | 2
     push rax
     mov eax, [rdi + {CS}]
-    or eax, 3
+    or eax, [rdi + {RING}]
     push rax
     push qword ptr [rdi + {RIP}]
     load_registers

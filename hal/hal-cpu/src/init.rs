@@ -91,6 +91,7 @@ pub fn prepare(cpu: CpuId) -> Result<()> {
         cpu: Cell::new(cpu.0),
         tss: Cell::new(tss_of(base)),
         ldt_entries: Cell::new(0),
+        narrow: Cell::new(false),
         gdt: [const { Cell::new(tables::NO_FRAME) }; WINDOW_PAGES],
         ldt: [const { Cell::new(tables::NO_FRAME) }; WINDOW_PAGES],
         window: Cell::new(entries(0)?),

@@ -56,6 +56,11 @@ pub use segments::{
     SegmentFault, SegmentState, load_gs_selector, load_gs_selector_other, load_segments, read_fs_base, read_gs_base,
     read_gs_base_other, read_selectors, save_segments, swap_gs, write_fs_base, write_gs_base, write_gs_base_other,
 };
-pub use tables::{GUEST_GDT_PAGES, MAX_LDT_ENTRIES, guest_ldt_offset, set_guest_gdt, set_guest_ldt};
-pub use traps::{TrapFrame, fatal_trap, fault_address, idle_wait, interrupt_window, set_interrupt_hook, set_nmi_hook};
+pub use tables::{
+    FlatSegments, GUEST_GDT_PAGES, MAX_LDT_ENTRIES, guest_ldt_offset, set_flat_segments, set_guest_gdt, set_guest_ldt,
+};
+pub use traps::{
+    HYPERCALL_VECTOR, TrapFrame, fatal_trap, fault_address, idle_wait, interrupt_window, set_interrupt_hook,
+    set_nmi_hook,
+};
 pub use xstate::{BadImage, SUPPORTED_XCR0, Xstate, has_xsave, host_xcr0, set_xcr0, xstate_size};

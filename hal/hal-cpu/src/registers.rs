@@ -143,6 +143,27 @@ pub fn set_guest_cr4(bits: Cr4) {
     }
 }
 
+/// Bits of CR4 that keep ring 0 to 2 from user pages.
+const GUARDS: Cr4 = Cr4::SMEP.union(Cr4::SMAP);
+
+/// Clears SMEP and SMAP for a guest kernel in ring 1; what is to be given to [`restore_guards`].
+pub(crate) fn lift_guards() -> u64 {
+    let now = area::info().cr4.get();
+    if now & GUARDS.bits() != 0 {
+        // SAFETY: the bits only restrict the use of user pages, and the hypervisor uses them by checked copies alone.
+        unsafe { cpu::write_cr4(now & !GUARDS.bits()) };
+    }
+    now
+}
+
+/// Sets them again.
+pub(crate) fn restore_guards(before: u64) {
+    if before & GUARDS.bits() != 0 {
+        // SAFETY: CR4 as it was.
+        unsafe { cpu::write_cr4(before) };
+    }
+}
+
 /// CR4 as it is on this CPU.
 pub fn current_cr4() -> Cr4 {
     Cr4::from_bits_retain(area::info().cr4.get())

@@ -23,6 +23,55 @@ pub(crate) const NO_FRAME: u64 = !0;
 struct EmptyPage([u8; 4096]);
 static EMPTY_PAGE: EmptyPage = EmptyPage([0; 4096]);
 
+/// The flat segments that a guest finds in the hypervisor's page of its GDT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlatSegments {
+    /// A 64-bit guest's (arch-x86/xen-x86_64.h).
+    Wide,
+    /// A 32-bit guest's (arch-x86/xen-x86_32.h).
+    Narrow,
+}
+
+impl FlatSegments {
+    /// Selectors, and what each names.
+    const fn descriptors(self) -> [(u16, Descriptor); 4] {
+        match self {
+            FlatSegments::Wide => [
+                (selector::UNUSED_BY_64BIT, Descriptor::NULL),
+                (selector::FLAT_RING3_CS32, Descriptor::CODE32_RING3),
+                (selector::FLAT_RING3_DS32, Descriptor::DATA_RING3),
+                (selector::FLAT_RING3_CS64, Descriptor::CODE64_RING3),
+            ],
+            FlatSegments::Narrow => [
+                (selector::NARROW_RING1_CS, Descriptor::CODE32_RING1),
+                (selector::NARROW_RING1_DS, Descriptor::DATA_RING1),
+                (selector::NARROW_RING3_CS, Descriptor::CODE32_RING3),
+                (selector::NARROW_RING3_DS, Descriptor::DATA_RING3),
+            ],
+        }
+    }
+}
+
+/// Makes the flat segments of this CPU's GDT those of the guest that runs next, whose data segments are loaded afterwards.
+pub fn set_flat_segments(segments: FlatSegments) {
+    let info = area::info();
+    let narrow = segments == FlatSegments::Narrow;
+    if info.narrow.replace(narrow) != narrow {
+        let gdt = area::area(info.cpu.get() as usize) + GDT;
+        for (name, descriptor) in segments.descriptors() {
+            store_descriptor(gdt + u64::from(name & !7), descriptor.0);
+        }
+    }
+}
+
+/// Writes a word of the hypervisor's page of this CPU's GDT.
+fn store_descriptor(address: u64, word: u64) {
+    // SAFETY: that page is mapped for good and, while the CPU runs, only accessed here and by the CPU, which reads. Callers
+    // write the LDT's two words and flat segments, none of which the hypervisor itself runs on.
+    let place = unsafe { &*(address as *const AtomicU64) };
+    place.store(word, Ordering::Release);
+}
+
 /// The entry for a guest's frame. The CPU sets accessed bits in descriptors, hence writable.
 const fn frame_entry(frame: u64) -> u64 {
     let flags = PteFlags::PRESENT.bits()
@@ -46,9 +95,9 @@ pub(crate) fn own_page(cpu: CpuId, tss: u64) -> [u64; 512] {
     let mut set = |name: u16, value: u64| page[usize::from(name >> 3) % 512] = value;
     set(selector::HYPERVISOR_CS64, Descriptor::CODE64_RING0.0);
     set(selector::HYPERVISOR_DS, Descriptor::DATA_RING0.0);
-    set(selector::FLAT_RING3_CS32, Descriptor::CODE32_RING3.0);
-    set(selector::FLAT_RING3_DS32, Descriptor::DATA_RING3.0);
-    set(selector::FLAT_RING3_CS64, Descriptor::CODE64_RING3.0);
+    for (name, descriptor) in FlatSegments::Wide.descriptors() {
+        set(name, descriptor.0);
+    }
     set(selector::PER_CPU, Descriptor::limit_carrier(cpu.0).0);
     let [low, high] = Descriptor::tss(tss, 103);
     set(selector::TSS, low);
@@ -116,8 +165,8 @@ fn set_slot(info: &CpuInfo, slot: &Cell<u64>, page: usize, frame: Option<Mfn>, e
 /// Makes `frames` the guest's part of this CPU's GDT; further pages have no descriptors. Only what changed is rewritten.
 /// `EINVAL` for more than 14 frames, `EPERM` for one that is not lendable.
 ///
-/// The caller holds a descriptor-page reference on each frame while it is here: descriptors in it have privilege 3, no
-/// gates or system descriptors among them.
+/// The caller holds a descriptor-page reference on each frame while it is here: descriptors in it have privilege 3, or for a
+/// 32-bit guest 1 to 3 and are not 64-bit code; no gates or system descriptors are among them.
 pub fn set_guest_gdt(frames: &[Mfn]) -> Result<()> {
     if frames.len() > GUEST_GDT_PAGES {
         return Err(Errno::INVAL);
@@ -153,9 +202,7 @@ fn load_ldt(info: &CpuInfo, entries: u32) {
     let words = Descriptor::ldt(area + LDT, (entries * 8).wrapping_sub(1));
     let slot = area + GDT + u64::from(selector::LDT);
     for (index, word) in words.into_iter().enumerate() {
-        // SAFETY: the hypervisor's page of the GDT is mapped for good, and the LDT's two words in it are only accessed here.
-        let place = unsafe { &*((slot + 8 * index as u64) as *const AtomicU64) };
-        place.store(if entries == 0 { 0 } else { word }, Ordering::Release);
+        store_descriptor(slot + 8 * index as u64, if entries == 0 { 0 } else { word });
     }
     let name = if entries == 0 { 0 } else { selector::LDT };
     // SAFETY: null, or the descriptor just written, whose limit ends within the window.
@@ -184,6 +231,17 @@ mod tests {
         assert_eq!(at(0xe063).limit(), 5);
         assert_eq!(at(0xe040).kind(), 9);
         assert_eq!(page.iter().filter(|word| **word != 0).count(), 8);
+    }
+
+    #[test]
+    fn no_flat_segment_of_a_32_bit_guest_is_64_bit_code() {
+        for (name, descriptor) in FlatSegments::Narrow.descriptors() {
+            assert!(!descriptor.has(Descriptor::LONG), "{name:#x}");
+            assert_eq!(u16::from(descriptor.dpl()), name & 3);
+        }
+        // Both kinds of guest write the same places, so that nothing of one is left for the other.
+        let places = |segments: FlatSegments| segments.descriptors().map(|(name, _)| name & !7);
+        assert_eq!(places(FlatSegments::Narrow), places(FlatSegments::Wide));
     }
 
     /// SYSCALL loads CS from STAR\[47:32\] and SS from 8 beyond; SYSRET to 64-bit code loads CS from STAR\[63:48\] + 16 and SS

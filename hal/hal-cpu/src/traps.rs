@@ -38,6 +38,9 @@ pub fn set_nmi_hook(hook: fn()) {
     NMI_HOOK.call_once(|| hook);
 }
 
+/// The software interrupt by which a 32-bit guest's kernel, in ring 1, makes a hypercall (`TRAP_INSTR`, arch-x86/xen-x86_32.h).
+pub const HYPERCALL_VECTOR: u8 = 0x82;
+
 /// Stack number of a vector, and lowest ring that may raise it by an instruction.
 const fn gate_of(vector: u8) -> (u8, u8) {
     match vector {
@@ -47,6 +50,7 @@ const fn gate_of(vector: u8) -> (u8, u8) {
         // A pending #DB can strike at SYSCALL's entry point, on the guest's stack.
         Vector::DEBUG => (4, 0),
         Vector::BREAKPOINT | Vector::OVERFLOW => (0, 3),
+        HYPERCALL_VECTOR => (0, 1),
         _ => (0, 0),
     }
 }
@@ -191,6 +195,8 @@ mod tests {
     fn only_software_traps_are_open_to_guests() {
         let open: Vec<u8> = (0..=255).filter(|vector| gate_of(*vector).1 == 3).collect();
         assert_eq!(open, [3, 4]);
+        let kernel: Vec<u8> = (0..=255).filter(|vector| gate_of(*vector).1 == 1).collect();
+        assert_eq!(kernel, [HYPERCALL_VECTOR]);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The machine-to-physical table: for each frame of the machine, the frame number that its owner knows it by. Guests read it
-//! at `layout::M2P_GUEST`; its size and place are part of the interface (xen-x86_64.h, `machine_to_phys_mapping`).
+//! at `layout::M2P_GUEST`; its size and place are part of the interface (xen-x86_64.h, `machine_to_phys_mapping`). 32-bit guests
+//! have one of 32-bit entries in their own highest GiB ([`narrow_entries`]), which the same stores keep.
 
 use crate::layout::M2P;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::paging::{CONSTANT, direct};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use types::Mfn;
+use x86_defs::pte::{Pte, PteFlags};
 
 /// Entry of a frame that nobody knows by a number (`INVALID_M2P_ENTRY`).
 pub const INVALID: u64 = !0;
@@ -14,6 +17,44 @@ const CHUNKS: usize = (crate::layout::DIRECT_MAP_SIZE >> 30) as usize;
 
 /// One bit for each 2 MiB page of the table that exists.
 static PRESENT: [AtomicU64; CHUNKS / 64] = [const { AtomicU64::new(0) }; CHUNKS / 64];
+
+/// Frames that one 2 MiB page of the narrow table describes: 2 GiB of memory.
+pub(crate) const FRAMES_PER_NARROW_CHUNK: u64 = (2 << 20) / 4;
+/// L2 slots that a 32-bit guest's table has for it (`HYPERVISOR_VIRT_START` to the end, arch-x86/xen-x86_32.h).
+pub const NARROW_SLOTS: usize = 84;
+/// 2 MiB pages that the narrow table may have: its last slot stays empty.
+pub(crate) const NARROW_CHUNKS: usize = NARROW_SLOTS - 1;
+
+/// Physical addresses of the narrow table's pages; 0 for one that does not exist.
+static NARROW: [AtomicU64; NARROW_CHUNKS] = [const { AtomicU64::new(0) }; NARROW_CHUNKS];
+
+/// Makes a page of the narrow table known.
+///
+/// # Safety
+/// `physical` is 2 MiB of private memory, taken for it alone, and filled.
+pub(crate) unsafe fn publish_narrow(chunk: usize, physical: u64) {
+    NARROW[chunk].store(physical, Ordering::Release);
+}
+
+/// The entries of an L2 table by which a 32-bit guest sees its table: read-only, and not global, since other guests have their
+/// own pages at those addresses.
+pub fn narrow_entries() -> [u64; NARROW_SLOTS] {
+    let flags = CONSTANT.difference(PteFlags::GLOBAL) | PteFlags::USER | PteFlags::LARGE_OR_PAT;
+    core::array::from_fn(|slot| match NARROW.get(slot).map(|chunk| chunk.load(Ordering::Acquire)) {
+        Some(physical) if physical != 0 => Pte::new(physical >> 12, flags).0,
+        _ => 0,
+    })
+}
+
+fn narrow_slot(mfn: Mfn) -> Option<&'static AtomicU32> {
+    let chunk = NARROW.get(usize::try_from(mfn.0 / FRAMES_PER_NARROW_CHUNK).ok()?)?;
+    let physical = chunk.load(Ordering::Acquire);
+    if physical == 0 {
+        return None;
+    }
+    // SAFETY: the page was published, so it is there for good, within the direct map, and only ever accessed as atomics.
+    Some(unsafe { &*direct::<AtomicU32>(physical + mfn.0 % FRAMES_PER_NARROW_CHUNK * 4) })
+}
 
 /// Marks a page of the table as mapped and filled.
 ///
@@ -42,5 +83,8 @@ pub fn get(mfn: Mfn) -> u64 {
 /// Sets what the owner of `mfn` knows it by. False if the table has no entry for the frame, which then is no RAM.
 #[inline]
 pub fn set(mfn: Mfn, pfn: u64) -> bool {
+    if let Some(slot) = narrow_slot(mfn) {
+        slot.store(u32::try_from(pfn).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
     slot(mfn).map(|slot| slot.store(pfn, Ordering::Relaxed)).is_some()
 }

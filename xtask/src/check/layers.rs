@@ -7,7 +7,7 @@ use crate::workspace::{Crate, Layer};
 /// Crates of core/ that are the seam everyone stands on, lowest first.
 const SEAM: &[&str] = &["types", "platform"];
 /// Crates of core/ that compose its subsystems, lowest first; the others do not know each other.
-const COMPOSERS: &[&str] = &["domain", "hypercall"];
+const COMPOSERS: &[&str] = &["domain", "hypercall", "compat"];
 
 /// Every dependency that the table forbids.
 pub fn problems(crates: &[Crate]) -> Vec<String> {

@@ -50,16 +50,46 @@ pub fn locate() -> Option<PathBuf> {
     }))
 }
 
-/// Runs a program whose `main` has the statements `body` and returns the lines that it prints.
-pub fn run(headers: &Path, name: &str, body: &str) -> Vec<String> {
+/// A scratch directory in which `include/xen` is the headers, and the text that includes them all.
+fn scratch(headers: &Path, name: &str) -> (PathBuf, String) {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(directory.join("include")).expect("make the scratch directory");
     // A link gives `#include <xen/...>` without the rest of the headers' parent directory, which may be another C library's.
     let headers = headers.canonicalize().expect("resolve the header directory");
     std::os::unix::fs::symlink(headers, directory.join("include/xen")).expect("link the headers");
+    (directory, INCLUDES.iter().map(|header| format!("#include <xen/{header}>\n")).collect())
+}
 
-    let includes: String = INCLUDES.iter().map(|header| format!("#include <xen/{header}>\n")).collect();
+/// Compiles declarations for 32-bit x86, as a guest sees the headers. No C library is needed. The error is what the compiler
+/// says.
+pub fn compile_narrow(headers: &Path, name: &str, declarations: &str) -> Result<(), String> {
+    let (directory, includes) = scratch(headers, name);
+    let source = directory.join("narrow.c");
+    fs::write(&source, format!("#include <stddef.h>\n#include <stdint.h>\n{includes}\n{declarations}"))
+        .expect("write the C source");
+    let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let output = Command::new(compiler)
+        .args([
+            "-std=gnu11",
+            "-w",
+            "-m32",
+            "-ffreestanding",
+            "-fsyntax-only",
+            "-D__XEN_TOOLS__",
+            "-D__XEN_INTERFACE_VERSION__=0x00041300",
+        ])
+        .arg("-I")
+        .arg(directory.join("include"))
+        .arg(&source)
+        .output()
+        .expect("run the C compiler");
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Runs a program whose `main` has the statements `body` and returns the lines that it prints.
+pub fn run(headers: &Path, name: &str, body: &str) -> Vec<String> {
+    let (directory, includes) = scratch(headers, name);
     let source = directory.join("program.c");
     let program = directory.join("program");
     fs::write(

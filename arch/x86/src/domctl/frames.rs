@@ -2,7 +2,7 @@
 
 use super::{Call, Done};
 use crate::machine::X86;
-use crate::pv::hypercall_page::stubs;
+use crate::pv::hypercall_page::{narrow_stubs, stubs};
 use domain::Domain;
 use platform::{Frames, write_bytes};
 use types::{Errno, Mfn};
@@ -18,7 +18,8 @@ pub fn hypercall_page(call: Call<'_>, domain: &Domain<X86>, op: &mut HypercallIn
         .writable_ref(Mfn(op.gmfn), domain.id)
         .map_err(|denied| call.refuse(Errno::ACCES, format_args!("hypercall_init of {}: {denied}", domain.id)))?;
     let table = call.hypervisor.machine().table(frame.mfn()).ok_or(Errno::ACCES)?;
-    write_bytes(table, 0, &stubs());
+    let stubs = if domain.memory.is_pae() { narrow_stubs() } else { stubs() };
+    write_bytes(table, 0, &stubs);
     Ok(false)
 }
 

@@ -108,7 +108,7 @@ pub fn machine_domctl(
         XEN_DOMCTL_GETPAGEFRAMEINFO3 => with(payload, |op| frames::types(call, domain, op)),
         XEN_DOMCTL_SET_ADDRESS_SIZE => with(payload, |op| set_address_size(call, domain, op)),
         XEN_DOMCTL_GET_ADDRESS_SIZE => with(payload, |op: &mut AddressSize| {
-            op.size = 64;
+            op.size = if domain.memory.is_pae() { 32 } else { 64 };
             Ok(true)
         }),
         XEN_DOMCTL_SETTSCINFO => with(payload, |op| set_tsc(call, domain, op)),
@@ -149,14 +149,27 @@ fn check_creation(call: Call<'_>, op: &mut CreateDomain) -> Done {
     Ok(false)
 }
 
-/// XEN_DOMCTL_set_address_size: all PV guests are 64-bit.
+/// XEN_DOMCTL_set_address_size: makes a domain that has no memory yet a 32-bit guest, or a 64-bit one.
 fn set_address_size(call: Call<'_>, domain: &Domain<X86>, op: &mut AddressSize) -> Done {
-    let errno = match op.size {
-        64 => return Ok(false),
-        32 => Errno::OPNOTSUPP,
-        _ => Errno::INVAL,
+    let narrow = match op.size {
+        64 => false,
+        32 => true,
+        size => {
+            let why = format_args!("set_address_size of {}: {size} bits, 32 or 64 only", domain.id);
+            return Err(call.refuse(Errno::INVAL, why));
+        }
     };
-    Err(call.refuse(errno, format_args!("set_address_size of {}: {} bits, 64 only", domain.id, op.size)))
+    if narrow == domain.memory.is_pae() {
+        return Ok(false);
+    }
+    call.not_itself(domain)?;
+    if domain.memory.total_pages() > 0 {
+        let why = format_args!("set_address_size of {}: it has memory already", domain.id);
+        return Err(call.refuse(Errno::ACCES, why));
+    }
+    domain.memory.set_pae(narrow);
+    domain.evtchn.set_narrow(narrow);
+    Ok(false)
 }
 
 /// XEN_DOMCTL_settscinfo: the mode is kept for the guest's CPUID leaves; the counter itself is the host's.

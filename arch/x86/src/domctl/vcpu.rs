@@ -2,6 +2,7 @@
 
 use super::{Call, Done};
 use crate::machine::X86;
+use crate::pv::compat::context::{self, Given};
 use crate::pv::guest_context;
 use crate::pv::state::Callback;
 use alloc::boxed::Box;
@@ -12,7 +13,7 @@ use domain::{Arch, Domain, Vcpu};
 use hal_cpu::is_guest_address;
 use platform::GuestMemory;
 use types::{Errno, Result, VcpuId};
-use xen_abi::arch_x86::{FLAT_KERNEL_CS64, VGCF_ONLINE, VcpuGuestContext};
+use xen_abi::arch_x86::{FLAT_KERNEL_CS64, VGCF_ONLINE};
 use xen_abi::domctl::*;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -39,11 +40,10 @@ pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
         });
         return Ok(false);
     }
-    let mut context: Box<VcpuGuestContext> = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
-    call.hypervisor.machine().copy_in(op.ctxt.address(), context.as_mut_bytes())?;
+    let context = Given::read(call.hypervisor.machine(), domain, op.ctxt.address())?;
     let applied = call.while_paused(domain, || {
-        let applied = guest_context::apply(call.hypervisor, domain, vcpu, &mut vcpu.state.lock(), &context);
-        if applied.is_ok() && context.flags & VGCF_ONLINE != 0 {
+        let applied = context.apply(call.hypervisor, domain, vcpu);
+        if applied.is_ok() && context.flags() & VGCF_ONLINE != 0 {
             call.hypervisor.bring_up(vcpu);
         } else if applied.is_ok() {
             call.hypervisor.bring_down(vcpu);
@@ -72,9 +72,13 @@ pub fn get_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
     }
     let context = call.while_paused(domain, || {
         let (_, masked) = domain.evtchn.upcall_state(call.hypervisor.machine(), vcpu.id);
-        Box::new(guest_context::read(domain, vcpu, &vcpu.state.lock(), masked))
+        let state = vcpu.state.lock();
+        let wide = Box::new(guest_context::read(domain, vcpu, &state, masked));
+        let narrow = state.narrow.is_some().then(|| Box::new(context::narrow(&wide, &state)));
+        (wide, narrow)
     });
-    call.hypervisor.machine().copy_out(op.ctxt.address(), context.as_bytes())?;
+    let bytes = context.1.as_ref().map_or(context.0.as_bytes(), |narrow| narrow.as_bytes());
+    call.hypervisor.machine().copy_out(op.ctxt.address(), bytes)?;
     Ok(true)
 }
 
@@ -93,7 +97,7 @@ pub fn set_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
     }
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();
-        let callback = |rip, masks| Callback { rip, masks_events: masks != 0 };
+        let callback = |rip, masks| Callback { rip, cs: FLAT_KERNEL_CS64, masks_events: masks != 0 };
         state.sysenter = callback(op.sysenter_callback_eip, op.sysenter_disables_events);
         state.syscall32 = callback(op.syscall32_callback_eip, op.syscall32_disables_events);
     });

@@ -6,6 +6,7 @@ use crate::machine::X86;
 use crate::time;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, Domain, Vcpu};
+use hal_cpu::FlatSegments;
 use platform::GuestMemory;
 use x86_defs::control::Cr4;
 use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
@@ -21,6 +22,7 @@ pub fn load(current: &mut Current<'_>) {
     };
     hal_cpu::load_root(root);
     let state = &mut *current.state;
+    hal_cpu::set_flat_segments(if state.narrow.is_some() { FlatSegments::Narrow } else { FlatSegments::Wide });
     let tables =
         hal_cpu::set_guest_gdt(&state.gdt).and_then(|()| hal_cpu::set_guest_ldt(&state.ldt, state.ldt_entries));
     if let Err(errno) = tables {
@@ -73,16 +75,17 @@ fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let address = vcpu.runstate_area.load(SeqCst);
     let runstate = *vcpu.runstate.lock();
     let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
+    // Where the record's 64-bit numbers begin: a 32-bit guest aligns them to four bytes.
+    let first = if domain.memory.is_pae() { 4 } else { 8 };
     let mut record = [0; 48];
     record[..4].copy_from_slice(&(runstate.state() as u32).to_le_bytes());
     let since = if flagged { runstate.since() | UPDATING } else { runstate.since() };
-    record[8..16].copy_from_slice(&since.to_le_bytes());
-    for (index, time) in runstate.times().iter().enumerate() {
-        record[16 + index * 8..24 + index * 8].copy_from_slice(&time.to_le_bytes());
+    for (place, number) in record[first..].chunks_exact_mut(8).zip([since].iter().chain(&runstate.times())) {
+        place.copy_from_slice(&number.to_le_bytes());
     }
-    let written = machine.copy_out(address, &record);
+    let written = machine.copy_out(address, &record[..first + 40]);
     if flagged && written.is_ok() {
         // It was writable a moment ago; if it is no more, the guest has only itself to blame.
-        let _ = machine.copy_out(address.wrapping_add(8), &runstate.since().to_le_bytes());
+        let _ = machine.copy_out(address.wrapping_add(first as u64), &runstate.since().to_le_bytes());
     }
 }

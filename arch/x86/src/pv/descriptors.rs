@@ -18,19 +18,27 @@ const MAX_LDT: u64 = 8192;
 
 /// HYPERVISOR_set_gdt: list of frames, number of descriptors.
 pub fn set_gdt(current: &mut Current<'_>, args: &Args) -> Outcome {
-    replace_gdt(current, args[0], args[1]).into()
+    let (machine, list) = (current.machine(), args[0]);
+    let frame = |index: u64| {
+        let mut word = [0; 8];
+        machine.copy_in(list.wrapping_add(index * 8), &mut word)?;
+        Ok(Mfn(u64::from_le_bytes(word)))
+    };
+    replace_gdt(current, frame, args[1]).into()
 }
 
-fn replace_gdt(current: &mut Current<'_>, list: u64, entries: u64) -> Result<()> {
+/// Makes `entries` descriptors the guest's table, in the frames that `frame` gives.
+///
+/// # Errors
+/// `EINVAL` for too many, or for frames that cannot be a table; what `frame` fails with.
+pub fn replace_gdt(current: &mut Current<'_>, frame: impl Fn(u64) -> Result<Mfn>, entries: u64) -> Result<()> {
     let pages = entries.div_ceil(PER_PAGE) as usize;
     if entries > GDT_PAGES as u64 * PER_PAGE {
         return Err(Errno::INVAL);
     }
     let mut frames = ArrayVec::<Mfn, GDT_PAGES>::new();
     for index in 0..pages {
-        let mut word = [0; 8];
-        current.machine().copy_in(list.wrapping_add(index as u64 * 8), &mut word)?;
-        frames.push(Mfn(u64::from_le_bytes(word)));
+        frames.push(frame(index as u64)?);
     }
     let taken = take_descriptors(current.hypervisor, current.domain.id, &frames)?;
     hal_cpu::set_guest_gdt(&taken)?;
@@ -72,7 +80,7 @@ fn write_descriptor(current: &mut Current<'_>, address: u64, descriptor: u64) ->
     if address % 8 != 0 {
         return Err(Errno::INVAL);
     }
-    let checked = memory::check_descriptor(descriptor).ok_or(Errno::INVAL)?;
+    let checked = memory::check_descriptor(descriptor, current.domain.memory.is_pae()).ok_or(Errno::INVAL)?;
     let mfn = Mfn::containing(address);
     let memory = &current.hypervisor.memory;
     let is_table = memory.frames().view(mfn).is_some_and(|view| view.ty == FrameType::SegDesc);
@@ -106,7 +114,7 @@ pub fn set_ldt(current: &mut Current<'_>, base: u64, entries: u64) -> Result<()>
         return Err(Errno::INVAL);
     }
     let old = core::mem::take(&mut current.state.ldt);
-    if let Some(root) = current.state.root_kernel {
+    if let Some(root) = current.state.kernel_root() {
         for page in 0..entries.div_ceil(PER_PAGE) {
             let entry = current.hypervisor.memory.read_l1(root, base + page * 4096);
             let mfn = entry.ok().filter(|entry| entry.is_present()).map(|entry| Mfn(entry.frame()));

@@ -4,10 +4,10 @@ use super::{GUEST_CR0, cpuid, mmu, msr, operations, port, traps};
 use crate::current::Current;
 use hal_cpu::GuestRegs;
 use platform::{Frames, GuestMemory};
-use types::{Errno, Mfn};
+use types::Errno;
 use x86_defs::control::{Cr0, Cr4, PageFault, RFlags, Vector, Xcr0};
 use x86_emulate::{MAX_LENGTH, Privileged, Registers, Result, Segment, Trap};
-use xen_abi::arch_x86::{FLAT_KERNEL_CS64, cr3_to_pfn, pfn_to_cr3};
+use xen_abi::arch_x86::FLAT_KERNEL_CS64;
 
 const PAGE: u64 = 4096;
 /// Bits of CR4 that a guest kernel may change.
@@ -139,7 +139,7 @@ impl Registers for Guest<'_, '_> {
     #[inline]
     fn is_64bit(&self) -> bool {
         let selector = self.regs().cs as u16;
-        selector == FLAT_KERNEL_CS64 || self.is_long_segment(selector)
+        self.0.state.narrow.is_none() && (selector == FLAT_KERNEL_CS64 || self.is_long_segment(selector))
     }
 
     fn segment_base(&self, segment: Segment) -> u64 {
@@ -195,7 +195,7 @@ impl Privileged for Guest<'_, '_> {
             0 if state.task_switched => Ok(GUEST_CR0 | Cr0::TS.bits()),
             0 => Ok(GUEST_CR0),
             2 => Ok(state.cr2),
-            3 => state.root_kernel.map(|root| pfn_to_cr3(root.0)).ok_or(Trap::GP),
+            3 => state.cr3().ok_or(Trap::GP),
             4 => Ok((hal_cpu::current_cr4() & SHOWN_CR4).bits() | state.cr4),
             _ => Err(Trap::Unhandled),
         }
@@ -207,7 +207,7 @@ impl Privileged for Guest<'_, '_> {
                 operations::set_task_switched(self.0.state, value & Cr0::TS.bits() != 0);
             }
             2 => self.0.state.cr2 = value,
-            3 => mmu::new_baseptr(self.0, Mfn(cr3_to_pfn(value))).map_err(|_| Trap::GP)?,
+            3 => mmu::new_baseptr(self.0, self.0.state.root_of(value)).map_err(|_| Trap::GP)?,
             4 => {
                 self.0.state.cr4 = value & OWN_CR4.bits();
                 hal_cpu::set_guest_cr4(Cr4::from_bits_retain(self.0.state.cr4));

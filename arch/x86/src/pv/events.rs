@@ -18,16 +18,17 @@ pub fn deliver_pending(current: &mut Current<'_>) {
     if !current.state.info.is_some_and(Info::is_upcall_due) {
         return;
     }
-    let rip = current.state.event.rip;
-    traps::deliver(current, Bounce::plain(Callback { rip, masks_events: true }));
+    let to = Callback { masks_events: true, ..current.state.event };
+    traps::deliver(current, Bounce::plain(to));
 }
 
 #[cold]
 fn deliver_nmi(current: &mut Current<'_>) {
     current.vcpu.nmi_pending.store(false, SeqCst);
     let handler = current.state.traps[usize::from(Vector::NMI)].handler;
-    let rip = if current.state.nmi != 0 { current.state.nmi } else { handler.rip };
-    if rip != 0 {
-        traps::deliver(current, Bounce::plain(Callback { rip, masks_events: true }));
+    let own = current.state.nmi;
+    let to = if current.state.is_place(&own) { own } else { handler };
+    if current.state.is_place(&to) {
+        traps::deliver(current, Bounce::plain(Callback { masks_events: true, ..to }));
     }
 }

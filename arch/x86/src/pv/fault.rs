@@ -5,7 +5,7 @@ use super::traps;
 use crate::current::Current;
 use core::sync::atomic::Ordering::Relaxed;
 use hal_irq::pci::{ConfigSpace, config};
-use memory::{Cas, Context, FrameType, PvPolicy};
+use memory::{Cas, Context, PvPolicy};
 use platform::Frames;
 use types::{Mfn, Progress};
 use x86_defs::control::PageFault;
@@ -26,7 +26,7 @@ pub fn fixup(current: &mut Current<'_>, address: u64, code: PageFault) -> bool {
 }
 
 fn emulate_write(current: &mut Current<'_>, address: u64) -> bool {
-    let Some(root) = current.state.root_kernel else {
+    let Some(root) = current.state.kernel_root() else {
         return false;
     };
     let Ok(entry) = current.hypervisor.memory.read_l1(root, address) else {
@@ -36,7 +36,7 @@ fn emulate_write(current: &mut Current<'_>, address: u64) -> bool {
         return false;
     }
     let mfn = Mfn(entry.frame());
-    let is_table = current.hypervisor.memory.frames().view(mfn).is_some_and(|view| view.ty == FrameType::L1);
+    let is_table = current.hypervisor.memory.frames().view(mfn).is_some_and(|view| view.ty.level() == 1);
     let assists = current.domain.vm_assist.load(Relaxed);
     let is_assisted = is_table && assists >> VMASST_TYPE_WRITABLE_PAGETABLES & 1 != 0;
     if !is_assisted && !current.machine().is_io_read_only(mfn) {
@@ -120,9 +120,12 @@ fn is_spurious(current: &mut Current<'_>, address: u64, code: PageFault) -> bool
     true
 }
 
-/// Walks the tables as the CPU does for ring 3 (SDM vol. 3, 4.6).
+/// Walks the tables as the CPU does (SDM vol. 3, 4.6): for ring 3, or for a 32-bit guest's kernel.
 fn is_allowed(current: &Current<'_>, address: u64, code: PageFault) -> bool {
-    let mut needed = PteFlags::PRESENT | PteFlags::USER;
+    let mut needed = PteFlags::PRESENT;
+    if code.contains(PageFault::USER) {
+        needed |= PteFlags::USER;
+    }
     if code.contains(PageFault::WRITE) {
         needed |= PteFlags::WRITABLE;
     }

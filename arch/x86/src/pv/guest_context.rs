@@ -29,7 +29,7 @@ pub fn apply(
     state: &mut VcpuState,
     context: &VcpuGuestContext,
 ) -> Result<()> {
-    check(context)?;
+    check(domain, context)?;
     let gdt = take_gdt(hypervisor, domain, context)?;
     let roots = take_roots(hypervisor, domain, context);
     let (kernel, user) = match roots {
@@ -46,6 +46,7 @@ pub fn apply(
     state.root_user = user;
     set_registers(state, context);
     set_entries(state, context);
+    super::compat::put_below_top(hypervisor.machine(), state);
     set_vector_registers(state, context);
     domain.vm_assist.fetch_or(context.vm_assist as u32 & super::ALLOWED_ASSISTS, SeqCst);
     vcpu.initialised.store(true, SeqCst);
@@ -53,7 +54,7 @@ pub fn apply(
 }
 
 /// Addresses must exist. Those that the guest itself goes to may be the hypervisor's; going there is a fault like any other.
-fn check(context: &VcpuGuestContext) -> Result<()> {
+fn check(domain: &Domain<X86>, context: &VcpuGuestContext) -> Result<()> {
     let traps = context.trap_ctxt.iter().map(|trap| trap.address);
     let others = [
         context.user_regs.rip,
@@ -66,7 +67,7 @@ fn check(context: &VcpuGuestContext) -> Result<()> {
         context.gs_base_kernel,
         context.gs_base_user,
     ];
-    let lacks_user_root = context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0;
+    let lacks_user_root = context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0 && !domain.memory.is_pae();
     if lacks_user_root
         || !traps.chain(others).all(is_canonical)
         || !is_guest_address(context.ldt_base)
@@ -155,10 +156,10 @@ fn set_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
         error_code: 0,
         vector: GuestRegs::BY_NOTHING,
         rip: from.rip,
-        cs: u64::from(from.cs | 3),
+        cs: u64::from(state.kernel_selector(from.cs)),
         rflags: guest_flags(from.rflags),
         rsp: from.rsp,
-        ss: u64::from(from.ss | 3),
+        ss: u64::from(state.kernel_selector(from.ss)),
     };
     state.segments.ds = from.ds;
     state.segments.es = from.es;
@@ -176,20 +177,20 @@ fn set_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
     state.task_switched = context.ctrlreg[0] & CR0_TS != 0;
     let [dr0, dr1, dr2, dr3, _, _, dr6, dr7] = context.debugreg;
     state.debug = DebugRegs { address: [dr0, dr1, dr2, dr3], status: dr6, control: dr7 }.sanitised();
-    state.kernel_ss = context.kernel_ss as u16 | 3;
+    state.kernel_ss = state.kernel_selector(context.kernel_ss as u16);
     state.kernel_sp = context.kernel_sp;
     state.ldt_base = context.ldt_base;
 }
 
 fn set_entries(state: &mut VcpuState, context: &VcpuGuestContext) {
     for (index, trap) in context.trap_ctxt.iter().enumerate() {
-        state.traps[index] = operations::trap_gate(trap);
+        state.traps[index] = operations::trap_gate(state, trap);
     }
     let masks = |flag| context.flags & flag != 0;
-    state.event = Callback { rip: context.event_callback_eip, masks_events: true };
-    state.failsafe =
-        Callback { rip: context.failsafe_callback_eip, masks_events: masks(VGCF_FAILSAFE_DISABLES_EVENTS) };
-    state.syscall = Callback { rip: context.syscall_callback_eip, masks_events: masks(VGCF_SYSCALL_DISABLES_EVENTS) };
+    let callback = |rip, masks_events| Callback { rip, cs: FLAT_KERNEL_CS64, masks_events };
+    state.event = callback(context.event_callback_eip, true);
+    state.failsafe = callback(context.failsafe_callback_eip, masks(VGCF_FAILSAFE_DISABLES_EVENTS));
+    state.syscall = callback(context.syscall_callback_eip, masks(VGCF_SYSCALL_DISABLES_EVENTS));
 }
 
 fn set_vector_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
@@ -225,7 +226,7 @@ pub fn read(domain: &Domain<X86>, vcpu: &Vcpu<X86>, state: &VcpuState, masked: b
     for (index, gate) in state.traps.iter().enumerate() {
         to.trap_ctxt[index].vector = index as u8;
         to.trap_ctxt[index].flags = gate.dpl | u8::from(gate.handler.masks_events) << 2;
-        to.trap_ctxt[index].cs = gate.cs;
+        to.trap_ctxt[index].cs = gate.handler.cs;
         to.trap_ctxt[index].address = gate.handler.rip;
     }
     (to.ldt_base, to.ldt_ents) = (state.ldt_base, state.ldt_entries.into());
@@ -235,7 +236,7 @@ pub fn read(domain: &Domain<X86>, vcpu: &Vcpu<X86>, state: &VcpuState, masked: b
     to.gdt_ents = state.gdt_entries.into();
     (to.kernel_ss, to.kernel_sp) = (state.kernel_ss.into(), state.kernel_sp);
     to.ctrlreg[0] = super::GUEST_CR0 | if state.task_switched { CR0_TS } else { 0 };
-    to.ctrlreg[3] = state.root_kernel.map_or(0, |mfn| pfn_to_cr3(mfn.0));
+    to.ctrlreg[3] = state.cr3().unwrap_or(0);
     to.ctrlreg[1] = state.root_user.map_or(0, |mfn| pfn_to_cr3(mfn.0));
     to.ctrlreg[4] = state.cr4;
     to.debugreg[..4].copy_from_slice(&state.debug.address);
@@ -260,8 +261,9 @@ fn read_registers(to: &mut CpuUserRegs, regs: &GuestRegs, state: &VcpuState, mas
     (to.r9, to.r8, to.rax, to.rcx) = (regs.r9, regs.r8, regs.rax, regs.rcx);
     (to.rdx, to.rsi, to.rdi) = (regs.rdx, regs.rsi, regs.rdi);
     (to.rip, to.rsp) = (regs.rip, regs.rsp);
-    // The guest's kernel takes itself to be in ring 0.
-    to.cs = if state.kernel_mode { regs.cs as u16 & !3 } else { regs.cs as u16 };
+    // A 64-bit guest's kernel takes itself to be in ring 0.
+    let hides_ring = state.kernel_mode && state.narrow.is_none();
+    to.cs = if hides_ring { regs.cs as u16 & !3 } else { regs.cs as u16 };
     to.ss = regs.ss as u16;
     to.rflags = regs.rflags & !(3 << 12) | u64::from(state.iopl) << 12;
     to.saved_upcall_mask = u8::from(masked);

@@ -40,7 +40,7 @@ pub fn dispatch(current: &mut Current<'_>) {
 }
 
 /// Carries out one hypercall, from registers or from a multicall.
-fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
+pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
     let caller = current.caller();
     match u32::try_from(number).unwrap_or(u32::MAX) {
         HYPERVISOR_XEN_VERSION => hypercall::version::xen_version(&caller, args),

@@ -295,21 +295,25 @@ pub fn new_baseptr(current: &mut Current<'_>, mfn: Mfn) -> Result<()> {
 
 fn new_root(current: &mut Current<'_>, mfn: Mfn) -> Result<Progress<()>> {
     if current.state.root_kernel == Some(mfn) {
-        hal_cpu::load_root(mfn);
+        hal_cpu::flush_local();
         return Ok(Progress::Done(()));
     }
     if let Progress::Again(cursor) = take_root(current, mfn)? {
         return Ok(Progress::Again(cursor));
     }
     let old = current.state.root_kernel.replace(mfn);
-    if current.state.kernel_mode {
-        hal_cpu::load_root(mfn);
+    super::compat::put_below_top(current.machine(), current.state);
+    if let Some(root) = current.state.kernel_root().filter(|_| current.state.kernel_mode) {
+        hal_cpu::load_root(root);
     }
     drop_root(current, old);
     Ok(Progress::Done(()))
 }
 
 fn new_user_root(current: &mut Current<'_>, mfn: Mfn) -> Result<Progress<()>> {
+    if current.state.narrow.is_some() {
+        return Err(Errno::INVAL);
+    }
     if mfn.0 == 0 {
         let old = current.state.root_user.take();
         drop_root(current, old);

@@ -1,6 +1,8 @@
-//! Paravirtualised guests: both their kernel and their user code run in ring 3.
+//! Paravirtualised guests. Both kernel and user code of a 64-bit one run in ring 3; what differs for a 32-bit one, whose kernel
+//! runs in ring 1, is in [`compat`].
 
 pub mod bounce;
+pub mod compat;
 pub mod context;
 pub mod cpuid;
 pub mod descriptors;

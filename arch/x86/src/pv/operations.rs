@@ -10,14 +10,6 @@ use xen_abi::GuestHandle;
 use xen_abi::arch_x86::*;
 use xen_abi::callback::*;
 
-/// Highest ring that a selector of a guest may ask for; all of a 64-bit guest runs there.
-const GUEST_RING: u16 = 3;
-
-/// A code selector as the CPU may have it: ring 3, and flat where the guest gave none.
-fn guest_code_selector(selector: u16) -> u16 {
-    selector | GUEST_RING
-}
-
 /// HYPERVISOR_set_trap_table: replaces handlers, up to an entry with address 0; a null table clears all.
 pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Outcome {
     if args[0] == 0 {
@@ -36,23 +28,20 @@ pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Outcome {
         if !is_canonical(entry.address) {
             return Errno::INVAL.into();
         }
-        current.state.traps[usize::from(entry.vector)] = trap_gate(&entry);
+        current.state.traps[usize::from(entry.vector)] = trap_gate(current.state, &entry);
     }
     Outcome::Done(0)
 }
 
 /// A handler as the guest describes it: flags bits 0 and 1 are the ring, bit 2 masks events.
-pub fn trap_gate(entry: &TrapInfo) -> TrapGate {
-    TrapGate {
-        cs: guest_code_selector(entry.cs),
-        dpl: entry.flags & 3,
-        handler: Callback { rip: entry.address, masks_events: entry.flags & 4 != 0 },
-    }
+pub fn trap_gate(state: &VcpuState, entry: &TrapInfo) -> TrapGate {
+    let cs = state.kernel_selector(entry.cs);
+    TrapGate { dpl: entry.flags & 3, handler: Callback { rip: entry.address, cs, masks_events: entry.flags & 4 != 0 } }
 }
 
 /// HYPERVISOR_stack_switch: where traps from user mode will be delivered.
 pub fn stack_switch(current: &mut Current<'_>, args: &Args) -> Outcome {
-    current.state.kernel_ss = args[0] as u16 | GUEST_RING;
+    current.state.kernel_ss = current.state.kernel_selector(args[0] as u16);
     current.state.kernel_sp = args[1];
     Outcome::Done(0)
 }
@@ -169,21 +158,32 @@ fn register_callback(current: &mut Current<'_>, handle: GuestHandle<Register>) -
     if !is_canonical(call.address) {
         return Err(Errno::INVAL);
     }
-    let callback = Callback { rip: call.address, masks_events: call.flags & CALLBACKF_MASK_EVENTS != 0 };
-    let state = &mut current.state;
-    match call.r#type {
+    let masks_events = call.flags & CALLBACKF_MASK_EVENTS != 0;
+    set_callback(current.state, call.r#type, Callback { rip: call.address, cs: FLAT_KERNEL_CS64, masks_events })
+}
+
+/// Sets the place of one kind (`CALLBACKTYPE_*`).
+///
+/// # Errors
+/// `ENOSYS` for a kind that there is none of.
+pub fn set_callback(state: &mut VcpuState, kind: u16, callback: Callback) -> Result<()> {
+    match kind {
         CALLBACKTYPE_EVENT => state.event = callback,
         CALLBACKTYPE_FAILSAFE => state.failsafe = callback,
         CALLBACKTYPE_SYSCALL => state.syscall = callback,
         CALLBACKTYPE_SYSCALL32 => state.syscall32 = callback,
         CALLBACKTYPE_SYSENTER | CALLBACKTYPE_SYSENTER_DEPRECATED => state.sysenter = callback,
-        CALLBACKTYPE_NMI => state.nmi = callback.rip,
+        CALLBACKTYPE_NMI => state.nmi = callback,
         _ => return Err(Errno::NOSYS),
     }
     Ok(())
 }
 
-fn unregister_callback(current: &mut Current<'_>, handle: GuestHandle<Unregister>) -> Result<()> {
+/// CALLBACKOP_unregister.
+///
+/// # Errors
+/// `EINVAL` for what must have a place, `ENOSYS` for what there is none of.
+pub fn unregister_callback(current: &mut Current<'_>, handle: GuestHandle<Unregister>) -> Result<()> {
     let call = current.caller().read(handle)?;
     match call.r#type {
         CALLBACKTYPE_EVENT
@@ -193,7 +193,7 @@ fn unregister_callback(current: &mut Current<'_>, handle: GuestHandle<Unregister
         | CALLBACKTYPE_SYSENTER
         | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::INVAL),
         CALLBACKTYPE_NMI => {
-            current.state.nmi = 0;
+            current.state.nmi = Callback::default();
             Ok(())
         }
         _ => Err(Errno::NOSYS),
@@ -212,11 +212,11 @@ pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Outcome {
             if !is_canonical(call.handler_address) {
                 return Errno::INVAL.into();
             }
-            current.state.nmi = call.handler_address;
+            current.state.nmi = Callback { rip: call.handler_address, cs: FLAT_KERNEL_CS64, masks_events: true };
             Outcome::Done(0)
         }
         XENNMI_UNREGISTER_CALLBACK => {
-            current.state.nmi = 0;
+            current.state.nmi = Callback::default();
             Outcome::Done(0)
         }
         _ => Errno::NOSYS.into(),

@@ -2,11 +2,12 @@
 
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
+use compat::Window;
 use evtchn::Info;
 use hal_cpu::{BadImage, DebugRegs, GuestContext, SegmentState, Xstate};
 use types::{Errno, Mfn, Result};
 use x86_defs::control::Xcr0;
-use xen_abi::arch_x86::FLAT_KERNEL_SS64;
+use xen_abi::arch_x86::{FLAT_KERNEL_SS64, cr3_to_pfn, pfn_to_cr3};
 
 /// Pages of descriptors that a guest may have (FIRST_RESERVED_GDT_PAGE, arch-x86/xen.h).
 pub const GDT_PAGES: usize = 14;
@@ -16,6 +17,8 @@ pub const GDT_PAGES: usize = 14;
 pub struct Callback {
     /// Address; 0 for none.
     pub rip: u64,
+    /// Selector of its code segment. A 64-bit guest's kernel is entered in the flat one, whatever this is.
+    pub cs: u16,
     /// Whether event delivery is masked on the way in.
     pub masks_events: bool,
 }
@@ -23,8 +26,6 @@ pub struct Callback {
 /// Entry of the guest's trap table.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct TrapGate {
-    /// Selector of the handler's code segment.
-    pub cs: u16,
     /// Lowest privilege, as a ring number, that may raise the trap by an `int` instruction.
     pub dpl: u8,
     /// The handler.
@@ -33,6 +34,14 @@ pub struct TrapGate {
 
 /// The guest's trap table.
 pub type TrapTable = [TrapGate; 256];
+
+/// What a vCPU of a 32-bit guest has beside the rest.
+pub struct Narrow {
+    /// The hypervisor's own table of level 4, whose first entry is the guest's root. No guest has a reference to it.
+    pub top: Mfn,
+    /// Room for translated arguments; away while a call is carried out.
+    pub window: Option<Box<Window>>,
+}
 
 /// The state of a PV vCPU that belongs to whoever runs it.
 pub struct VcpuState {
@@ -50,7 +59,9 @@ pub struct VcpuState {
     pub xcr0: u64,
     /// The guest kernel runs, not its user.
     pub kernel_mode: bool,
-    /// Top-level table of kernel mode; a typed reference is held.
+    /// What it has as a vCPU of a 32-bit guest.
+    pub narrow: Option<Box<Narrow>>,
+    /// Top-level table of kernel mode, of a 32-bit guest the only one; a typed reference is held.
     pub root_kernel: Option<Mfn>,
     /// Top-level table of user mode; a typed reference is held.
     pub root_user: Option<Mfn>,
@@ -96,8 +107,8 @@ pub struct VcpuState {
     pub pci_address: u32,
     /// Where the last page fault was that was taken for spurious: rip and address.
     pub retried: (u64, u64),
-    /// NMI handler that was registered by nmi_op; 0 for none, then trap 2 serves.
-    pub nmi: u64,
+    /// NMI handler that was registered by nmi_op; where there is none, trap 2 serves.
+    pub nmi: Callback,
 }
 
 impl VcpuState {
@@ -114,6 +125,7 @@ impl VcpuState {
             tsc_aux: 0,
             xcr0: 1,
             kernel_mode: true,
+            narrow: None,
             root_kernel: None,
             root_user: None,
             kernel_ss: FLAT_KERNEL_SS64,
@@ -137,13 +149,49 @@ impl VcpuState {
             io_bitmap: (0, 0),
             pci_address: 0,
             retried: (0, 0),
-            nmi: 0,
+            nmi: Callback::default(),
         })
     }
 
-    /// The top-level table of the mode that runs.
+    /// The table from which the CPU walks in the mode that runs.
     pub fn root(&self) -> Option<Mfn> {
-        if self.kernel_mode { self.root_kernel } else { self.root_user }
+        if self.kernel_mode {
+            self.kernel_root()
+        } else {
+            self.narrow.as_ref().map_or(self.root_user, |own| Some(own.top))
+        }
+    }
+
+    /// The table from which the CPU walks in kernel mode.
+    pub fn kernel_root(&self) -> Option<Mfn> {
+        self.narrow.as_ref().map_or(self.root_kernel, |own| Some(own.top))
+    }
+
+    /// CR3 as the guest sees it, if it has page tables.
+    pub fn cr3(&self) -> Option<u64> {
+        let root = self.root_kernel?.0;
+        Some(if self.narrow.is_some() { xen_abi::compat::pfn_to_cr3(root).into() } else { pfn_to_cr3(root) })
+    }
+
+    /// The top-level table that a value of CR3 names.
+    pub fn root_of(&self, cr3: u64) -> Mfn {
+        Mfn(if self.narrow.is_some() { xen_abi::compat::cr3_to_pfn(cr3 as u32) } else { cr3_to_pfn(cr3) })
+    }
+
+    /// The ring in which the kernel runs, which is the least that its selectors may ask for.
+    pub fn kernel_ring(&self) -> u16 {
+        if self.narrow.is_some() { 1 } else { 3 }
+    }
+
+    /// A selector of the kernel as the CPU may have it.
+    pub fn kernel_selector(&self, selector: u16) -> u16 {
+        let ring = self.kernel_ring();
+        if selector & 3 >= ring { selector } else { selector & !3 | ring }
+    }
+
+    /// Whether a place in the kernel is one: address 0 is none to a 64-bit guest, the null segment to a 32-bit one.
+    pub fn is_place(&self, place: &Callback) -> bool {
+        if self.narrow.is_some() { place.cs & !3 != 0 } else { place.rip != 0 }
     }
 
     /// Loads the vector registers. All states that the CPU has are loaded, those too that the guest has not turned on, so that

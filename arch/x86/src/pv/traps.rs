@@ -2,15 +2,17 @@
 
 use super::bounce::{self, Bounce};
 use super::state::Callback;
-use super::{emulate, fault, mode};
+use super::{compat, emulate, fault, mode};
 use crate::current::Current;
 use alloc::format;
+use core::mem::offset_of;
 use hal_cpu::{Exit, HOLE_END, HOLE_START};
 use types::Errno;
 use x86_defs::control::{PageFault, Vector};
 
-/// Byte offset of `arch.cr2` in vcpu_info (xen.h).
+/// Byte offset of `arch.cr2` in vcpu_info (xen.h), and in a 32-bit guest's, where padding follows it.
 const CR2_OFFSET: usize = 16;
+const NARROW_CR2_OFFSET: usize = offset_of!(xen_abi::compat::VcpuInfo, arch);
 
 /// Handles an exit that is no interrupt of the machine.
 pub fn handle(current: &mut Current<'_>, exit: Exit) {
@@ -50,7 +52,7 @@ fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
 /// Delivers an exception to the guest's own handler.
 pub fn inject(current: &mut Current<'_>, vector: u8, error_code: Option<u32>) {
     let gate = current.state.traps[usize::from(vector)];
-    if gate.handler.rip == 0 {
+    if !current.state.is_place(&gate.handler) {
         let regs = &current.state.context.regs;
         let text = format!(
             "unhandled trap {vector} (error code {:#x}) at rip {:#x}, rsp {:#x}",
@@ -68,7 +70,8 @@ pub fn inject(current: &mut Current<'_>, vector: u8, error_code: Option<u32>) {
 pub fn inject_page_fault(current: &mut Current<'_>, address: u64, error_code: u32) {
     current.state.cr2 = address;
     if let Some(info) = current.state.info {
-        info.word(CR2_OFFSET).store(address, core::sync::atomic::Ordering::Relaxed);
+        let at = if current.state.narrow.is_some() { NARROW_CR2_OFFSET } else { CR2_OFFSET };
+        info.word(at).store(address, core::sync::atomic::Ordering::Relaxed);
     }
     let user = PageFault::USER.bits();
     let code = if current.state.kernel_mode { error_code & !user } else { error_code | user };
@@ -78,7 +81,10 @@ pub fn inject_page_fault(current: &mut Current<'_>, address: u64, error_code: u3
 /// Enters the guest kernel; crashes the domain if its stack is not there.
 pub fn deliver(current: &mut Current<'_>, bounce: Bounce) {
     let was_user = mode::to_kernel(current.state);
-    let result = bounce::deliver(current.machine(), current.state, bounce, was_user);
+    let result = match current.state.narrow {
+        None => bounce::deliver(current.machine(), current.state, bounce, was_user),
+        Some(_) => compat::bounce::deliver(current.machine(), current.state, bounce, was_user),
+    };
     if result.is_err() {
         let regs = &current.state.context.regs;
         let text = format!(
@@ -90,7 +96,7 @@ pub fn deliver(current: &mut Current<'_>, bounce: Bounce) {
 }
 
 fn enter_syscall(current: &mut Current<'_>, callback: Callback) {
-    if callback.rip == 0 {
+    if !current.state.is_place(&callback) {
         inject(current, Vector::INVALID_OPCODE, None);
         return;
     }
@@ -124,7 +130,7 @@ fn general_protection(current: &mut Current<'_>, error_code: u32) -> bool {
         let vector = (error_code >> 3) as u8;
         let gate = current.state.traps[usize::from(vector)];
         let ring = if current.state.kernel_mode { 1 } else { 3 };
-        if gate.handler.rip != 0 && gate.dpl >= ring {
+        if current.state.is_place(&gate.handler) && gate.dpl >= ring {
             // `int n` is two bytes long; the fault points at it, a trap points behind it.
             current.state.context.regs.rip = current.state.context.regs.rip.wrapping_add(2);
             deliver(current, Bounce::plain(gate.handler));

@@ -25,7 +25,7 @@ fn strings_fill_their_fields() {
     assert_eq!(ask(&world, XENVER_VERSION), 4 << 16 | 20);
     assert_eq!((ask(&world, XENVER_EXTRAVERSION), text::<16>(&world)), (0, ".0-xenolith".into()));
     assert_eq!(world.get::<u8>(LIST + 16), 0xff, "16 bytes and no more");
-    assert_eq!((ask(&world, XENVER_CAPABILITIES), text::<1024>(&world)), (0, "xen-3.0-x86_64 ".into()));
+    assert_eq!((ask(&world, XENVER_CAPABILITIES), text::<1024>(&world)), (0, "xen-3.0-x86_64 xen-3.0-x86_32p ".into()));
     assert_eq!((ask(&world, XENVER_COMMANDLINE), text::<1024>(&world)), (0, "dom0_mem=1G".into()));
     assert_eq!(ask(&world, XENVER_COMPILE_INFO), 0);
     assert_eq!(&world.get::<CompileInfo>(LIST).compile_date[..6], b"today\0");

@@ -1,6 +1,5 @@
 //! Single entries: what a guest may put into one, and the references that come with it.
 
-use super::is_hypervisor_slot;
 use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameType, TypeWord};
 use crate::memory::Memory;
@@ -31,14 +30,20 @@ pub(super) fn same_mapping(old: Pte, new: Pte) -> bool {
     old.is_present() && new.is_present() && (old.0 ^ new.0) & !FREE_TO_CHANGE == 0
 }
 
-/// The entry as the CPU gets it. A 64-bit guest's kernel runs in ring 3, so that everything of the guest is a user mapping;
-/// none is global, so that a switch of tables drops it.
-pub(super) fn adjusted(level: u32, entry: Pte) -> Pte {
+/// The entry of a table of type `ty` as the CPU gets it. A 64-bit guest's kernel runs in ring 3, so that everything of the
+/// guest is a user mapping; a 32-bit guest's runs in ring 1, so that its entries say which is which, but for those of its root,
+/// where 32-bit CPUs have no such bits. None is global, so that a switch of tables drops it.
+pub(super) fn adjusted(ty: FrameType, entry: Pte) -> Pte {
     if !entry.is_present() {
         return entry;
     }
-    let entry = Pte(entry.0 | PteFlags::USER.bits());
-    if level == 1 { Pte(entry.0 & !PteFlags::GLOBAL.bits()) } else { entry }
+    let rights = match ty {
+        FrameType::PaeL3 => PteFlags::USER | PteFlags::WRITABLE,
+        _ if ty.is_pae() => PteFlags::empty(),
+        _ => PteFlags::USER,
+    };
+    let entry = Pte(entry.0 | rights.bits());
+    if ty.level() == 1 { Pte(entry.0 & !PteFlags::GLOBAL.bits()) } else { entry }
 }
 
 impl<H: Host> Memory<H> {
@@ -55,16 +60,16 @@ impl<H: Host> Memory<H> {
         Ok(())
     }
 
-    /// Takes the references of an L1 entry in a table of `domain`, that maps a frame of `frames`; the entry to write.
+    /// Takes the references of an entry in an L1 table, of type `ty`, of `domain`, that maps a frame of `frames`; the entry to write.
     /// `EINVAL` for bad bits, `EPERM` for a device frame without permission, `EBUSY` where the frame is not to be had.
-    pub(super) fn get_l1(&self, domain: DomId, frames: DomId, entry: Pte) -> Outcome<Pte> {
+    pub(super) fn get_l1(&self, ty: FrameType, domain: DomId, frames: DomId, entry: Pte) -> Outcome<Pte> {
         if !entry.is_present() {
             return Ok(entry);
         }
         self.check_flags(domain, 1, entry)?;
         let mfn = Mfn(entry.frame());
         if self.table.is_io(mfn) {
-            return self.check_io(domain, frames, entry);
+            return self.check_io(ty, domain, frames, entry);
         }
         let busy = |denied: Denied| Denied { errno: Errno::BUSY, ..denied };
         let owner = self.table.get_any(mfn).map_err(busy)?;
@@ -78,11 +83,11 @@ impl<H: Host> Memory<H> {
             Ok(())
         };
         taken.inspect_err(|_| self.put_frame(mfn))?;
-        Ok(adjusted(1, entry))
+        Ok(adjusted(ty, entry))
     }
 
     /// Device frames have no references; all that counts is the permission when the mapping is made.
-    fn check_io(&self, domain: DomId, frames: DomId, entry: Pte) -> Outcome<Pte> {
+    fn check_io(&self, ty: FrameType, domain: DomId, frames: DomId, entry: Pte) -> Outcome<Pte> {
         let mfn = Mfn(entry.frame());
         let holder = if frames == DomId::IO { domain } else { frames };
         for domain in [holder, domain] {
@@ -92,7 +97,7 @@ impl<H: Host> Memory<H> {
                 return Err(Denied::new(errno, Why::NoIoPermission { mfn, domain }));
             }
         }
-        let entry = adjusted(1, entry);
+        let entry = adjusted(ty, entry);
         if self.host.is_io_read_only(mfn) {
             return Ok(Pte(entry.0 & !PteFlags::WRITABLE.bits()));
         }
@@ -113,21 +118,22 @@ impl<H: Host> Memory<H> {
         self.put_frame(mfn);
     }
 
-    /// Takes the references of an entry of `table`, at level 2 to 4 and of `domain`; the entry to write. `EINVAL`.
+    /// Takes the references of the entry in `slot` of `table`, of type `own`, at level 2 to 4 and of `domain`; the entry to
+    /// write. `EINVAL`.
     pub(super) fn get_child(
         &self,
         domain: DomId,
-        table: Mfn,
-        level: u32,
+        (table, own, slot): (Mfn, FrameType, usize),
         entry: Pte,
         preempt: &dyn Preempt,
     ) -> Outcome<Progress<Pte>> {
         if !entry.is_present() {
             return Ok(Progress::Done(entry));
         }
+        let level = own.level();
         self.check_flags(domain, level, entry)?;
         let mfn = Mfn(entry.frame());
-        let (Some(own), Some(below)) = (FrameType::table(level), FrameType::table(level - 1)) else {
+        let Some(below) = own.below(slot) else {
             return Err(Denied::new(Errno::INVAL, Why::BadFlags { level, entry: entry.0 }));
         };
         if mfn == table {
@@ -135,18 +141,18 @@ impl<H: Host> Memory<H> {
             return if entry.has(PteFlags::WRITABLE) {
                 Err(Denied::new(Errno::INVAL, Why::BadLinearMapping { mfn: table, entry: entry.0 }))
             } else {
-                Ok(Progress::Done(adjusted(level, entry)))
+                Ok(Progress::Done(adjusted(own, entry)))
             };
         }
         self.get_frame(mfn, domain)?;
         match self.get_type(mfn, below, preempt) {
-            Ok(Progress::Done(())) => Ok(Progress::Done(adjusted(level, entry))),
+            Ok(Progress::Done(())) => Ok(Progress::Done(adjusted(own, entry))),
             Ok(Progress::Again(cursor)) => {
                 self.put_frame(mfn);
                 Ok(Progress::Again(cursor))
             }
-            Err(_) if self.info(mfn)?.ty().ty() == own && self.get_linear(table, own, entry) => {
-                Ok(Progress::Done(adjusted(level, entry)))
+            Err(_) if self.info(mfn)?.ty().ty().is_alike(own) && self.get_linear(table, own, entry) => {
+                Ok(Progress::Done(adjusted(own, entry)))
             }
             Err(denied) => {
                 self.put_frame(mfn);
@@ -157,7 +163,7 @@ impl<H: Host> Memory<H> {
 
     /// Takes a use of a table by one of its own level, which makes the table's entries readable at fixed addresses. One deep
     /// only: a table with such entries must not be so mapped itself, or cycles of references could arise.
-    fn get_linear(&self, table: Mfn, level: FrameType, entry: Pte) -> bool {
+    fn get_linear(&self, table: Mfn, own: FrameType, entry: Pte) -> bool {
         let (Ok(outer), Ok(inner)) = (self.info(table), self.info(Mfn(entry.frame()))) else {
             return false;
         };
@@ -165,7 +171,7 @@ impl<H: Host> Memory<H> {
             return false;
         }
         let taken = inner.update_ty(|word| {
-            let fit = word.ty() == level && word.has(TypeWord::VALIDATED) && word.count() < u32::MAX;
+            let fit = word.ty().is_alike(own) && word.has(TypeWord::VALIDATED) && word.count() < u32::MAX;
             fit.then_some(word)?.add_linear_use().map(|word| TypeWord(word.0 + 1))
         });
         if taken.is_err() {
@@ -195,15 +201,15 @@ impl<H: Host> Memory<H> {
     }
 
     /// Drops the references of one entry of a table that is no longer valid.
-    pub(super) fn drop_entry(&self, words: &Table, table: Mfn, level: u32, index: usize) {
-        if is_hypervisor_slot(level, index) {
+    pub(super) fn drop_entry(&self, words: &Table, table: Mfn, ty: FrameType, index: usize) {
+        if ty.is_own_slot(index) {
             return;
         }
         let entry = Pte(words[index].load(Ordering::Relaxed));
-        if level == 1 {
+        if ty.level() == 1 {
             self.put_l1(entry);
         } else {
-            self.put_child(table, level, entry);
+            self.put_child(table, ty.level(), entry);
         }
     }
 }

@@ -12,7 +12,7 @@ impl<H: Host> Memory<H> {
     /// its contents are refused. `Again`: repeat.
     pub fn pin(&self, context: &Context, mfn: Mfn, level: u32) -> Outcome<Progress<()>> {
         let bad_level = Denied::new(Errno::INVAL, Why::BadRequest { value: level.into() });
-        let ty = FrameType::table(level).ok_or(bad_level)?;
+        let ty = context.tables.table_type(level).ok_or(bad_level)?;
         if let Progress::Again(cursor) = self.take_table(context, mfn, ty)? {
             return Ok(Progress::Again(cursor));
         }
@@ -56,7 +56,7 @@ impl<H: Host> Memory<H> {
     /// `MMUEXT_NEW_USER_BASEPTR`, vCPU contexts). The order is: take the new root, have the CPU load it, then
     /// [`Memory::drop_root`] the old one, so that no CPU walks a table that is not held. `EINVAL`. `Again`: repeat.
     pub fn take_root(&self, context: &Context, mfn: Mfn) -> Outcome<Progress<()>> {
-        self.take_table(context, mfn, FrameType::L4)
+        self.take_table(context, mfn, if context.tables.is_pae() { FrameType::PaeL3 } else { FrameType::L4 })
     }
 
     /// Drops what [`Memory::take_root`] took. [`Memory::settle`] finishes what that begins.

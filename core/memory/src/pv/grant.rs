@@ -40,9 +40,9 @@ impl<H: Host> Memory<H> {
     /// caller took, and which are the entry's from now on. What the entry held before is dropped. `EINVAL`: nothing changed.
     pub fn map_grant(&self, context: &Context, target: GrantTarget, new: Pte) -> Outcome<()> {
         let (table, slot) = self.locate(target)?;
-        self.with_l1(context.tables.id(), table, |words| {
+        self.with_l1(context.tables.id(), table, |ty, words| {
             let old = Pte(words[slot].load(Ordering::Relaxed));
-            write(&words[slot], table, slot, old, adjusted(1, new), Keep::Nothing)?;
+            write(&words[slot], table, slot, old, adjusted(ty, new), Keep::Nothing)?;
             self.put_l1(old);
             Ok(())
         })
@@ -69,14 +69,14 @@ impl<H: Host> Memory<H> {
             return Err(Denied::new(Errno::INVAL, Why::BadRequest { value: slot as u64 }));
         }
         // The references go along with the entry; taking it out first leaves no moment with two entries on one reference.
-        let moved = self.with_l1(domain, table, |words| {
+        let moved = self.with_l1(domain, table, |_, words| {
             let moved = Pte(words[slot].load(Ordering::Relaxed));
             write(&words[slot], table, slot, moved, Pte::EMPTY, Keep::Nothing)?;
             Ok(moved)
         })?;
         self.replace_grant(domain, target, mfn, writable, moved).inspect_err(|_| {
-            let back =
-                self.with_l1(domain, table, |words| write(&words[slot], table, slot, Pte::EMPTY, moved, Keep::Nothing));
+            let back = self
+                .with_l1(domain, table, |_, words| write(&words[slot], table, slot, Pte::EMPTY, moved, Keep::Nothing));
             // The guest wrote another entry there meanwhile: that one stands.
             if back.is_err() {
                 self.put_l1(moved);
@@ -86,7 +86,7 @@ impl<H: Host> Memory<H> {
 
     fn replace_grant(&self, domain: DomId, target: GrantTarget, mfn: Mfn, writable: bool, new: Pte) -> Outcome<()> {
         let (table, slot) = self.locate(target)?;
-        self.with_l1(domain, table, |words| {
+        self.with_l1(domain, table, |_, words| {
             let old = Pte(words[slot].load(Ordering::Relaxed));
             let fits = old.is_present() && old.frame() == mfn.0 && old.has(PteFlags::WRITABLE) == writable;
             if !fits {

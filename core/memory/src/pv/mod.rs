@@ -32,13 +32,3 @@ impl<'a> Context<'a> {
         Context { caller: tables.id(), tables, frames: tables.id(), preempt }
     }
 }
-
-/// First L4 slot of the hypervisor.
-pub(crate) const FIRST_HYPERVISOR_SLOT: usize = 256;
-/// Number of L4 slots of the hypervisor.
-pub(crate) const HYPERVISOR_SLOTS: usize = 16;
-
-/// Whether a slot of an L4 table is the hypervisor's.
-pub(crate) fn is_hypervisor_slot(level: u32, slot: usize) -> bool {
-    level == 4 && (FIRST_HYPERVISOR_SLOT..FIRST_HYPERVISOR_SLOT + HYPERVISOR_SLOTS).contains(&slot)
-}

@@ -1,14 +1,13 @@
 //! Making a frame a page table, and unmaking it.
 
-use super::{FIRST_HYPERVISOR_SLOT, is_hypervisor_slot};
-use crate::denied::{Outcome, Place};
+use crate::denied::{Denied, Outcome, Place, Why};
 use crate::domain::DomainMemory;
-use crate::frame::{FrameInfo, FrameType, NONE, TypeWord};
+use crate::frame::{FrameInfo, FrameType, NONE, PAE_TOP, TypeWord};
 use crate::memory::Memory;
 use crate::policy::Host;
 use core::sync::atomic::Ordering;
 use platform::{Preempt, Table, sync};
-use types::{Mfn, Progress};
+use types::{Errno, Mfn, Progress};
 use x86_defs::pte::Pte;
 
 impl<H: Host> Memory<H> {
@@ -30,13 +29,18 @@ impl<H: Host> Memory<H> {
                 return Err(denied);
             }
         };
+        if ty == FrameType::PaeL3 && !Pte(words[PAE_TOP].load(Ordering::Relaxed)).is_present() {
+            // Without it there is no place for the machine-to-physical table.
+            self.undo(words, mfn, frame, ty, start);
+            return Err(Denied::new(Errno::INVAL, Why::NotMapped { address: (PAE_TOP as u64) << 30 }));
+        }
         for (index, word) in words.iter().enumerate().skip(start) {
             let old = Pte(word.load(Ordering::Relaxed));
             // Most entries of most tables are absent.
             if !old.is_present() {
                 continue;
             }
-            match self.promote_entry(mfn, frame, level, index, old, preempt) {
+            match self.promote_entry((mfn, ty, index), frame, old, preempt) {
                 Ok(Progress::Done(new)) => {
                     if new != old {
                         word.store(new.0, Ordering::Relaxed);
@@ -57,11 +61,7 @@ impl<H: Host> Memory<H> {
                 }
             }
         }
-        if level == 4 {
-            for (slot, entry) in self.host.hypervisor_slots().iter().enumerate() {
-                words[FIRST_HYPERVISOR_SLOT + slot].store(*entry, Ordering::Relaxed);
-            }
-        }
+        self.fill_own_slots(words, ty);
         // Linear mappings may be counted meanwhile, hence no plain store. The closure never declines.
         let _ = frame.update_ty(|word| Some(word.with(TypeWord::VALIDATED)));
         Ok(Progress::Done(()))
@@ -69,27 +69,37 @@ impl<H: Host> Memory<H> {
 
     fn promote_entry(
         &self,
-        table: Mfn,
+        (table, ty, index): (Mfn, FrameType, usize),
         frame: &FrameInfo,
-        level: u32,
-        index: usize,
         entry: Pte,
         preempt: &dyn Preempt,
     ) -> Outcome<Progress<Pte>> {
         let owner = frame.owner();
-        if is_hypervisor_slot(level, index) {
+        if ty.is_own_slot(index) {
             Ok(Progress::Done(entry))
-        } else if level == 1 {
-            self.get_l1(owner, owner, entry).map(Progress::Done)
+        } else if ty.level() == 1 {
+            self.get_l1(ty, owner, owner, entry).map(Progress::Done)
         } else {
-            self.get_child(owner, table, level, entry, preempt)
+            self.get_child(owner, (table, ty, index), entry, preempt)
+        }
+    }
+
+    /// Writes the hypervisor's entries of a table.
+    fn fill_own_slots(&self, words: &Table, ty: FrameType) {
+        let fill = |entries: &[u64]| {
+            words[ty.own_slots()].iter().zip(entries).for_each(|(word, entry)| word.store(*entry, Ordering::Relaxed));
+        };
+        match ty {
+            FrameType::L4 => fill(&self.host.hypervisor_slots()),
+            FrameType::PaeL2Top => fill(&self.host.pae_slots()),
+            _ => clear_own_slots(words, ty),
         }
     }
 
     /// Undoes a promotion that was refused at entry `end`.
     fn undo(&self, words: &Table, mfn: Mfn, frame: &FrameInfo, ty: FrameType, end: usize) {
         for index in (0..end).rev() {
-            self.drop_entry(words, mfn, ty.level(), index);
+            self.drop_entry(words, mfn, ty, index);
         }
         frame.set_ty(TypeWord(TypeWord::first(ty).0 - 1));
     }
@@ -153,18 +163,16 @@ impl<H: Host> Memory<H> {
         let (ty, mut cursor) = (frame.ty().ty(), frame.ty().cursor().min(512));
         let level = ty.level();
         if let Ok(words) = self.words(mfn) {
-            if level == 4 && cursor == 512 {
+            if cursor == 512 {
                 // The hypervisor's entries are no business of whoever reads the frame next.
-                words.iter().enumerate().filter(|(slot, _)| is_hypervisor_slot(4, *slot)).for_each(|(_, word)| {
-                    word.store(0, Ordering::Relaxed);
-                });
+                clear_own_slots(words, ty);
             }
             while cursor > 0 {
                 cursor -= 1;
                 if !Pte(words[cursor].load(Ordering::Relaxed)).is_present() {
                     continue;
                 }
-                self.drop_entry(words, mfn, level, cursor);
+                self.drop_entry(words, mfn, ty, cursor);
                 if level > 1 && cursor > 0 && preempt.should_yield() {
                     // The closure never declines.
                     let _ = frame.update_ty(|word| Some(word.with_cursor(cursor)));
@@ -177,6 +185,10 @@ impl<H: Host> Memory<H> {
         self.put_frame(mfn);
         Progress::Done(())
     }
+}
+
+fn clear_own_slots(words: &Table, ty: FrameType) {
+    words[ty.own_slots()].iter().for_each(|word| word.store(0, Ordering::Relaxed));
 }
 
 /// Leaves an unfinished promotion to whoever asks for the type next.

@@ -1,7 +1,7 @@
 //! Changes of single entries: mmu_update, update_va_mapping, and writes that trapped.
 
+use super::Context;
 use super::entry::{SET_BY_CPU, adjusted, same_mapping};
-use super::{Context, is_hypervisor_slot};
 use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameInfo, FrameType, TypeWord};
 use crate::memory::Memory;
@@ -82,11 +82,11 @@ impl<H: Host> Memory<H> {
         &self,
         domain: DomId,
         table: Mfn,
-        action: impl FnOnce(&Table) -> Outcome<T>,
+        action: impl FnOnce(FrameType, &Table) -> Outcome<T>,
     ) -> Outcome<T> {
         let _held = self.frame_ref(table, domain)?;
         match self.lock_entries(table)? {
-            Some(locked) if locked.ty == FrameType::L1 => action(locked.words),
+            Some(locked) if locked.ty.level() == 1 => action(locked.ty, locked.words),
             _ => Err(wrong_type(table, self.info(table)?.ty(), FrameType::L1)),
         }
     }
@@ -129,7 +129,9 @@ impl<H: Host> Memory<H> {
         let _held = self.frame_ref(mfn, context.tables.id())?;
         if let Some(locked) = self.lock_entries(mfn)? {
             return match locked.ty {
-                FrameType::L1 => self.change_l1(context, locked.words, mfn, slot, change).map(Progress::Done),
+                ty if ty.level() == 1 => {
+                    self.change_l1(context, ty, locked.words, (mfn, slot), change).map(Progress::Done)
+                }
                 FrameType::Writable => {
                     locked.words[slot].store(change.new.0, Ordering::Relaxed);
                     Ok(Progress::Done(()))
@@ -146,7 +148,14 @@ impl<H: Host> Memory<H> {
         stored.map(Progress::Done)
     }
 
-    fn change_l1(&self, context: &Context, words: &Table, table: Mfn, slot: usize, change: Change) -> Outcome<()> {
+    fn change_l1(
+        &self,
+        context: &Context,
+        ty: FrameType,
+        words: &Table,
+        (table, slot): (Mfn, usize),
+        change: Change,
+    ) -> Outcome<()> {
         let old = Pte(words[slot].load(Ordering::Relaxed));
         let mut new = change.new;
         if new.is_present() {
@@ -157,9 +166,9 @@ impl<H: Host> Memory<H> {
                 new = Pte::new(mfn.ok_or(unknown)?.0, new.flags());
             }
             if same_mapping(old, new) {
-                return write(&words[slot], table, slot, old, adjusted(1, new), change.keep);
+                return write(&words[slot], table, slot, old, adjusted(ty, new), change.keep);
             }
-            new = self.get_l1(context.tables.id(), context.frames, new)?;
+            new = self.get_l1(ty, context.tables.id(), context.frames, new)?;
         }
         write(&words[slot], table, slot, old, new, change.keep).inspect_err(|_| self.put_l1(new))?;
         self.put_l1(old);
@@ -173,17 +182,18 @@ impl<H: Host> Memory<H> {
         slot: usize,
         change: Change,
     ) -> Outcome<Progress<()>> {
-        let (table, level, word) = (locked.mfn, locked.ty.level(), &locked.words[slot]);
-        if is_hypervisor_slot(level, slot) {
+        let (table, ty, word) = (locked.mfn, locked.ty, &locked.words[slot]);
+        let level = ty.level();
+        if !ty.is_changeable(slot) {
             return Err(Denied::new(Errno::INVAL, Why::HypervisorSlot { slot }));
         }
         let (domain, old) = (context.tables.id(), Pte(word.load(Ordering::Relaxed)));
         self.check_flags(domain, level, change.new)?;
         if same_mapping(old, change.new) {
-            let new = adjusted(level, change.new);
+            let new = adjusted(ty, change.new);
             return write(word, table, slot, old, new, change.keep).map(Progress::Done);
         }
-        let new = match self.get_child(domain, table, level, change.new, context.preempt)? {
+        let new = match self.get_child(domain, (table, ty, slot), change.new, context.preempt)? {
             Progress::Done(new) => new,
             Progress::Again(cursor) => return Ok(Progress::Again(cursor)),
         };
@@ -201,8 +211,8 @@ impl<H: Host> Memory<H> {
         }
         let (table, slot) = self.find_l1(root, address)?;
         let change = Change { new: Pte(value), keep: Keep::Nothing, translate: true };
-        let changed =
-            self.with_l1(context.tables.id(), table, |words| self.change_l1(context, words, table, slot, change));
+        let changed = self
+            .with_l1(context.tables.id(), table, |ty, words| self.change_l1(context, ty, words, (table, slot), change));
         changed.map(Progress::Done)
     }
 
@@ -211,7 +221,7 @@ impl<H: Host> Memory<H> {
     pub fn find_l1(&self, root: Mfn, address: u64) -> Outcome<(Mfn, usize)> {
         let missing = Denied::new(Errno::INVAL, Why::NotMapped { address });
         let canonical = ((address as i64) << 16 >> 16) as u64 == address;
-        if !canonical || is_hypervisor_slot(4, index(address, 4)) {
+        if !canonical || FrameType::L4.is_own_slot(index(address, 4)) {
             return Err(missing);
         }
         let mut table = root;
@@ -249,7 +259,7 @@ impl<H: Host> Memory<H> {
         if let Progress::Again(cursor) = self.settle(context.tables, context.preempt) {
             return Ok(Progress::Again(cursor));
         }
-        let written = self.with_l1(domain, table, |words| {
+        let written = self.with_l1(domain, table, |ty, words| {
             let word = &words[slot];
             let now = word.load(Ordering::Relaxed);
             if expected.is_some_and(|expected| expected != now) {
@@ -260,9 +270,9 @@ impl<H: Host> Memory<H> {
             let same = same_mapping(old, new);
             if same {
                 self.check_flags(domain, 1, new)?;
-                new = adjusted(1, new);
+                new = adjusted(ty, new);
             } else {
-                new = self.get_l1(domain, context.frames, new)?;
+                new = self.get_l1(ty, domain, context.frames, new)?;
             }
             if expected.is_some() {
                 // The CPU may set bits at any time; the guest then tries again, as on the bare machine.

@@ -72,6 +72,9 @@ impl PvPolicy for Machine {
     fn hypervisor_slots(&self) -> [u64; 16] {
         core::array::from_fn(|slot| 0x100_0003 + ((slot as u64) << 12))
     }
+    fn pae_slots(&self) -> [u64; 84] {
+        [0x200_0085; 84]
+    }
     fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
         self.m2p.lock().unwrap().insert(mfn.0, gfn.0);
     }

@@ -62,7 +62,15 @@ pub(super) fn heap(size: Option<u64>) {
     unsafe { heap_module::init(direct(start), size as usize & !0xfff) };
 }
 
-/// Makes the machine-to-physical table: for every GiB that has RAM, and for all of the first 4 GiB below the last RAM.
+/// Takes a 2 MiB page of a machine-to-physical table, in which no frame has a number yet.
+fn take_m2p_page() -> u64 {
+    let physical = take(HUGE_PAGE, HUGE_PAGE, u64::MAX, "the machine-to-physical table");
+    // SAFETY: private memory, just taken.
+    unsafe { direct::<u8>(physical).write_bytes(0xff, HUGE_PAGE as usize) };
+    physical
+}
+
+/// Makes the machine-to-physical tables: for every GiB that has RAM, and for all of the first 4 GiB below the last RAM.
 pub(super) fn m2p() {
     let root = paging::root_mfn().address();
     let (last, ram) = {
@@ -74,13 +82,19 @@ pub(super) fn m2p() {
         if chunk >= 4 && !ram.as_slice().iter().any(|range| range.start < to && from < range.end) {
             continue;
         }
-        let physical = take(HUGE_PAGE, HUGE_PAGE, u64::MAX, "the machine-to-physical table");
-        // SAFETY: private memory, just taken.
-        unsafe { direct::<u8>(physical).write_bytes(0xff, HUGE_PAGE as usize) };
+        let physical = take_m2p_page();
         must_map(root, M2P + chunk * HUGE_PAGE, physical, HUGE_PAGE, DATA, 2);
         must_map(root, M2P_GUEST + chunk * HUGE_PAGE, physical, HUGE_PAGE, CONSTANT | PteFlags::USER, 2);
         // SAFETY: mapped and filled above.
         unsafe { m2p_module::publish(chunk) };
+    }
+    let chunks = last.div_ceil(m2p_module::FRAMES_PER_NARROW_CHUNK);
+    for chunk in 0..(chunks as usize).min(m2p_module::NARROW_CHUNKS) {
+        let (from, to) = ((chunk as u64) << 31, (chunk as u64 + 1) << 31);
+        if chunk < 2 || ram.as_slice().iter().any(|range| range.start < to && from < range.end) {
+            // SAFETY: taken for this alone, and filled.
+            unsafe { m2p_module::publish_narrow(chunk, take_m2p_page()) };
+        }
     }
 }
 
