@@ -7,6 +7,7 @@
 extern crate alloc;
 
 mod arch;
+mod cap;
 mod domain;
 mod events;
 #[cfg(any(test, feature = "fakes"))]
@@ -22,6 +23,7 @@ mod vcpu;
 mod watchdog;
 
 pub use arch::{Arch, HostFacts, MachineEnd};
+pub use cap::group_of;
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
 pub use events::GlobalVirqs;
 pub use hypervisor::{CpuState, Hypervisor};

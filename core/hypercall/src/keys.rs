@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
-use domain::{Arch, Domain, Hypervisor, Life, Vcpu};
+use domain::{Arch, Domain, Hypervisor, Life, Vcpu, group_of};
 use evtchn::State;
 use sched::{Runstate, Scheduler};
 use types::{CpuId, DomId};
@@ -176,19 +176,14 @@ fn schedule<A: Arch>(hypervisor: &Hypervisor<A>) {
     log::info!("Scheduler: {name}, rate limit {limit} us");
     for domain in each_domain(hypervisor) {
         for vcpu in domain.vcpus() {
-            let (on, share) = {
+            let (on, share, cap) = {
                 let scheduler = hypervisor.scheduler.lock();
-                (scheduler.cpu_of(vcpu.unit), scheduler.share(vcpu.unit).unwrap_or_default())
+                let share = scheduler.share(vcpu.unit).unwrap_or_default();
+                (scheduler.cpu_of(vcpu.unit), share, scheduler.cap(group_of(domain.id)))
             };
             let state = vcpu.runstate.lock().state();
             let place = on.map_or(-1, |cpu| i64::from(cpu.0));
-            log::info!(
-                "  {}v{}: {state:?}, CPU {place}, weight {}, cap {}",
-                domain.id,
-                vcpu.id.0,
-                share.weight,
-                share.cap
-            );
+            log::info!("  {}v{}: {state:?}, CPU {place}, weight {}, cap {cap}", domain.id, vcpu.id.0, share.weight);
         }
     }
 }
