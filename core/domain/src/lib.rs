@@ -26,7 +26,7 @@ pub use arch::{Arch, HostFacts, MachineEnd};
 pub use cap::group_of;
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
 pub use events::GlobalVirqs;
-pub use hypervisor::{CpuState, Hypervisor};
+pub use hypervisor::{CpuState, Hypervisor, PowerSettings};
 pub use lifecycle::PIRQS;
 pub use table::DomainTable;
 pub use timer::{TimerEvent, TimerSlot};

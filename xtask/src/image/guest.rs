@@ -14,8 +14,8 @@ pub const RECIPE: &str = concat!(
     include_str!("tiny.rs")
 );
 
-/// The frontends that the guest loads.
-const MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+/// The frontends and the watchdog that the guest loads.
+const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "xen_wdt"];
 
 /// What is at /root/guests, but for Debian's kernel.
 ///
