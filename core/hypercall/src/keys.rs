@@ -161,6 +161,8 @@ fn memory<A: Arch>(hypervisor: &Hypervisor<A>) {
         memory.dirty_pages(),
         memory.claimed_pages()
     );
+    let (used, size) = hypervisor.machine().heap_usage();
+    log::info!("Heap: {} of {} KiB in use", used >> 10, size >> 10);
     for domain in each_domain(hypervisor) {
         let own = &domain.memory;
         let (pages, shared, most) = (own.total_pages(), own.shared_pages(), own.max_pages());
