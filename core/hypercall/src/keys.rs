@@ -6,6 +6,7 @@ use domain::{Arch, Domain, Hypervisor, Life, Vcpu, group_of};
 use evtchn::State;
 use sched::{Runstate, Scheduler};
 use types::{CpuId, DomId};
+use xen_abi::xen::VIRQ_DEBUG;
 
 /// Ports in a report at most, for each domain.
 const MAX_PORTS: u32 = 1024;
@@ -95,6 +96,8 @@ fn domains<A: Arch>(hypervisor: &Hypervisor<A>) {
         }
         for vcpu in domain.vcpus() {
             report_vcpu(hypervisor, &domain, vcpu, now);
+            // Guests that have bound it report on themselves.
+            hypervisor.raise_vcpu_virq(&domain, vcpu.id, VIRQ_DEBUG);
         }
     }
 }

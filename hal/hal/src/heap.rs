@@ -2,7 +2,6 @@
 
 use crate::paging;
 use alloc::alloc::{GlobalAlloc, Layout};
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use platform::sync::Mutex;
 use talc::base::Talc;
