@@ -109,6 +109,10 @@ impl Arch for X86 {
         irq::moved(domain, pirq, vcpu);
     }
 
+    fn heap_usage(&self) -> (usize, usize) {
+        hal::heap::usage()
+    }
+
     fn debug_keys(&self) -> &'static [(u8, &'static str)] {
         &[(b'i', "dump interrupt bindings")]
     }

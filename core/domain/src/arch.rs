@@ -158,6 +158,11 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         None
     }
 
+    /// Bytes of the hypervisor's heap that are in use, and its size.
+    fn heap_usage(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     /// Debug keys that only the architecture knows, with what each is for.
     fn debug_keys(&self) -> &'static [(u8, &'static str)] {
         &[]

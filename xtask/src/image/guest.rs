@@ -15,8 +15,8 @@ pub const RECIPE: &str = concat!(
     include_str!("tiny.rs")
 );
 
-/// The frontends, which the guest loads when it starts.
-const MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+/// The frontends and the watchdog, which the guest loads when it starts.
+const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "xen_wdt"];
 /// What it loads when asked to, in /modules/more: a file system takes time to start.
 const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic"];
 
