@@ -1,6 +1,8 @@
 //! What tests need inside of guests and dom0, and Debian's small tools do not do: a load on a disk or a network that
 //! verifies each byte, and a look at a screen over VNC.
 
+#![forbid(unsafe_code)]
+
 mod disk;
 mod net;
 mod noise;
