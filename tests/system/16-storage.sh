@@ -26,7 +26,7 @@ disk /dev/nvme0n1
 grep nvme0q /proc/interrupts | grep -q -e '-msi-x' || fail "NVMe without MSI-X: $(cat /proc/interrupts)"
 equal "queues of the NVMe disk with an interrupt" "$(grep -c 'nvme0q[1-9]' /proc/interrupts)" "$(nproc)"
 for cpu in $(seq 0 $(($(nproc) - 1))); do
-    taskset -c "$cpu" dd if=/dev/nvme0n1 of=/dev/null bs=4k count=64 iflag=direct 2>/dev/null || fail "read by CPU $cpu"
+    taskset "$(printf 0x%x $((1 << cpu)))" dd if=/dev/nvme0n1 of=/dev/null bs=4k count=64 iflag=direct 2>/dev/null || fail "read by CPU $cpu"
 done
 grep 'nvme0q[1-9]' /proc/interrupts | awk '{ for (i = n = 0; ++i <= NF;) if (i > 1 && $i ~ /^[0-9]+$/) n += $i; if (!n) exit 1 }' ||
     fail "a queue without interrupts: $(cat /proc/interrupts)"
