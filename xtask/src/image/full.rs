@@ -1,6 +1,6 @@
 //! The full dom0: Debian 13 with systemd on a disk, as an installation would have it.
 
-use super::guest;
+use super::guest::Files;
 use super::tree::Tree;
 use crate::host;
 use anyhow::Result;
@@ -25,11 +25,11 @@ pub const RECIPE: &str = concat!(
     include_str!("files/motd")
 );
 
-/// Makes the disk at `path`, with `folder` for what is needed on the way.
+/// Makes the disk at `path`, with the `small` guests, and with `folder` for what is needed on the way.
 ///
 /// # Errors
 /// Where one of the steps fails; its output is in the error.
-pub fn make(tree: &Tree, folder: &Path, path: &Path) -> Result<()> {
+pub fn make(tree: &Tree, small: Files, folder: &Path, path: &Path) -> Result<()> {
     let files = folder.join("full-files");
     fs::create_dir_all(&files)?;
     for (name, text) in FILES {
@@ -37,7 +37,7 @@ pub fn make(tree: &Tree, folder: &Path, path: &Path) -> Result<()> {
     }
     let guests = files.join("guests");
     fs::create_dir_all(&guests)?;
-    for (name, data) in guest::files(tree)? {
+    for (name, data) in small {
         fs::write(guests.join(name), data)?;
     }
     fs::write(files.join("setup"), SETUP)?;
