@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The release of Debian whose kernel and toolstack are kept compatible with.
-const SUITE: &str = "trixie";
+pub const SUITE: &str = "trixie";
 
 /// What is in the tree beside Debian's essential packages.
 const PACKAGES: &[&str] = &[
@@ -81,7 +81,10 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The mirror that this machine's own apt uses for Debian itself.
-fn mirror() -> Result<String> {
+///
+/// # Errors
+/// Where its sources name none.
+pub fn mirror() -> Result<String> {
     let output = Command::new("apt-get")
         .args(["indextargets", "--format", "$(COMPONENT) $(REPO_URI)", "Created-By: Packages"])
         .output()

@@ -1,6 +1,6 @@
 //! The full dom0, Debian 13 with systemd on a disk, as an installation would have it; and the disk of a Debian guest.
 
-use super::guest;
+use super::guest::Files;
 use super::tree::Tree;
 use crate::host;
 use anyhow::Result;
@@ -33,15 +33,15 @@ pub const RECIPE: &str = concat!(
 pub const DEBIAN_RECIPE: &str =
     concat!(include_str!("full.rs"), include_str!("files/stage"), include_str!("files/debian-setup"));
 
-/// Makes dom0's disk at `path`, with `folder` for what is needed on the way.
+/// Makes dom0's disk at `path`, with the `small` guests, and with `folder` for what is needed on the way.
 ///
 /// # Errors
 /// Where one of the steps fails; its output is in the error.
-pub fn make(tree: &Tree, folder: &Path, path: &Path) -> Result<()> {
+pub fn make(tree: &Tree, small: Files, folder: &Path, path: &Path) -> Result<()> {
     let files = files(folder)?;
     let guests = files.join("guests");
     fs::create_dir_all(&guests)?;
-    for (name, data) in guest::files(tree)? {
+    for (name, data) in small {
         fs::write(guests.join(name), data)?;
     }
     fs::write(guests.join("debian.cfg"), include_str!("files/debian.cfg"))?;

@@ -1,8 +1,10 @@
 //! The small guest that both dom0s carry at /root/guests.
 
 use super::cpio::Archive;
+use super::narrow;
 use super::tree::{Tree, module_name};
 use anyhow::Result;
+use std::path::Path;
 
 /// Everything that decides what the guest looks like.
 pub const RECIPE: &str = concat!(
@@ -12,25 +14,38 @@ pub const RECIPE: &str = concat!(
     include_str!("files/lease"),
     include_str!("files/pv.cfg"),
     include_str!("files/tiny.cfg"),
+    include_str!("files/grub32.cfg"),
+    include_str!("files/gnumach.cfg"),
     include_str!("tiny.rs")
 );
+
+/// Files by name.
+pub type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// The frontends and the watchdog, which the guest loads when it starts.
 const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "xen_wdt"];
 /// What it loads when asked to, in /modules/more: a file system takes time to start.
 const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic"];
 
-/// What is at /root/guests, but for Debian's kernel.
+/// What is at /root/guests, but for Debian's kernel; with GNU Mach where its package is at `narrow`.
 ///
 /// # Errors
 /// Where the tree lacks something.
-pub fn files(tree: &Tree) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    Ok(vec![
+pub fn files(tree: &Tree, narrow: Option<&Path>) -> Result<Files> {
+    let mut files = match narrow {
+        Some(folder) => narrow::files(folder)?,
+        None => Vec::new(),
+    };
+    files.extend([
         ("pv.cfg", include_bytes!("files/pv.cfg").to_vec()),
         ("initrd", initrd(tree)?),
         ("tiny.cfg", include_bytes!("files/tiny.cfg").to_vec()),
         ("tiny", super::tiny::kernel()),
-    ])
+        ("grub32", tree.read("usr/lib/grub-xen/grub-i386-xen.bin")?),
+        ("grub32.cfg", include_bytes!("files/grub32.cfg").to_vec()),
+        ("gnumach.cfg", include_bytes!("files/gnumach.cfg").to_vec()),
+    ]);
+    Ok(files)
 }
 
 /// The guest's initial RAM file system: busybox, the frontends, one script.

@@ -5,7 +5,7 @@
 
 use super::cpio::Archive;
 use super::elf;
-use super::guest;
+use super::guest::Files;
 use super::tree::{Tree, module_name};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -78,11 +78,11 @@ const OPENED_LIBRARIES: &[&str] = &["libgcc_s.so.1"];
 /// Where Debian keeps libraries.
 const LIBRARY_FOLDERS: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib"];
 
-/// The whole archive.
+/// The whole archive, with the small `guests`.
 ///
 /// # Errors
 /// Where the tree lacks something.
-pub fn archive(tree: &Tree) -> Result<Archive> {
+pub fn archive(tree: &Tree, guests: Files) -> Result<Archive> {
     let mut archive = Archive::new();
     skeleton(&mut archive, tree)?;
     xen_files(&mut archive, tree)?;
@@ -105,7 +105,7 @@ pub fn archive(tree: &Tree) -> Result<Archive> {
     for name in ["poweroff", "reboot", "halt"] {
         archive.file(&format!("usr/sbin/{name}"), 0o755, format!("#!/bin/sh\nsync\nexec busybox {name} -f\n"));
     }
-    for (name, data) in guest::files(tree)? {
+    for (name, data) in guests {
         archive.file(&format!("root/guests/{name}"), 0o644, data);
     }
     archive.file("root/guests/vmlinuz", 0o644, fs::read(tree.kernel())?);

@@ -11,6 +11,7 @@ mod full;
 mod grub;
 mod guest;
 mod mini;
+mod narrow;
 mod tiny;
 mod tree;
 
@@ -22,6 +23,9 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use tree::Tree;
+
+/// Debian's keys in a tree.
+const KEYRING: &str = "usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Files of a dom0, ready to be booted.
 pub struct Dom0 {
@@ -82,14 +86,25 @@ fn open_cache() -> Result<Cache> {
     Ok(Cache { tree: Tree::open(&root)?, folder, root_key, _lock: lock })
 }
 
+impl Cache {
+    /// The small guests for /root/guests, and the key of what they are made from.
+    fn guests(&self) -> Result<(String, guest::Files)> {
+        let narrow = narrow::ensure_kernel(&self.tree.root().join(KEYRING), &self.folder);
+        let name =
+            narrow.as_deref().and_then(Path::file_name).map_or_else(Default::default, |name| name.to_string_lossy());
+        Ok((key(&[guest::RECIPE, &name]), guest::files(&self.tree, narrow.as_deref())?))
+    }
+}
+
 /// The small dom0: everything in the initial RAM file system.
 ///
 /// # Errors
 /// Where it is not cached and cannot be made.
 pub fn mini() -> Result<Dom0> {
     let cache = open_cache()?;
-    let initrd = cache.folder.join(format!("mini-{}.cpio", key(&[&cache.root_key, mini::RECIPE, guest::RECIPE])));
-    cached(&initrd, |path| write_archive(&mini::archive(&cache.tree)?, path))?;
+    let (guests_key, guests) = cache.guests()?;
+    let initrd = cache.folder.join(format!("mini-{}.cpio", key(&[&cache.root_key, mini::RECIPE, &guests_key])));
+    cached(&initrd, |path| write_archive(&mini::archive(&cache.tree, guests)?, path))?;
     Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: None, guest: None })
 }
 
@@ -99,8 +114,9 @@ pub fn mini() -> Result<Dom0> {
 /// Where it is not cached and cannot be made.
 pub fn full() -> Result<Dom0> {
     let cache = open_cache()?;
-    let disk = cache.folder.join(format!("full-{}.ext4", key(&[&cache.root_key, full::RECIPE, guest::RECIPE])));
-    cached(&disk, |path| full::make(&cache.tree, &cache.folder, path))?;
+    let (guests_key, guests) = cache.guests()?;
+    let disk = cache.folder.join(format!("full-{}.ext4", key(&[&cache.root_key, full::RECIPE, &guests_key])));
+    cached(&disk, |path| full::make(&cache.tree, guests, &cache.folder, path))?;
     let guest = cache.folder.join(format!("debian-{}.ext4", key(&[&cache.root_key, full::DEBIAN_RECIPE])));
     cached(&guest, |path| full::make_debian(&cache.tree, &cache.folder, path))?;
     let initrd = cache.folder.join(format!("full-{}.initrd", cache.root_key));

@@ -155,16 +155,12 @@ impl VcpuState {
 
     /// The table from which the CPU walks in the mode that runs.
     pub fn root(&self) -> Option<Mfn> {
-        if self.kernel_mode {
-            self.kernel_root()
-        } else {
-            self.narrow.as_ref().map_or(self.root_user, |own| Some(own.top))
-        }
+        if self.kernel_mode || self.narrow.is_some() { self.kernel_root() } else { self.root_user }
     }
 
     /// The table from which the CPU walks in kernel mode.
     pub fn kernel_root(&self) -> Option<Mfn> {
-        self.narrow.as_ref().map_or(self.root_kernel, |own| Some(own.top))
+        self.root_kernel.map(|root| self.narrow.as_ref().map_or(root, |own| own.top))
     }
 
     /// CR3 as the guest sees it, if it has page tables.
