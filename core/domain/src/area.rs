@@ -8,7 +8,6 @@ use platform::{Frames, Table, write_bytes};
 use sched::RunstateClock;
 use types::{Mfn, PAGE_SIZE};
 use xen_abi::vcpu::{RunstateInfo, XEN_RUNSTATE_UPDATE};
-use zerocopy::IntoBytes;
 
 /// Where a record is. While it is set it holds a reference and a writable use of its frame.
 #[derive(Default)]
@@ -45,12 +44,51 @@ impl Area {
     }
 }
 
+/// How a vCPU spent its time, as its guest lays that out (`struct vcpu_runstate_info`, vcpu.h).
+pub struct RunstateRecord {
+    bytes: [u8; size_of::<RunstateInfo>()],
+    /// Byte of the entry time: a 32-bit guest aligns 64-bit numbers to four bytes.
+    entry_time: usize,
+    since: u64,
+}
+
+impl RunstateRecord {
+    /// The record for a guest whose vCPUs have 32 bits if `is_narrow`; marked as being updated if `is_marked`.
+    pub fn new(clock: &RunstateClock, is_narrow: bool, is_marked: bool) -> Self {
+        let entry_time = if is_narrow { 4 } else { 8 };
+        let mut record = RunstateRecord { bytes: [0; size_of::<RunstateInfo>()], entry_time, since: clock.since() };
+        record.bytes[..4].copy_from_slice(&(clock.state() as u32).to_le_bytes());
+        let marked = if is_marked { record.since | XEN_RUNSTATE_UPDATE } else { record.since };
+        let numbers = [marked].into_iter().chain(clock.times());
+        for (place, number) in record.bytes[entry_time..].chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        record
+    }
+
+    /// Its size in bytes.
+    pub const fn size(is_narrow: bool) -> usize {
+        size_of::<RunstateInfo>() - if is_narrow { 4 } else { 0 }
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..Self::size(self.entry_time == 4)]
+    }
+
+    /// Byte of the entry time, and what to write there to take the mark away.
+    pub fn unmarked(&self) -> (usize, [u8; 8]) {
+        (self.entry_time, self.since.to_le_bytes())
+    }
+}
+
 impl<A: Arch> Hypervisor<A> {
     /// Writes how a vCPU spent its time to where VCPUOP_register_runstate_phys_area has said. False if it has not.
     pub fn record_runstate(&self, vcpu: &Vcpu<A>) -> bool {
         vcpu.runstate_record.with(self.machine(), |table, at| {
             let clock = *vcpu.runstate.lock();
-            write_runstate(table, at, &clock);
+            let is_narrow = vcpu.domain.upgrade().is_some_and(|domain| domain.memory.is_pae());
+            write_runstate(table, at, &RunstateRecord::new(&clock, is_narrow, true));
         })
     }
 
@@ -66,21 +104,14 @@ impl<A: Arch> Hypervisor<A> {
     }
 }
 
-/// Byte of the entry time, which says while the rest changes that it does.
-const ENTRY_TIME: usize = core::mem::offset_of!(RunstateInfo, state_entry_time);
-
-fn write_runstate(table: &Table, at: usize, clock: &RunstateClock) {
-    let info = RunstateInfo {
-        state: clock.state() as i32,
-        _gap0: [0; 4],
-        state_entry_time: clock.since() | XEN_RUNSTATE_UPDATE,
-        time: clock.times(),
-    };
-    write_bytes(table, at + ENTRY_TIME, info.state_entry_time.as_bytes());
+/// Writes a marked record, whose mark is there before anything else changes and goes after everything has.
+fn write_runstate(table: &Table, at: usize, record: &RunstateRecord) {
+    let (entry_time, unmarked) = record.unmarked();
+    write_bytes(table, at + entry_time, &record.bytes()[entry_time..][..8]);
     fence(SeqCst);
-    write_bytes(table, at, info.as_bytes());
+    write_bytes(table, at, record.bytes());
     fence(SeqCst);
-    write_bytes(table, at + ENTRY_TIME, clock.since().as_bytes());
+    write_bytes(table, at + entry_time, &unmarked);
 }
 
 #[cfg(test)]
@@ -89,7 +120,7 @@ mod tests {
     use crate::fakes::FakeArch;
     use platform::read_bytes;
     use sched::Runstate;
-    use zerocopy::FromZeros;
+    use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
     #[test]
     fn a_record_is_written_where_it_was_put_last() {
@@ -113,9 +144,19 @@ mod tests {
         let table = hypervisor.machine().table(Mfn(2)).unwrap();
         let mut clock = RunstateClock::new(5);
         clock.change(Runstate::Blocked, 25);
-        write_runstate(table, 64, &clock);
+        write_runstate(table, 64, &RunstateRecord::new(&clock, false, true));
         let mut info = RunstateInfo::new_zeroed();
         read_bytes(table, 64, info.as_mut_bytes());
         assert_eq!((info.state, info.state_entry_time, info.time), (2, 25, [0, 0, 0, 20]));
+    }
+
+    #[test]
+    fn a_record_of_a_32_bit_guest_has_no_gap() {
+        let mut clock = RunstateClock::new(5);
+        clock.change(Runstate::Blocked, 25);
+        let record = RunstateRecord::new(&clock, true, false);
+        let narrow = xen_abi::compat::RunstateInfo::read_from_bytes(record.bytes()).unwrap();
+        assert_eq!((narrow.state, narrow.state_entry_time, narrow.time[3]), (2, [25, 0], [20, 0]));
+        assert_eq!(record.unmarked(), (4, 25u64.to_le_bytes()));
     }
 }

@@ -24,7 +24,7 @@ mod vcpu;
 mod watchdog;
 
 pub use arch::{Arch, HostFacts, MachineEnd};
-pub use area::Area;
+pub use area::{Area, RunstateRecord};
 pub use cap::group_of;
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
 pub use events::GlobalVirqs;

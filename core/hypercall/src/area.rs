@@ -1,10 +1,10 @@
 //! Records that a guest wants at a machine address (vcpu.h, `VCPUOP_register_*_phys_area`).
 
 use crate::Caller;
-use domain::{Arch, Area, Vcpu};
+use domain::{Arch, Area, RunstateRecord, Vcpu};
 use types::{Errno, PAGE_SIZE, Result};
 use xen_abi::GuestHandle;
-use xen_abi::vcpu::{RegisterRunstateMemoryArea, RegisterTimeMemoryArea, RunstateInfo};
+use xen_abi::vcpu::{RegisterRunstateMemoryArea, RegisterTimeMemoryArea};
 use xen_abi::xen::VcpuTimeInfo;
 
 /// The address that ends a record.
@@ -17,7 +17,7 @@ pub fn register_runstate<A: Arch>(
     at: GuestHandle<RegisterRunstateMemoryArea>,
 ) -> Result<()> {
     let address = caller.read(at)?.addr;
-    register(caller, &vcpu.runstate_record, address, size_of::<RunstateInfo>())?;
+    register(caller, &vcpu.runstate_record, address, RunstateRecord::size(caller.domain.memory.is_pae()))?;
     caller.hypervisor.record_runstate(vcpu);
     Ok(())
 }

@@ -5,14 +5,11 @@ use crate::current::Current;
 use crate::machine::X86;
 use crate::time;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Arch, Domain, Vcpu};
+use domain::{Arch, Domain, RunstateRecord, Vcpu};
 use hal_cpu::FlatSegments;
 use platform::GuestMemory;
 use x86_defs::control::Cr4;
 use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
-
-/// Set in the entry time while the record is being written (XEN_RUNSTATE_UPDATE, vcpu.h).
-const UPDATING: u64 = 1 << 63;
 
 /// Loads page tables, descriptor tables, segments, vector and debug registers.
 pub fn load(current: &mut Current<'_>) {
@@ -75,17 +72,11 @@ fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let address = vcpu.runstate_area.load(SeqCst);
     let runstate = *vcpu.runstate.lock();
     let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
-    // Where the record's 64-bit numbers begin: a 32-bit guest aligns them to four bytes.
-    let first = if domain.memory.is_pae() { 4 } else { 8 };
-    let mut record = [0; 48];
-    record[..4].copy_from_slice(&(runstate.state() as u32).to_le_bytes());
-    let since = if flagged { runstate.since() | UPDATING } else { runstate.since() };
-    for (place, number) in record[first..].chunks_exact_mut(8).zip([since].iter().chain(&runstate.times())) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
-    let written = machine.copy_out(address, &record[..first + 40]);
+    let record = RunstateRecord::new(&runstate, domain.memory.is_pae(), flagged);
+    let written = machine.copy_out(address, record.bytes());
     if flagged && written.is_ok() {
         // It was writable a moment ago; if it is no more, the guest has only itself to blame.
-        let _ = machine.copy_out(address.wrapping_add(first as u64), &runstate.since().to_le_bytes());
+        let (entry_time, unmarked) = record.unmarked();
+        let _ = machine.copy_out(address.wrapping_add(entry_time as u64), &unmarked);
     }
 }
