@@ -21,12 +21,6 @@ cp /run/written /mnt/ && umount /mnt || fail "copy to the disk"
 grep ahci /proc/interrupts | grep -q msi || fail "AHCI without MSI: $(cat /proc/interrupts)"
 [ "$(interrupts ahci)" -gt 10 ] || fail "AHCI without interrupts: $(cat /proc/interrupts)"
 
-cat >/run/lease <<'END'
-#!/bin/sh
-[ "$1" != bound ] || ip addr add "$ip/$mask" dev "$interface"
-END
-chmod +x /run/lease
-
 # card DRIVER GATEWAY INTERRUPT: gets an address and answers from the gateway.
 card() {
     for name in /sys/class/net/*; do
@@ -34,7 +28,7 @@ card() {
     done
     [ -e "/sys/class/net/$name" ] || fail "no network card of $1: $(ls /sys/class/net)"
     ip link set "$name" up
-    udhcpc -n -q -t 10 -i "$name" -s /run/lease >/run/udhcpc 2>&1 || fail "$1: no address: $(cat /run/udhcpc)"
+    udhcpc -n -q -t 10 -i "$name" >/run/udhcpc 2>&1 || fail "$1: no address: $(cat /run/udhcpc)"
     ping -c 3 -W 5 -I "$name" "$2" >/run/ping || fail "$1: no answer from the gateway: $(cat /run/ping)"
     grep "$name" /proc/interrupts | grep -q -e "$3" || fail "$1 is not at $3: $(cat /proc/interrupts)"
     [ "$(interrupts "$name")" -gt 3 ] || fail "$1 without interrupts: $(cat /proc/interrupts)"

@@ -1,7 +1,7 @@
-//! Builds the test kernels that run inside of domains.
+//! Builds the test kernels and programs that run inside of domains.
 
-use crate::{host, hypervisor};
-use anyhow::{Context, Result};
+use crate::{host, hypervisor, workspace};
+use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,23 @@ use std::path::{Path, PathBuf};
 /// Where it does not build.
 pub fn pv() -> Result<PathBuf> {
     hypervisor::build_bare("pv-guest", "release").context("cannot build the test guest")
+}
+
+/// The program that puts a load on disks and networks, linked statically so that it runs in any guest.
+///
+/// # Errors
+/// Where it does not build.
+pub fn exercise() -> Result<PathBuf> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let status = workspace::cargo()
+        .env("CARGO_TARGET_DIR", host::target())
+        // Without debug information: it travels to dom0 and from there to guests.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static\u{1f}-Cstrip=symbols")
+        .args(["build", "--quiet", "--release", "--package", "exercise", "--target", &target])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "exercise does not build: see the errors above");
+    Ok(host::target().join(target).join("release/exercise"))
 }
 
 /// Where what the test guest says on Xen is kept.

@@ -149,6 +149,9 @@ fn devices(command: &mut Command, dom0: &Dom0, channels: Option<&Channels>) {
     if let Some(disk) = &dom0.disk {
         drive(disk, "dom0-root", "snapshot=on");
     }
+    if let Some(disk) = &dom0.guest {
+        drive(disk, "debian-guest", "snapshot=on");
+    }
     let Some(channels) = channels else {
         return;
     };

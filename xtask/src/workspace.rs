@@ -23,7 +23,7 @@ pub enum Layer {
     Binary,
     /// Test kernels.
     Guests,
-    /// Tools on the host.
+    /// Tools on the host, and what tests run inside of Linux.
     Tools,
 }
 
@@ -96,7 +96,7 @@ fn layer(folder: &Path) -> Option<Layer> {
         "arch" => Layer::Arch,
         "xenolith" => Layer::Binary,
         "guests" => Layer::Guests,
-        "xtask" => Layer::Tools,
+        "xtask" | "tests" => Layer::Tools,
         _ => return None,
     })
 }

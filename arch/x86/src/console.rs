@@ -7,7 +7,7 @@ use domain::Hypervisor;
 use hal::cmdline::Options;
 use platform::sync::Mutex;
 use types::DomId;
-use xen_abi::xen::VIRQ_CONSOLE;
+use xen_abi::xen::{VIRQ_CON_RING, VIRQ_CONSOLE};
 
 /// Bytes of input that wait for dom0; more are lost.
 const WAITING: usize = 128;
@@ -123,6 +123,13 @@ fn receive(hypervisor: &Hypervisor<X86>) {
     }
     if notify {
         hypervisor.raise_global_virq(VIRQ_CONSOLE);
+    }
+}
+
+/// Tells dom0 that the hypervisor has printed something. Printing itself cannot: it is done under all kinds of locks.
+pub fn tell_news(hypervisor: &Hypervisor<X86>) {
+    if hal::console::has_news() {
+        hypervisor.raise_global_virq(VIRQ_CON_RING);
     }
 }
 

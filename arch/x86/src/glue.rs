@@ -5,6 +5,7 @@ use crate::pv::compat::context::Given;
 use crate::pv::{self, VcpuState};
 use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
@@ -69,17 +70,19 @@ impl Arch for X86 {
         Given::read(self, domain, context)?.apply(hypervisor, domain, vcpu)
     }
 
-    fn update_runstate(&self, _hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
-        if let Some(domain) = vcpu.domain.upgrade() {
-            pv::context::copy_runstate(self, &domain, vcpu);
-        }
-    }
-
     fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
         if let Some(domain) = vcpu.domain.upgrade() {
             time::update_record(hypervisor.machine(), &domain, vcpu);
             time::copy_record(hypervisor.machine(), vcpu);
         }
+    }
+
+    fn record_time(&self, vcpu: &Vcpu<X86>) -> bool {
+        time::record_by_frame(self, vcpu)
+    }
+
+    fn flush_cache(&self, mfn: Mfn, bytes: Range<usize>) {
+        self.lendable().flush_cache(mfn, bytes);
     }
 
     fn update_wall_clock(&self, domain: &Domain<X86>) {
@@ -104,6 +107,10 @@ impl Arch for X86 {
 
     fn pirq_moved(&self, domain: &Domain<X86>, pirq: u32, vcpu: VcpuId) {
         irq::moved(domain, pirq, vcpu);
+    }
+
+    fn heap_usage(&self) -> (usize, usize) {
+        hal::heap::usage()
     }
 
     fn debug_keys(&self) -> &'static [(u8, &'static str)] {

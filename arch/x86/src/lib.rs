@@ -14,6 +14,7 @@ mod glue;
 mod irq;
 mod machine;
 mod memory_map;
+mod microcode;
 mod physdev;
 mod platform_op;
 mod policy;

@@ -2,6 +2,7 @@
 
 use crate::current::Current;
 use crate::machine::X86;
+use crate::microcode::{self, File, Processor};
 use crate::{irq, wallclock};
 use core::sync::atomic::Ordering::Relaxed;
 use hypercall::{Args, Caller, Outcome};
@@ -80,8 +81,19 @@ fn carry_out(caller: &Caller<'_, X86>, op: &mut PlatformOp) -> Result<bool> {
         XENPF_GET_SYMBOL => return answer(op, |call| symbol(caller, call)),
         XENPF_GET_UCODE_REVISION => return answer(op, microcode_revision),
         XENPF_GET_DOM0_CONSOLE => return Err(Errno::NODEV),
-        // CPUs stay, and microcode is what the firmware has loaded.
-        XENPF_CPU_OFFLINE | XENPF_MICROCODE_UPDATE | XENPF_MICROCODE_UPDATE2 => return Err(Errno::OPNOTSUPP),
+        XENPF_MICROCODE_UPDATE => {
+            let call: MicrocodeUpdate = op.u.read();
+            return Err(update_microcode(caller, call.data.address(), call.length));
+        }
+        XENPF_MICROCODE_UPDATE2 => {
+            let call: MicrocodeUpdate2 = op.u.read();
+            if call.flags & !XENPF_UCODE_FORCE != 0 {
+                return Err(Errno::INVAL);
+            }
+            return Err(update_microcode(caller, call.data.address(), call.length));
+        }
+        // CPUs stay.
+        XENPF_CPU_OFFLINE => return Err(Errno::OPNOTSUPP),
         _ => return Err(Errno::NOSYS),
     }
     Ok(false)
@@ -253,6 +265,10 @@ fn symbol(caller: &Caller<'_, X86>, call: &mut Symdata) -> Result<()> {
     Ok(())
 }
 
+fn is_intel() -> bool {
+    hal_cpu::cpuid(0, 0).ebx == u32::from_le_bytes(*b"Genu")
+}
+
 /// The microcode of a CPU; all are taken to have this one's.
 fn microcode_revision(call: &mut UcodeRevision) -> Result<()> {
     const REVISION: u32 = 0x8b;
@@ -260,13 +276,32 @@ fn microcode_revision(call: &mut UcodeRevision) -> Result<()> {
     if !hal_irq::cpus::is_online(CpuId(call.cpu)) {
         return Err(Errno::NOENT);
     }
-    let is_intel = hal_cpu::cpuid(0, 0).ebx == u32::from_le_bytes(*b"Genu");
     let revision = hal_cpu::read_msr(REVISION).map_err(|_| Errno::OPNOTSUPP)?;
     call.signature = hal_cpu::cpuid(1, 0).eax;
-    call.revision = if is_intel { (revision >> 32) as u32 } else { revision as u32 };
+    call.revision = if is_intel() { (revision >> 32) as u32 } else { revision as u32 };
     let platform = hal_cpu::read_msr(PLATFORM_ID).unwrap_or(0);
-    call.pf = if is_intel { 1 << (platform >> 50 & 7) } else { 0 };
+    call.pf = if is_intel() { 1 << (platform >> 50 & 7) } else { 0 };
     Ok(())
+}
+
+/// Looks for an update in a file that dom0 offers. None is ever loaded: the microcode is what the firmware has loaded.
+fn update_microcode(caller: &Caller<'_, X86>, at: u64, length: u32) -> Errno {
+    let read = |offset: u64, to: &mut [u8]| caller.machine().copy_in(at.wrapping_add(offset), to);
+    let file = File { length, read: &read };
+    let mut present: UcodeRevision = zerocopy::FromZeros::new_zeroed();
+    let found = microcode_revision(&mut present).and_then(|()| {
+        let processor = Processor { signature: present.signature, platform: present.pf };
+        if is_intel() { microcode::newest_intel(&file, processor) } else { microcode::newest_amd(&file, processor) }
+    });
+    match found {
+        Ok(None) => Errno::NOENT,
+        Ok(Some(revision)) if revision <= present.revision => Errno::EXIST,
+        Ok(Some(revision)) => {
+            log::warn!("Microcode {revision:#x} is offered and not loaded; the CPUs have {:#x}", present.revision);
+            Errno::OPNOTSUPP
+        }
+        Err(errno) => errno,
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::current::Current;
 use crate::machine::{self, X86};
 use crate::pv;
-use crate::{irq, time};
+use crate::{console, irq, time};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use domain::{Arch, Hypervisor, PauseFlags, Vcpu};
@@ -34,6 +34,7 @@ fn choose(hypervisor: &Hypervisor<X86>, cpu: CpuId) -> Decision {
     let state = hypervisor.cpu(cpu);
     state.reschedule.store(false, Relaxed);
     hypervisor.reap_dead();
+    console::tell_news(hypervisor);
     let now = hypervisor.machine().system_time();
     let decision = hypervisor.scheduler.lock().schedule(cpu, now);
     let end = decision.time_slice.map(|slice| now + slice);
@@ -102,6 +103,7 @@ fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
     vcpu.runstate.lock().change(kind, now);
     let tickle = scheduler.context_saved(vcpu.unit, now);
     drop(scheduler);
+    hypervisor.record_runstate(vcpu);
     if let Some(other) = tickle {
         hypervisor.reschedule(other);
     }

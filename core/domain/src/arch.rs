@@ -2,6 +2,7 @@
 
 use crate::{Creation, Domain, Hypervisor, Vcpu};
 use alloc::sync::Arc;
+use core::ops::Range;
 use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
 use types::{CpuId, DomId, Errno, Mfn, Result, VcpuId};
@@ -84,10 +85,12 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         context: u64,
     ) -> Result<()>;
 
-    /// Writes the vCPU's runstate to where the guest asked for it, if it runs here.
-    fn update_runstate(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
     /// Writes the vCPU's time record, for the CPU this runs on.
     fn update_time(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>);
+    /// Writes the vCPU's time record to [`Vcpu::time_record`], for the CPU that runs it, else for this one. False if it has none.
+    fn record_time(&self, vcpu: &Vcpu<Self>) -> bool;
+    /// Writes these bytes of a frame back from the caches to memory, and drops them from there.
+    fn flush_cache(&self, mfn: Mfn, bytes: Range<usize>);
     /// Writes the wall clock to the domain's shared_info.
     fn update_wall_clock(&self, domain: &Domain<Self>);
 
@@ -153,6 +156,11 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     fn sysctl(&self, hypervisor: &Hypervisor<Self>, cmd: u32, payload: &mut [u8; 128]) -> Option<Result<bool>> {
         let _ = (hypervisor, cmd, payload);
         None
+    }
+
+    /// Bytes of the hypervisor's heap that are in use, and its size.
+    fn heap_usage(&self) -> (usize, usize) {
+        (0, 0)
     }
 
     /// Debug keys that only the architecture knows, with what each is for.

@@ -1,7 +1,7 @@
 //! One domain.
 
 use crate::watchdog::{WATCHDOGS, Watchdog};
-use crate::{Arch, Vcpu};
+use crate::{Arch, TimerSlot, Vcpu};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -208,6 +208,8 @@ pub struct Domain<A: Arch> {
     latched_code: AtomicU8,
     /// Timers that end it unless it sets them again and again.
     pub(crate) watchdogs: [Watchdog; WATCHDOGS],
+    /// Begins the periods of its CPU time while it has a cap.
+    pub(crate) budget_timer: TimerSlot,
     /// A shutdown was asked for: vCPUs stop on their way.
     pub shutting_down: AtomicBool,
     /// How many have asked that it stop.
@@ -257,6 +259,7 @@ impl<A: Arch> Domain<A> {
             shutdown_code: AtomicU8::new(NO_CODE),
             latched_code: AtomicU8::new(NO_CODE),
             watchdogs: Default::default(),
+            budget_timer: TimerSlot::default(),
             shutting_down: AtomicBool::new(false),
             pauses: AtomicU32::new(0),
             toolstack_pauses: AtomicU32::new(0),

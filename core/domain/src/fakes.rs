@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use memory::{FrameInfo, FrameTable, Memory, PvPolicy};
@@ -32,6 +33,8 @@ pub struct FakeArch {
     pub pirqs: Mutex<Vec<(u16, u32)>>,
     /// Root of the page tables of the guest that the test plays.
     pub root: Mutex<Option<Mfn>>,
+    /// What was written back from the caches.
+    pub flushed: Mutex<Vec<(Mfn, Range<usize>)>>,
     /// How the machine's work was ended.
     pub ended: Mutex<Option<MachineEnd>>,
     /// Number of NUMA nodes; the CPUs are in them by turns.
@@ -51,6 +54,7 @@ impl FakeArch {
             deadline: AtomicU64::new(u64::MAX),
             pirqs: Mutex::default(),
             root: Mutex::default(),
+            flushed: Mutex::default(),
             ended: Mutex::default(),
             nodes,
             m2p: Mutex::new(alloc::vec![!0; frames]),
@@ -213,9 +217,16 @@ impl Arch for FakeArch {
         if vcpu.initialised.swap(true, SeqCst) { Err(Errno::EXIST) } else { Ok(()) }
     }
 
-    fn update_runstate(&self, _hypervisor: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) {}
-
     fn update_time(&self, _hypervisor: &Hypervisor<Self>, _vcpu: &Vcpu<Self>) {}
+
+    fn record_time(&self, vcpu: &Vcpu<Self>) -> bool {
+        let now = self.machine.system_time().to_le_bytes();
+        vcpu.time_record.with(&self.machine, |table, at| platform::write_bytes(table, at + 16, &now))
+    }
+
+    fn flush_cache(&self, mfn: Mfn, bytes: Range<usize>) {
+        self.flushed.lock().push((mfn, bytes));
+    }
 
     fn update_wall_clock(&self, _domain: &Domain<Self>) {}
 

@@ -28,6 +28,14 @@ pub struct CpuState {
     pub idle_time: AtomicU64,
 }
 
+/// What the toolstack has set of power management (`XEN_SYSCTL_pm_op`).
+pub struct PowerSettings {
+    /// The deepest idle state and its deepest sub-state; `u32::MAX` is without limit.
+    pub idle_limits: [AtomicU32; 2],
+    /// Whether threads of one core are to be used before another core is: 0 or 1.
+    pub packs_threads: AtomicU32,
+}
+
 /// The hypervisor's state. There is one; everything is given it by reference.
 pub struct Hypervisor<A: Arch> {
     /// Every frame: who owns it and what it is used as; the allocator; and with them the machine below.
@@ -42,6 +50,8 @@ pub struct Hypervisor<A: Arch> {
     pub cpus: Box<[CpuState]>,
     /// Who is told of events that concern no domain in particular.
     pub virqs: GlobalVirqs,
+    /// What the toolstack has set of power management.
+    pub power_settings: PowerSettings,
     /// Command line, as XENVER_commandline shows it.
     pub command_line: String,
     /// What the loader calls the build: compiler, who, where, when.
@@ -71,6 +81,10 @@ impl<A: Arch> Hypervisor<A> {
             units: RwLock::new(Vec::new()),
             cpus: (0..cpus).map(state).collect(),
             virqs: GlobalVirqs::default(),
+            power_settings: PowerSettings {
+                idle_limits: [AtomicU32::new(u32::MAX), AtomicU32::new(u32::MAX)],
+                packs_threads: AtomicU32::new(0),
+            },
             command_line,
             compile_info,
             toolstack: Mutex::new(()),

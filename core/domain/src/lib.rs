@@ -7,6 +7,8 @@
 extern crate alloc;
 
 mod arch;
+mod area;
+mod cap;
 mod domain;
 mod events;
 #[cfg(any(test, feature = "fakes"))]
@@ -22,9 +24,11 @@ mod vcpu;
 mod watchdog;
 
 pub use arch::{Arch, HostFacts, MachineEnd};
+pub use area::Area;
+pub use cap::group_of;
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
 pub use events::GlobalVirqs;
-pub use hypervisor::{CpuState, Hypervisor};
+pub use hypervisor::{CpuState, Hypervisor, PowerSettings};
 pub use lifecycle::PIRQS;
 pub use table::DomainTable;
 pub use timer::{TimerEvent, TimerSlot};

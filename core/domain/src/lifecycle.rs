@@ -1,5 +1,6 @@
 //! A domain's beginning and end.
 
+use crate::cap::group_of;
 use crate::{Arch, Creation, Domain, Hypervisor, Life, MachineEnd, PauseFlags, ShutdownCode, Vcpu};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -74,7 +75,7 @@ impl<A: Arch> Hypervisor<A> {
         vcpus.try_reserve_exact(domain.creation.max_vcpus as usize).map_err(|_| Errno::NOMEM)?;
         for number in 0..domain.creation.max_vcpus {
             let state = self.machine().new_vcpu(domain)?;
-            let unit = self.claim_unit()?;
+            let unit = self.claim_unit(domain.id)?;
             let vcpu = Arc::new(Vcpu::new(domain, VcpuId(number), unit, state, now));
             if let Some(slot) = self.units.write().get_mut(unit.0 as usize) {
                 *slot = Some(vcpu.clone());
@@ -85,7 +86,7 @@ impl<A: Arch> Hypervisor<A> {
         Ok(())
     }
 
-    fn claim_unit(&self) -> Result<UnitId> {
+    fn claim_unit(&self, domain: DomId) -> Result<UnitId> {
         let mut units = self.units.write();
         let free = units.iter().position(Option::is_none);
         let index = match free {
@@ -97,7 +98,7 @@ impl<A: Arch> Hypervisor<A> {
             }
         };
         let unit = UnitId(index as u32);
-        self.scheduler.lock().insert(unit, Share::default(), Affinity::default())?;
+        self.scheduler.lock().insert(unit, group_of(domain), Share::default(), Affinity::default())?;
         Ok(unit)
     }
 
@@ -191,6 +192,7 @@ impl<A: Arch> Hypervisor<A> {
             }
         }
         self.close_ports(domain)?;
+        self.release_records(domain);
         self.release_grants(domain)?;
         self.machine().relinquish(self, domain)?;
         if let Progress::Again(_) = self.memory.relinquish(&domain.memory, self.machine()) {
@@ -246,6 +248,7 @@ impl<A: Arch> Hypervisor<A> {
 
     fn stop_timers(&self, domain: &Domain<A>) {
         domain.watchdogs.iter().for_each(|watchdog| self.forget_timer(&watchdog.timer));
+        self.forget_timer(&domain.budget_timer);
         for vcpu in domain.vcpus() {
             self.forget_timer(&vcpu.singleshot);
             self.forget_timer(&vcpu.periodic);

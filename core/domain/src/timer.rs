@@ -21,6 +21,8 @@ pub enum TimerEvent {
     Poll(DomId, VcpuId),
     /// The domain has not set its watchdog of this number again.
     Watchdog(DomId, u32),
+    /// The next period of the domain's CPU time begins.
+    Budget(DomId),
 }
 
 impl<A: Arch> Hypervisor<A> {
@@ -114,6 +116,12 @@ impl<A: Arch> Hypervisor<A> {
             TimerEvent::Watchdog(domain, id) => {
                 if let Some(domain) = self.domains.get(domain) {
                     self.watchdog_fired(&domain, id);
+                }
+                return;
+            }
+            TimerEvent::Budget(domain) => {
+                if let Some(domain) = self.domains.get(domain) {
+                    self.replenish(&domain, now);
                 }
                 return;
             }

@@ -1,6 +1,6 @@
 //! One virtual CPU.
 
-use crate::{Arch, Domain, TimerSlot};
+use crate::{Arch, Area, Domain, TimerSlot};
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use platform::sync::Mutex;
@@ -41,6 +41,10 @@ pub struct Vcpu<A: Arch> {
     pub runstate_area: AtomicU64,
     /// Guest-virtual address of its secondary time record; 0 for none.
     pub time_area: AtomicU64,
+    /// Its runstate area by machine address; where it is set, the other is not written.
+    pub runstate_record: Area,
+    /// Its secondary time record by machine address, likewise.
+    pub time_record: Area,
     /// How it spent its time.
     pub runstate: Mutex<sched::RunstateClock>,
     /// Its one-shot timer: the CPU in whose queue it is, and its handle there.
@@ -74,6 +78,8 @@ impl<A: Arch> Vcpu<A> {
             initialised: AtomicBool::new(false),
             runstate_area: AtomicU64::new(0),
             time_area: AtomicU64::new(0),
+            runstate_record: Area::default(),
+            time_record: Area::default(),
             runstate: Mutex::new(sched::RunstateClock::new(now)),
             singleshot: Mutex::new(None),
             periodic: Mutex::new(None),

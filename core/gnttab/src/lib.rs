@@ -28,4 +28,4 @@ pub use bytes::copy_bytes;
 pub use copy::{CopyGrant, Tables};
 pub use maptrack::{Claim, Handle, MapTrack, Mapping};
 pub use status::Status;
-pub use table::{FrameKind, GrantTable, Limits, Reference};
+pub use table::{FrameKind, GrantTable, Limits, Reference, Search};

@@ -187,6 +187,17 @@ impl Inner {
     }
 }
 
+/// What came of a search for a grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Search {
+    /// There is one.
+    Found,
+    /// There is none.
+    Nowhere,
+    /// None so far; to be gone on with from this reference on.
+    Again(Reference),
+}
+
 /// Zeroes a new frame and appends it to a list.
 fn add_frame<M: Frames + ?Sized>(
     frames: &M,
@@ -299,6 +310,17 @@ impl GrantTable {
         let needed = index.checked_mul(step).and_then(|first| first.checked_add(1)).ok_or(Errno::INVAL)?;
         self.grow(frames, needed, allocate)?;
         self.frame(kind, index).ok_or(Errno::INVAL)
+    }
+
+    /// Whether `peer` uses a grant of `mfn`: looks at `count` entries from `first` on.
+    pub fn find_use(&self, mfn: Mfn, peer: DomId, first: Reference, count: u32) -> Search {
+        let inner = self.inner.read();
+        let end = first.saturating_add(count).min(inner.entries());
+        let uses = |active: &Active| active.is_pinned() && active.peer == peer && active.mfn == mfn;
+        if (first..end).any(|reference| inner.active(reference).is_ok_and(|active| uses(&active))) {
+            return Search::Found;
+        }
+        if end < inner.entries() { Search::Again(end) } else { Search::Nowhere }
     }
 
     /// The entries in use: reference, frame, and who uses it. For dumps, and to warn of a dying domain's grants.

@@ -2,10 +2,11 @@
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
-use domain::{Arch, Domain, Hypervisor, Life, Vcpu};
+use domain::{Arch, Domain, Hypervisor, Life, Vcpu, group_of};
 use evtchn::State;
 use sched::{Runstate, Scheduler};
 use types::{CpuId, DomId};
+use xen_abi::xen::VIRQ_DEBUG;
 
 /// Ports in a report at most, for each domain.
 const MAX_PORTS: u32 = 1024;
@@ -95,6 +96,8 @@ fn domains<A: Arch>(hypervisor: &Hypervisor<A>) {
         }
         for vcpu in domain.vcpus() {
             report_vcpu(hypervisor, &domain, vcpu, now);
+            // Guests that have bound it report on themselves.
+            hypervisor.raise_vcpu_virq(&domain, vcpu.id, VIRQ_DEBUG);
         }
     }
 }
@@ -161,6 +164,8 @@ fn memory<A: Arch>(hypervisor: &Hypervisor<A>) {
         memory.dirty_pages(),
         memory.claimed_pages()
     );
+    let (used, size) = hypervisor.machine().heap_usage();
+    log::info!("Heap: {} of {} KiB in use", used >> 10, size >> 10);
     for domain in each_domain(hypervisor) {
         let own = &domain.memory;
         let (pages, shared, most) = (own.total_pages(), own.shared_pages(), own.max_pages());
@@ -176,19 +181,14 @@ fn schedule<A: Arch>(hypervisor: &Hypervisor<A>) {
     log::info!("Scheduler: {name}, rate limit {limit} us");
     for domain in each_domain(hypervisor) {
         for vcpu in domain.vcpus() {
-            let (on, share) = {
+            let (on, share, cap) = {
                 let scheduler = hypervisor.scheduler.lock();
-                (scheduler.cpu_of(vcpu.unit), scheduler.share(vcpu.unit).unwrap_or_default())
+                let share = scheduler.share(vcpu.unit).unwrap_or_default();
+                (scheduler.cpu_of(vcpu.unit), share, scheduler.cap(group_of(domain.id)))
             };
             let state = vcpu.runstate.lock().state();
             let place = on.map_or(-1, |cpu| i64::from(cpu.0));
-            log::info!(
-                "  {}v{}: {state:?}, CPU {place}, weight {}, cap {}",
-                domain.id,
-                vcpu.id.0,
-                share.weight,
-                share.cap
-            );
+            log::info!("  {}v{}: {state:?}, CPU {place}, weight {}, cap {cap}", domain.id, vcpu.id.0, share.weight);
         }
     }
 }

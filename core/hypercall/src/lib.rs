@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod area;
 pub mod assist;
 mod bitmap;
 mod caller;

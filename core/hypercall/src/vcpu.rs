@@ -1,6 +1,6 @@
 //! vcpu_op (vcpu.h) and set_timer_op.
 
-use crate::{Args, Caller, Outcome};
+use crate::{Args, Caller, Outcome, area};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, ShutdownCode, TimerEvent, Vcpu};
@@ -49,6 +49,8 @@ pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         // Only for vCPUs that are bound to a CPU for good, of which there are none.
         VCPUOP_GET_PHYSID => Err(Errno::INVAL),
         VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => register_time(caller, vcpu, GuestHandle::new(at)),
+        VCPUOP_REGISTER_RUNSTATE_PHYS_AREA => area::register_runstate(caller, vcpu, GuestHandle::new(at)),
+        VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA => area::register_time(caller, vcpu, GuestHandle::new(at)),
         _ => Err(Errno::NOSYS),
     };
     result.into()

@@ -107,7 +107,9 @@ fn features<A: Arch>(caller: &Caller<'_, A>, handle: GuestHandle<FeatureInfo>) -
         | bit(XENFEAT_GNTTAB_MAP_AVAIL_BITS)
         // A PV guest knows its machine frames.
         | bit(XENFEAT_DIRECT_MAPPED)
-        | bit(XENFEAT_DM_MSIX_ALL_WRITES);
+        | bit(XENFEAT_DM_MSIX_ALL_WRITES)
+        | bit(XENFEAT_RUNSTATE_PHYS_AREA)
+        | bit(XENFEAT_VCPU_TIME_PHYS_AREA);
     let assists = caller.domain.vm_assist.load(core::sync::atomic::Ordering::Relaxed);
     if assists & bit(VMASST_TYPE_PAE_EXTENDED_CR3) != 0 {
         info.submap |= bit(XENFEAT_PAE_PGDIR_ABOVE_4GB);

@@ -1,7 +1,9 @@
 //! Credits: who runs burns credit, the faster the smaller its weight; who has most credit runs; when the best has none left,
 //! everyone gets the same amount again. So CPU time is shared by weight, and a unit that sleeps much is served at once.
+//! Units of a group that has a cap also spend its budget; without one they are parked, outside of the queue.
 
-use crate::{Affinity, Decision, Scheduler, Share, UnitId};
+use crate::budget::Budgets;
+use crate::{Affinity, Decision, GroupId, Replenished, Scheduler, Share, UnitId};
 use alloc::vec::Vec;
 use types::{CpuId, CpuMask, Errno, Result};
 
@@ -22,6 +24,7 @@ const MAX_SLICE: u64 = 10_000_000;
 /// A unit and what is known of it.
 #[derive(Clone, Copy, Debug)]
 struct Unit {
+    group: GroupId,
     share: Share,
     affinity: Affinity,
     credit: i64,
@@ -34,8 +37,10 @@ struct Unit {
     holder: Option<CpuId>,
     /// Whether `holder` runs it.
     running: bool,
-    /// Whether it is in the run queue: it is exactly if it is awake and nobody holds it.
+    /// Whether it is in the run queue: it is exactly if it is awake, nobody holds it and it is not parked.
     queued: bool,
+    /// Whether it waits, awake and held by nobody, for its group's next budget.
+    parked: bool,
     /// Lets others go first in the next decision.
     yields: bool,
     /// Where it ran last.
@@ -64,6 +69,7 @@ pub struct Credit2 {
     kicked: CpuMask,
     /// Runnable units that nobody holds, best first. Has room for all units, so it never allocates when units move.
     queue: Vec<UnitId>,
+    budgets: Budgets,
     members: usize,
     max_weight: u16,
     /// In nanoseconds.
@@ -95,6 +101,7 @@ impl Credit2 {
             idle: CpuMask::EMPTY,
             kicked: CpuMask::EMPTY,
             queue: Vec::new(),
+            budgets: Budgets::new(),
             members: 0,
             max_weight: 1,
             rate_limit: 1_000_000,
@@ -117,12 +124,51 @@ impl Credit2 {
     /// Makes a running unit pay until `now`.
     fn burn(&mut self, id: UnitId, now: u64) {
         let max_weight = self.max_weight;
-        if let Some(unit) = self.unit_mut(id) {
-            if unit.running {
-                (unit.credit, unit.residue) = burnt(unit, now.saturating_sub(unit.paid), max_weight);
-                unit.paid = unit.paid.max(now);
+        let Some(unit) = self.unit_mut(id).filter(|unit| unit.running) else { return };
+        let time = now.saturating_sub(unit.paid);
+        (unit.credit, unit.residue) = burnt(unit, time, max_weight);
+        unit.paid = unit.paid.max(now);
+        let group = unit.group;
+        if self.budgets.spend(group, time) {
+            self.park(group);
+        }
+    }
+
+    /// Units of the group that wait for a CPU now wait for its next budget.
+    fn park(&mut self, group: GroupId) {
+        let Credit2 { queue, units, .. } = self;
+        queue.retain(|&id| {
+            let Some(unit) = units.get_mut(id.0 as usize).and_then(Option::as_mut) else { return false };
+            unit.parked = unit.group == group;
+            unit.queued = !unit.parked;
+            unit.queued
+        });
+    }
+
+    /// Units of the group wait for a CPU again; gives the CPUs to kick.
+    fn unpark(&mut self, group: GroupId, now: u64) -> CpuMask {
+        let mut kicked = CpuMask::EMPTY;
+        for index in 0..self.units.len() {
+            let id = UnitId(index as u32);
+            let Some(unit) = self.unit_mut(id).filter(|unit| unit.parked && unit.group == group) else { continue };
+            unit.parked = false;
+            self.enqueue(id);
+            if let Some(cpu) = self.kick_for(id, now) {
+                kicked.insert(cpu);
             }
         }
+        kicked
+    }
+
+    /// Lets a unit that is awake and held by nobody wait for a CPU; gives the CPU to kick.
+    fn queue_up(&mut self, id: UnitId, now: u64) -> Option<CpuId> {
+        let group = self.unit(id)?.group;
+        if self.budgets.is_spent(group) {
+            self.unit_mut(id)?.parked = true;
+            return None;
+        }
+        self.enqueue(id);
+        self.kick_for(id, now)
     }
 
     fn enqueue(&mut self, id: UnitId) {
@@ -226,11 +272,21 @@ impl Credit2 {
         self.lasting(lead, unit).clamp(MIN_SLICE.max(self.rate_limit.min(MAX_SLICE)), MAX_SLICE)
     }
 
+    /// How long the units of the group that run now may go on for its budget; those that run share what is left.
+    fn affordable(&self, group: GroupId) -> Option<u64> {
+        let left = self.budgets.left(group)?;
+        let runs_it =
+            |cpu: &CpuId| self.cpus[cpu.index()].current.and_then(|id| self.unit(id)).is_some_and(|u| u.group == group);
+        let running = self.present.iter().filter(runs_it).count();
+        Some((left / running.max(1) as u64).max(MIN_SLICE))
+    }
+
     /// What `cpu` runs now, if it may go on.
     fn continuing(&self, cpu: CpuId) -> Option<(UnitId, Unit)> {
         let id = self.cpus[cpu.index()].current?;
         let unit = self.unit(id)?;
-        (unit.awake && unit.affinity.hard.contains(cpu)).then_some((id, *unit))
+        let may = unit.awake && unit.affinity.hard.contains(cpu) && !self.budgets.is_spent(unit.group);
+        may.then_some((id, *unit))
     }
 
     /// Who is to run on `cpu`, and if it goes on only because it has just begun, for how long.
@@ -307,7 +363,7 @@ impl Scheduler for Credit2 {
         Ok(())
     }
 
-    fn insert(&mut self, unit: UnitId, share: Share, affinity: Affinity) -> Result<()> {
+    fn insert(&mut self, unit: UnitId, group: GroupId, share: Share, affinity: Affinity) -> Result<()> {
         check(share)?;
         let index = unit.0 as usize;
         if self.unit(unit).is_some() {
@@ -320,6 +376,7 @@ impl Scheduler for Credit2 {
         let room = self.members + 1 - self.queue.len();
         self.queue.try_reserve(room).map_err(|_| Errno::NOMEM)?;
         self.units[index] = Some(Unit {
+            group,
             share,
             affinity,
             credit: CREDIT,
@@ -329,6 +386,7 @@ impl Scheduler for Credit2 {
             holder: None,
             running: false,
             queued: false,
+            parked: false,
             yields: false,
             last: None,
         });
@@ -342,7 +400,11 @@ impl Scheduler for Credit2 {
         if state.awake || state.holder.is_some() {
             return Err(Errno::BUSY);
         }
+        let group = state.group;
         self.units[unit.0 as usize] = None;
+        if !self.units.iter().flatten().any(|unit| unit.group == group) {
+            self.budgets.lift(group);
+        }
         self.members -= 1;
         self.update_max_weight();
         Ok(())
@@ -354,13 +416,13 @@ impl Scheduler for Credit2 {
         if state.holder.is_some() {
             return None;
         }
-        self.enqueue(unit);
-        self.kick_for(unit, now)
+        self.queue_up(unit, now)
     }
 
     fn sleep(&mut self, unit: UnitId, _now: u64) -> Option<CpuId> {
         let state = self.unit_mut(unit).filter(|unit| unit.awake)?;
         state.awake = false;
+        state.parked = false;
         if state.queued {
             self.dequeue(unit);
             return None;
@@ -400,6 +462,7 @@ impl Scheduler for Credit2 {
             credit = chosen.and_then(|id| self.unit(id)).map_or(0, |unit| unit.credit);
         }
         let slice = short.unwrap_or_else(|| self.time_slice(cpu, &Unit { credit, ..unit }));
+        let slice = self.affordable(unit.group).map_or(slice, |affordable| slice.min(affordable));
         self.cpus[cpu.index()].deadline = now.saturating_add(slice);
         Decision { unit: chosen, time_slice: Some(slice) }
     }
@@ -410,8 +473,7 @@ impl Scheduler for Credit2 {
         if !state.awake {
             return None;
         }
-        self.enqueue(unit);
-        self.kick_for(unit, now)
+        self.queue_up(unit, now)
     }
 
     fn cpu_of(&self, unit: UnitId) -> Option<CpuId> {
@@ -429,6 +491,25 @@ impl Scheduler for Credit2 {
         state.residue = 0;
         self.update_max_weight();
         Ok(())
+    }
+
+    fn cap(&self, group: GroupId) -> u16 {
+        self.budgets.cap(group)
+    }
+
+    fn set_cap(&mut self, group: GroupId, cap: u16, now: u64) -> Result<Replenished> {
+        if cap != 0 {
+            self.budgets.set(group, cap, now)?;
+        } else {
+            self.budgets.lift(group);
+        }
+        Ok(self.replenish(group, now))
+    }
+
+    fn replenish(&mut self, group: GroupId, now: u64) -> Replenished {
+        self.budgets.replenish(group, now);
+        let kicked = if self.budgets.is_spent(group) { CpuMask::EMPTY } else { self.unpark(group, now) };
+        Replenished { kicked, next: self.budgets.due(group) }
     }
 
     fn affinity(&self, unit: UnitId) -> Option<Affinity> {

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod budget;
 mod credit2;
 mod runstate;
 
@@ -21,18 +22,20 @@ use types::{CpuId, CpuMask, Result};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnitId(pub u32);
 
+/// Units that have a cap together; chosen by the caller, who takes a domain's vCPUs for one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct GroupId(pub u32);
+
 /// What a unit is entitled to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share {
     /// Share in relation to other units, 1 to 65535; 256 is usual.
     pub weight: u16,
-    /// Most CPU time, in percent of one CPU; 0 is no limit. It is kept, but not enforced yet.
-    pub cap: u16,
 }
 
 impl Default for Share {
     fn default() -> Self {
-        Share { weight: 256, cap: 0 }
+        Share { weight: 256 }
     }
 }
 
@@ -60,6 +63,15 @@ pub struct Decision {
     pub time_slice: Option<u64>,
 }
 
+/// What follows from a change of a group's cap, or from the beginning of its next period.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replenished {
+    /// CPUs to be kicked.
+    pub kicked: CpuMask,
+    /// When to call [`Scheduler::replenish`]; `None` where the group has no cap.
+    pub next: Option<u64>,
+}
+
 /// What decides who runs. Times are nanoseconds of system time and never go back.
 ///
 /// Several calls return a CPU: it has to be kicked, so that it calls [`Scheduler::schedule`] soon. It may be the caller's own.
@@ -75,7 +87,7 @@ pub trait Scheduler {
     fn remove_cpu(&mut self, cpu: CpuId) -> Result<()>;
 
     /// Adds a unit that sleeps. May allocate: `ENOMEM`; `EEXIST` if it is there, `EINVAL` for a weight of 0.
-    fn insert(&mut self, unit: UnitId, share: Share, affinity: Affinity) -> Result<()>;
+    fn insert(&mut self, unit: UnitId, group: GroupId, share: Share, affinity: Affinity) -> Result<()>;
     /// Removes a unit that sleeps and whose context is saved; else `EBUSY`, or `ENOENT`.
     fn remove(&mut self, unit: UnitId) -> Result<()>;
 
@@ -98,6 +110,12 @@ pub trait Scheduler {
     fn share(&self, unit: UnitId) -> Option<Share>;
     /// Changes the unit's share; `EINVAL` for a weight of 0, `ENOENT`.
     fn set_share(&mut self, unit: UnitId, share: Share) -> Result<()>;
+    /// Most CPU time of a group's units together, in percent of one CPU; 0 is no limit.
+    fn cap(&self, group: GroupId) -> u16;
+    /// Changes that. May allocate: `ENOMEM`. A group loses its cap with its last unit.
+    fn set_cap(&mut self, group: GroupId, cap: u16, now: u64) -> Result<Replenished>;
+    /// The time has come that the last call of this or [`Scheduler::set_cap`] named.
+    fn replenish(&mut self, group: GroupId, now: u64) -> Replenished;
     /// The unit's affinity; `None` if it is not there.
     fn affinity(&self, unit: UnitId) -> Option<Affinity>;
     /// Changes the unit's affinity; `EINVAL` if no CPU of this scheduler is left, `ENOENT`.

@@ -1,11 +1,13 @@
 //! Credit2 against simulated CPUs and vCPUs.
 
 use proptest::prelude::*;
-use sched::{Affinity, Credit2, Scheduler, Share, UnitId};
+use sched::{Affinity, Credit2, GroupId, Replenished, Scheduler, Share, UnitId};
 use types::{CpuId, CpuMask, Errno};
 
 const TICK: u64 = 50_000;
 const MILLISECOND: u64 = 1_000_000;
+/// The group of units that have no cap.
+const FREE: GroupId = GroupId(0);
 
 /// What a unit does when left alone.
 #[derive(Clone, Copy)]
@@ -32,6 +34,8 @@ struct Sim {
     running: Vec<Option<UnitId>>,
     deadline: Vec<Option<u64>>,
     units: Vec<Model>,
+    /// Groups with a cap, and when their next period begins.
+    periods: Vec<(GroupId, u64)>,
 }
 
 impl Sim {
@@ -40,13 +44,23 @@ impl Sim {
         for cpu in 0..cpus {
             sched.add_cpu(CpuId(cpu as u32)).unwrap();
         }
-        Sim { sched, now: 0, running: vec![None; cpus], deadline: vec![None; cpus], units: Vec::new() }
+        Sim {
+            sched,
+            now: 0,
+            running: vec![None; cpus],
+            deadline: vec![None; cpus],
+            units: Vec::new(),
+            periods: Vec::new(),
+        }
     }
 
     fn add(&mut self, habit: Habit, weight: u16, hard: CpuMask, soft: CpuMask) -> usize {
+        self.add_to(FREE, habit, weight, Affinity { hard, soft })
+    }
+
+    fn add_to(&mut self, group: GroupId, habit: Habit, weight: u16, affinity: Affinity) -> usize {
         let id = self.units.len();
-        let share = Share { weight, cap: 0 };
-        self.sched.insert(UnitId(id as u32), share, Affinity { hard, soft }).unwrap();
+        self.sched.insert(UnitId(id as u32), group, Share { weight }, affinity).unwrap();
         let left = match habit {
             Habit::Hog => u64::MAX,
             Habit::Interactive(run, _) => run,
@@ -59,6 +73,21 @@ impl Sim {
 
     fn hog(&mut self, weight: u16) -> usize {
         self.add(Habit::Hog, weight, CpuMask::ALL, CpuMask::ALL)
+    }
+
+    fn grouped_hog(&mut self, group: GroupId) -> usize {
+        self.add_to(group, Habit::Hog, 256, Affinity::default())
+    }
+
+    fn cap(&mut self, group: GroupId, cap: u16) {
+        let set = self.sched.set_cap(group, cap, self.now).unwrap();
+        self.follow_budget(group, set);
+    }
+
+    fn follow_budget(&mut self, group: GroupId, replenished: Replenished) {
+        self.periods.retain(|&(other, _)| other != group);
+        self.periods.extend(replenished.next.map(|next| (group, next)));
+        replenished.kicked.iter().for_each(|cpu| self.decide(cpu.index()));
     }
 
     fn kick(&mut self, unit: usize) {
@@ -125,6 +154,12 @@ impl Sim {
                     unit.woken = Some(self.now);
                     self.kick(index);
                 }
+            }
+        }
+        for (group, next) in self.periods.clone() {
+            if next <= self.now {
+                let replenished = self.sched.replenish(group, self.now);
+                self.follow_budget(group, replenished);
             }
         }
     }
@@ -254,13 +289,74 @@ fn yielding_lets_another_go_first() {
 }
 
 #[test]
+fn a_cap_leaves_the_rest_of_the_time_unused() {
+    let mut sim = Sim::new(1);
+    let capped = GroupId(1);
+    let hog = sim.grouped_hog(capped);
+    sim.cap(capped, 30);
+    sim.run(2000);
+    close(sim.ran(hog), 600.0 * MILLISECOND as f64);
+    sim.cap(capped, 0);
+    sim.run(1000);
+    close(sim.ran(hog), 1600.0 * MILLISECOND as f64);
+}
+
+#[test]
+fn what_a_capped_group_may_not_use_others_get() {
+    let mut sim = Sim::new(1);
+    let capped = GroupId(1);
+    let (hog, other) = (sim.grouped_hog(capped), sim.hog(256));
+    sim.cap(capped, 20);
+    sim.run(3000);
+    close(sim.ran(hog), 600.0 * MILLISECOND as f64);
+    close(sim.ran(other), 2400.0 * MILLISECOND as f64);
+}
+
+#[test]
+fn units_of_a_group_share_its_cap() {
+    let mut sim = Sim::new(4);
+    let (one, two) = (GroupId(1), GroupId(2));
+    let hogs = [sim.grouped_hog(one), sim.grouped_hog(one), sim.grouped_hog(one)];
+    let pair = [sim.grouped_hog(two), sim.grouped_hog(two)];
+    sim.cap(one, 60);
+    sim.cap(two, 150);
+    sim.run(3000);
+    let sum = |hogs: &[usize]| hogs.iter().map(|&hog| sim.ran(hog)).sum::<f64>();
+    close(sum(&hogs), 1800.0 * MILLISECOND as f64);
+    close(sum(&pair), 4500.0 * MILLISECOND as f64);
+    assert!(hogs.iter().all(|&hog| sim.ran(hog) > 0.1 * sum(&hogs)));
+}
+
+#[test]
+fn a_cap_that_is_not_reached_changes_nothing() {
+    let mut sim = Sim::new(1);
+    let capped = GroupId(1);
+    let unit = sim.add_to(capped, Habit::Interactive(MILLISECOND, 4 * MILLISECOND), 256, Affinity::default());
+    sim.cap(capped, 40);
+    sim.run(1000);
+    close(sim.ran(unit), 200.0 * MILLISECOND as f64);
+    assert!(sim.units[unit].worst_latency <= TICK);
+}
+
+#[test]
+fn a_cap_goes_with_the_last_unit_of_its_group() {
+    let mut sched = Credit2::new();
+    let (group, unit) = (GroupId(5), UnitId(0));
+    sched.insert(unit, group, Share::default(), Affinity::default()).unwrap();
+    assert!(sched.set_cap(group, 70, 0).unwrap().next.is_some());
+    assert_eq!((sched.cap(group), sched.cap(FREE)), (70, 0));
+    sched.remove(unit).unwrap();
+    assert_eq!((sched.cap(group), sched.replenish(group, 1).next), (0, None));
+}
+
+#[test]
 fn mistakes_are_refused() {
     let mut sched = Credit2::new();
     let unit = UnitId(3);
     let (share, affinity) = (Share::default(), Affinity::default());
-    assert_eq!(sched.insert(unit, Share { weight: 0, cap: 0 }, affinity), Err(Errno::INVAL));
-    sched.insert(unit, share, affinity).unwrap();
-    assert_eq!(sched.insert(unit, share, affinity), Err(Errno::EXIST));
+    assert_eq!(sched.insert(unit, FREE, Share { weight: 0 }, affinity), Err(Errno::INVAL));
+    sched.insert(unit, FREE, share, affinity).unwrap();
+    assert_eq!(sched.insert(unit, FREE, share, affinity), Err(Errno::EXIST));
     assert_eq!(sched.remove(UnitId(2)), Err(Errno::NOENT));
     assert_eq!(sched.set_share(UnitId(9), share), Err(Errno::NOENT));
     assert_eq!((sched.wake(unit, 0), sched.remove(unit)), (None, Err(Errno::BUSY)));
@@ -293,6 +389,13 @@ enum Step {
     Weight(u32, u16),
     Remove(u32),
     Insert(u32),
+    Cap(u32, u16),
+    Replenish(u32),
+}
+
+/// Group of a unit in the steps: pairs.
+fn group_of(unit: u32) -> GroupId {
+    GroupId(unit / 2)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -307,6 +410,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (unit.clone(), any::<u16>()).prop_map(|(unit, weight)| Step::Weight(unit, weight)),
         1 => unit.clone().prop_map(Step::Remove),
         1 => unit.prop_map(Step::Insert),
+        1 => (0u32..3, 0u16..100).prop_map(|(group, cap)| Step::Cap(group, cap)),
+        2 => (0u32..3).prop_map(Step::Replenish),
     ]
 }
 
@@ -349,8 +454,9 @@ proptest! {
                         prop_assert!(sched.affinity(unit).unwrap().hard.contains(CpuId(cpu)));
                         holder[index] = Some(cpu);
                     } else {
-                        // Nobody who could run here is left waiting.
-                        for unit in (0..6).filter(|&unit| awake[unit as usize] && holder[unit as usize].is_none()) {
+                        // Nobody who could run here is left waiting, but for a budget.
+                        let waits = |&unit: &u32| awake[unit as usize] && holder[unit as usize].is_none();
+                        for unit in (0..6).filter(waits).filter(|&unit| sched.cap(group_of(unit)) == 0) {
                             let hard = sched.affinity(UnitId(unit)).unwrap().hard;
                             prop_assert!(!hard.contains(CpuId(cpu)));
                         }
@@ -368,7 +474,7 @@ proptest! {
                     let _ = sched.set_affinity(UnitId(unit), affinity, now);
                 }
                 Step::Weight(unit, weight) => {
-                    let _ = sched.set_share(UnitId(unit), Share { weight, cap: 0 });
+                    let _ = sched.set_share(UnitId(unit), Share { weight });
                 }
                 Step::Remove(unit) => {
                     let was_there = sched.share(UnitId(unit)).is_some();
@@ -376,7 +482,13 @@ proptest! {
                     prop_assert_eq!(sched.remove(UnitId(unit)).is_ok(), was_there && !busy);
                 }
                 Step::Insert(unit) => {
-                    let _ = sched.insert(UnitId(unit), Share::default(), Affinity::default());
+                    let _ = sched.insert(UnitId(unit), group_of(unit), Share::default(), Affinity::default());
+                }
+                Step::Cap(group, cap) => {
+                    sched.set_cap(GroupId(group), cap, now).unwrap();
+                }
+                Step::Replenish(group) => {
+                    sched.replenish(GroupId(group), now);
                 }
             }
             for unit in 0..6 {

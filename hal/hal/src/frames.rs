@@ -2,10 +2,14 @@
 
 use crate::paging::direct;
 use core::arch::asm;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use platform::{Frames, Table};
 use spin::Once;
 use types::{Errno, Mfn, PAGE_SIZE, Result};
+
+/// Bytes that CLFLUSH writes back at once, or a divisor of that: it was never less.
+const CACHE_LINE: usize = 64;
 
 /// One bit a frame, both filled by `boot::finish`.
 struct Maps {
@@ -91,6 +95,19 @@ impl LendableFrames {
             done += count;
         }
         Ok(())
+    }
+
+    /// Writes bytes of a frame that a cache holds back to memory, and drops them from all caches (SDM vol. 2, CLFLUSH).
+    /// Nothing happens if the frame is not lendable.
+    pub fn flush_cache(&self, mfn: Mfn, bytes: Range<usize>) {
+        let Ok(start) = self.pointer(mfn) else { return };
+        let last = bytes.end.min(PAGE_SIZE);
+        for offset in (bytes.start / CACHE_LINE * CACHE_LINE..last).step_by(CACHE_LINE) {
+            // SAFETY: within a lendable frame, which is mapped; no byte changes.
+            unsafe { asm!("clflush [{}]", in(reg) start.wrapping_add(offset), options(nostack, preserves_flags)) };
+        }
+        // SAFETY: waits until the lines are written.
+        unsafe { asm!("mfence", options(nostack, preserves_flags)) };
     }
 
     /// Where byte `done` of a range of `length` bytes at `address` is, and how many bytes follow in its frame.

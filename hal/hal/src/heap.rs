@@ -2,7 +2,7 @@
 
 use crate::paging;
 use alloc::alloc::{GlobalAlloc, Layout};
-use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use platform::sync::Mutex;
 use talc::base::Talc;
 use talc::base::binning::DefaultBinning;
@@ -21,21 +21,37 @@ unsafe impl Send for State {}
 #[cfg_attr(not(target_os = "none"), allow(dead_code))]
 static HEAP: Heap = Heap(Mutex::new(State(Talc::new(Manual))));
 
+/// Bytes that the heap has, and those of them that were asked for and not given back.
+static SIZE: AtomicUsize = AtomicUsize::new(0);
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of the heap that are in use, without the allocator's own, and its size.
+pub fn usage() -> (usize, usize) {
+    (USED.load(Relaxed), SIZE.load(Relaxed))
+}
+
 // SAFETY: Talc keeps the contract of `GlobalAlloc`, and the lock makes each call exclusive.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller promises a layout of non-zero size.
-        unsafe { self.0.lock().0.allocate(layout) }.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+        let Some(pointer) = (unsafe { self.0.lock().0.allocate(layout) }) else {
+            return core::ptr::null_mut();
+        };
+        USED.fetch_add(layout.size(), Relaxed);
+        pointer.as_ptr()
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller promises that this allocator gave the pointer for this layout.
         unsafe { self.0.lock().0.deallocate(pointer, layout) };
+        USED.fetch_sub(layout.size(), Relaxed);
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above, and the caller promises a valid new size.
         if unsafe { self.0.lock().0.try_realloc_in_place(pointer, layout, size) } {
+            // Wraps where it shrinks, and so does the sum.
+            USED.fetch_add(size.wrapping_sub(layout.size()), Relaxed);
             return pointer;
         }
         // SAFETY: alignment and size were valid for the caller.
@@ -58,6 +74,7 @@ unsafe impl GlobalAlloc for Heap {
 pub(crate) unsafe fn init(start: *mut u8, length: usize) {
     // SAFETY: the caller's promise. Too little to keep a heap in leaves it empty: then the first allocation fails.
     let _ = unsafe { HEAP.0.lock().0.claim(start, length) };
+    SIZE.store(length, Relaxed);
 }
 
 /// Takes `pages` zeroed, page-aligned pages for good; gives their physical address.

@@ -31,10 +31,13 @@ const PACKAGES: &[&str] = &[
     "grub-common",
     "grub-efi-amd64-bin",
     "grub-pc-bin",
+    "grub-xen-host",
     "less",
+    "lvm2",
     "nano",
     "ovmf",
     "procps",
+    "qemu-system-xen",
     "zstd",
 ];
 

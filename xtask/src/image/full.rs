@@ -1,14 +1,16 @@
-//! The full dom0: Debian 13 with systemd on a disk, as an installation would have it.
+//! The full dom0, Debian 13 with systemd on a disk, as an installation would have it; and the disk of a Debian guest.
 
 use super::guest::Files;
 use super::tree::Tree;
 use crate::host;
 use anyhow::Result;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const SETUP: &str = include_str!("files/full-setup");
 const FILES: &[(&str, &str)] = &[
+    ("stage.sh", include_str!("files/stage")),
+    ("full-setup", include_str!("files/full-setup")),
+    ("debian-setup", include_str!("files/debian-setup")),
     ("run-job", include_str!("files/run-job")),
     ("unpack-job", include_str!("files/unpack-job")),
     ("xenolith-job.service", include_str!("files/xenolith-job.service")),
@@ -18,30 +20,55 @@ const FILES: &[(&str, &str)] = &[
 /// Everything that decides what the disk looks like.
 pub const RECIPE: &str = concat!(
     include_str!("full.rs"),
+    include_str!("files/stage"),
     include_str!("files/full-setup"),
+    include_str!("files/debian.cfg"),
     include_str!("files/run-job"),
     include_str!("files/unpack-job"),
     include_str!("files/xenolith-job.service"),
     include_str!("files/motd")
 );
 
-/// Makes the disk at `path`, with the `small` guests, and with `folder` for what is needed on the way.
+/// Everything that decides what the guest's disk looks like.
+pub const DEBIAN_RECIPE: &str =
+    concat!(include_str!("full.rs"), include_str!("files/stage"), include_str!("files/debian-setup"));
+
+/// Makes dom0's disk at `path`, with the `small` guests, and with `folder` for what is needed on the way.
 ///
 /// # Errors
 /// Where one of the steps fails; its output is in the error.
 pub fn make(tree: &Tree, small: Files, folder: &Path, path: &Path) -> Result<()> {
-    let files = folder.join("full-files");
-    fs::create_dir_all(&files)?;
-    for (name, text) in FILES {
-        fs::write(files.join(name), text)?;
-    }
+    let files = files(folder)?;
     let guests = files.join("guests");
     fs::create_dir_all(&guests)?;
     for (name, data) in small {
         fs::write(guests.join(name), data)?;
     }
-    fs::write(files.join("setup"), SETUP)?;
+    fs::write(guests.join("debian.cfg"), include_str!("files/debian.cfg"))?;
+    set_up(tree, &files, "full-setup", path)
+}
+
+/// Makes the guest's disk at `path`.
+///
+/// # Errors
+/// As `make`.
+pub fn make_debian(tree: &Tree, folder: &Path, path: &Path) -> Result<()> {
+    set_up(tree, &files(folder)?, "debian-setup", path)
+}
+
+/// Writes our files into a folder for the scripts.
+fn files(folder: &Path) -> Result<PathBuf> {
+    let files = folder.join("full-files");
+    fs::create_dir_all(&files)?;
+    for (name, text) in FILES {
+        fs::write(files.join(name), text)?;
+    }
+    Ok(files)
+}
+
+fn set_up(tree: &Tree, files: &Path, script: &str, path: &Path) -> Result<()> {
     let mut command = host::as_root("sh");
-    command.arg("-e").arg(files.join("setup")).arg(tree.root()).arg(&files).arg(path);
-    host::run_with_progress(command, "full dom0 disk", &folder.join("full.log"))
+    command.arg("-e").arg(files.join(script)).arg(tree.root()).arg(files).arg(path);
+    let log = files.with_file_name(format!("{script}.log"));
+    host::run_with_progress(command, &format!("{script}, a disk"), &log)
 }

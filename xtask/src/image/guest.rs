@@ -11,6 +11,7 @@ pub const RECIPE: &str = concat!(
     include_str!("guest.rs"),
     include_str!("files/guest-init"),
     include_str!("files/guest-poweroff"),
+    include_str!("files/lease"),
     include_str!("files/pv.cfg"),
     include_str!("files/tiny.cfg"),
     include_str!("files/grub32.cfg"),
@@ -21,8 +22,10 @@ pub const RECIPE: &str = concat!(
 /// Files by name.
 pub type Files = Vec<(&'static str, Vec<u8>)>;
 
-/// The frontends that the guest loads.
-const MODULES: &[&str] = &["xen-blkfront", "xen-netfront"];
+/// The frontends and the watchdog, which the guest loads when it starts.
+const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "xen_wdt"];
+/// What it loads when asked to, in /modules/more: a file system takes time to start.
+const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic"];
 
 /// What is at /root/guests, but for Debian's kernel; with the 32-bit guests whose kernels are at `narrow`.
 ///
@@ -38,6 +41,7 @@ pub fn files(tree: &Tree, narrow: Option<&Path>) -> Result<Files> {
         ("initrd", initrd(tree)?),
         ("tiny.cfg", include_bytes!("files/tiny.cfg").to_vec()),
         ("tiny", super::tiny::kernel()),
+        ("grub32", tree.read("usr/lib/grub-xen/grub-i386-xen.bin")?),
         ("grub32.cfg", include_bytes!("files/grub32.cfg").to_vec()),
         ("gnumach.cfg", include_bytes!("files/gnumach.cfg").to_vec()),
     ]);
@@ -60,8 +64,11 @@ fn initrd(tree: &Tree) -> Result<Vec<u8>> {
         archive.symlink(&format!("sbin/{name}"), &format!("../bin/{name}"));
     }
     archive.file("init", 0o755, include_str!("files/guest-init"));
-    for (number, path) in tree.modules(MODULES)?.iter().enumerate() {
-        archive.file(&format!("modules/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
+    archive.file("etc/udhcpc/default.script", 0o755, include_str!("files/lease"));
+    for (folder, names) in [("modules", MODULES), ("modules/more", MORE_MODULES)] {
+        for (number, path) in tree.modules(names)?.iter().enumerate() {
+            archive.file(&format!("{folder}/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
+        }
     }
     let mut out = Vec::new();
     archive.write(&mut out)?;

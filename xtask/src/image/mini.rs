@@ -19,6 +19,7 @@ pub const RECIPE: &str = concat!(
     include_str!("mini.rs"),
     include_str!("files/mini-init"),
     include_str!("files/run-job"),
+    include_str!("files/lease"),
     include_str!("files/motd")
 );
 
@@ -35,6 +36,9 @@ const OTHER_MODULES: &[&str] = &[
     "ahci",
     "sd_mod",
     "nvme",
+    "xhci_pci",
+    "usb_storage",
+    "usbhid",
     "bridge",
     "tun",
     "ext4",
@@ -50,6 +54,8 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/bash",
     "usr/bin/dash",
     "usr/bin/ip",
+    "usr/bin/flock",
+    "usr/bin/expr",
     "usr/bin/stat",
     "usr/bin/readlink",
     "usr/bin/timeout",
@@ -142,6 +148,7 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.char_device("dev/null", 0o666, 1, 3);
     archive.file("init", 0o755, include_str!("files/mini-init"));
     archive.file("usr/lib/xenolith/run-job", 0o755, include_str!("files/run-job"));
+    archive.file("etc/udhcpc/default.script", 0o755, include_str!("files/lease"));
     archive.file("etc/motd", 0o644, include_str!("files/motd"));
     archive.file("etc/profile", 0o644, "PS1='dom0:\\w# '\nalias ll='ls -l'\n");
     for path in ["etc/passwd", "etc/group", "etc/nsswitch.conf", "etc/os-release", "etc/debian_version"] {

@@ -1,7 +1,7 @@
 //! The dom0 images: made from Debian 13's packages, cached outside of the clone, keyed by their recipe.
 //!
 //! A cache folder holds one Debian tree (`root-KEY`) and what is made from it: the small dom0 (`mini-KEY.cpio`), the
-//! full one (`full-KEY.ext4`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison
+//! full one (`full-KEY.ext4`) and a Debian guest for it (`debian-KEY.ext4`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison
 //! (`xen-KEY.elf`).
 
 pub mod cpio;
@@ -35,6 +35,8 @@ pub struct Dom0 {
     pub initrd: PathBuf,
     /// Its root disk; `None` where the initial RAM file system is all.
     pub disk: Option<PathBuf>,
+    /// The disk of a Debian guest, which comes with the root disk.
+    pub guest: Option<PathBuf>,
 }
 
 /// The key of a recipe: what goes in decides what comes out.
@@ -103,7 +105,7 @@ pub fn mini() -> Result<Dom0> {
     let (guests_key, guests) = cache.guests()?;
     let initrd = cache.folder.join(format!("mini-{}.cpio", key(&[&cache.root_key, mini::RECIPE, &guests_key])));
     cached(&initrd, |path| write_archive(&mini::archive(&cache.tree, guests)?, path))?;
-    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: None })
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: None, guest: None })
 }
 
 /// The full dom0: Debian with systemd on a disk.
@@ -115,9 +117,11 @@ pub fn full() -> Result<Dom0> {
     let (guests_key, guests) = cache.guests()?;
     let disk = cache.folder.join(format!("full-{}.ext4", key(&[&cache.root_key, full::RECIPE, &guests_key])));
     cached(&disk, |path| full::make(&cache.tree, guests, &cache.folder, path))?;
+    let guest = cache.folder.join(format!("debian-{}.ext4", key(&[&cache.root_key, full::DEBIAN_RECIPE])));
+    cached(&guest, |path| full::make_debian(&cache.tree, &cache.folder, path))?;
     let initrd = cache.folder.join(format!("full-{}.initrd", cache.root_key));
     cached(&initrd, |path| Ok(fs::write(path, fs::read(cache.tree.initrd())?)?))?;
-    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: Some(disk) })
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: Some(disk), guest: Some(guest) })
 }
 
 /// GRUB for both kinds of firmware.

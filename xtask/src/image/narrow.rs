@@ -1,4 +1,4 @@
-//! Kernels of 32-bit PV guests, as Debian packages them: GRUB, and GNU Mach, which only the i386 archive has.
+//! GNU Mach, the kernel of a 32-bit PV guest, which only Debian's i386 archive has.
 
 use super::guest::Files;
 use super::{debian, key};
@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is downloaded.
-const PACKAGES: &[&str] = &["grub-xen-host:amd64", "gnumach-image-1.8-xen-486:i386"];
+const PACKAGES: &[&str] = &["gnumach-image-1.8-xen-486:i386"];
 /// Where their kernels are, and what they are called in dom0.
-const KERNELS: &[(&str, &str)] =
-    &[("usr/lib/grub-xen/grub-i386-xen.bin", "grub32"), ("boot/gnumach-1.8-xen-486.gz", "gnumach.gz")];
+const KERNELS: &[(&str, &str)] = &[("boot/gnumach-1.8-xen-486.gz", "gnumach.gz")];
 
 /// The kernels, unpacked at a folder in the cache; `None` with a note where the mirror does not give them, and what tests them
 /// is skipped then.

@@ -180,7 +180,7 @@ fn one(hypervisor: Hypervisor, mistake: &Mistake) -> Result<Outcome> {
     File::create(&log)?;
     let prepared = run::prepare(&options)?;
     (mistake.make)(&mut options, &prepared, &folder)?;
-    let mut dom0 = image::Dom0 { kernel: prepared.dom0.kernel, initrd: prepared.dom0.initrd, disk: None };
+    let mut dom0 = image::Dom0 { kernel: prepared.dom0.kernel, initrd: prepared.dom0.initrd, disk: None, guest: None };
     if let Some(kernel) = options.kernel.take() {
         dom0.kernel = kernel;
     }

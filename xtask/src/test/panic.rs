@@ -1,5 +1,5 @@
-//! The hypervisor's own end: a machine check, which QEMU's monitor makes, has to lead to a report, then to a new start or,
-//! with `noreboot`, to a halt.
+//! The hypervisor's own end. A machine check, which QEMU's monitor makes, has to lead to a report, then to a new start or,
+//! with `noreboot`, to a halt. dom0 takes the machine with it when it crashes or restarts, which keys make it do.
 
 use super::log::{appears, read};
 use super::{Outcome, Selection, Tally, system};
@@ -15,7 +15,7 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long the machine may take until dom0's kernel runs.
+/// How long the machine may take until dom0 is so far.
 const BOOT: Duration = Duration::from_secs(120);
 /// How long the report may take; and how long the new start may take to come, which is due after five seconds.
 const REPORT: Duration = Duration::from_secs(20);
@@ -25,21 +25,77 @@ const HALT: Duration = Duration::from_secs(8);
 /// An uncorrected error that has corrupted the processor's state, on CPU 1, in bank 4 (SDM vol. 3, 16.3.2).
 const MACHINE_CHECK: &str = "mce 1 4 0xbe00000000000000 0x5 0x1000 0\n";
 
+/// What makes it end.
+struct Cause {
+    /// dom0's console says this before it can.
+    when: &'static str,
+    /// The monitor's command.
+    command: &'static str,
+    /// What is then said, in this order.
+    words: &'static [&'static str],
+    /// The same where Debian's Xen says it.
+    xen_words: &'static [&'static str],
+}
+
+const MACHINE_ERROR: Cause =
+    Cause { when: "Linux version", command: MACHINE_CHECK, words: REPORT_WORDS, xen_words: XEN_WORDS };
+const DOM0_CRASH: Cause = Cause {
+    when: "dom0: ready",
+    command: "sendkey alt-sysrq-c\n",
+    words: &["Kernel panic", "Hardware Dom0 crashed"],
+    xen_words: &["Kernel panic", "Hardware Dom0 crashed"],
+};
+const DOM0_RESTART: Cause = Cause {
+    when: "dom0: ready",
+    command: "sendkey ctrl-alt-delete\n",
+    words: &["reboot: Restarting system", "Hardware Dom0 shutdown"],
+    xen_words: &["reboot: Restarting system", "Hardware Dom0 shutdown"],
+};
+
 /// One way to end.
 struct Case {
     name: &'static str,
     arguments: &'static str,
+    cause: Cause,
     last_line: &'static str,
     restarts: bool,
 }
 
 const CASES: &[Case] = &[
-    Case { name: "machine-check", arguments: "", last_line: "Reboot in five seconds...", restarts: true },
+    Case {
+        name: "machine-check",
+        arguments: "",
+        cause: MACHINE_ERROR,
+        last_line: "Reboot in five seconds...",
+        restarts: true,
+    },
     Case {
         name: "machine-check-noreboot",
         arguments: "noreboot",
+        cause: MACHINE_ERROR,
         last_line: "Manual reset required ('noreboot' specified)",
         restarts: false,
+    },
+    Case {
+        name: "dom0-crash",
+        arguments: "",
+        cause: DOM0_CRASH,
+        last_line: "rebooting machine in 5 seconds.",
+        restarts: true,
+    },
+    Case {
+        name: "dom0-crash-noreboot",
+        arguments: "noreboot",
+        cause: DOM0_CRASH,
+        last_line: "'noreboot' set - not rebooting.",
+        restarts: false,
+    },
+    Case {
+        name: "dom0-restart",
+        arguments: "noreboot",
+        cause: DOM0_RESTART,
+        last_line: "rebooting machine",
+        restarts: true,
     },
 ];
 
@@ -79,12 +135,13 @@ pub fn run(selection: &Selection, tally: &mut Tally) {
 fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
     let words = match hypervisor {
         Hypervisor::None => return Ok(Outcome::Skipped("needs a hypervisor".to_string())),
-        Hypervisor::Xen => XEN_WORDS,
-        Hypervisor::Xenolith => REPORT_WORDS,
+        Hypervisor::Xen => case.cause.xen_words,
+        Hypervisor::Xenolith => case.cause.words,
     };
     let mut options = MachineOptions::try_parse_from(["machine"])?.run;
     options.hypervisor = hypervisor;
     options.xen_args = Some(case.arguments.to_string());
+    options.dom0_args = Some("sysrq_always_enabled".to_string());
     options.qemu_args = ["-chardev", "stdio,id=monitor,signal=off", "-mon", "chardev=monitor"].map(String::from).into();
     let folder = host::run_folder()?;
     let log = folder.join("serial.log");
@@ -103,13 +160,13 @@ fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
     })
 }
 
-/// Makes the machine check; gives what is wrong with what follows.
+/// Provokes the end; gives what is wrong with what follows.
 fn provoke(child: &mut Child, log: &Path, case: &Case, words: &[&str]) -> Result<Option<String>> {
-    if appears(child, log, 0, "Linux version", BOOT)?.is_none() {
-        return Ok(Some("dom0's kernel did not start".to_string()));
+    if appears(child, log, 0, case.cause.when, BOOT)?.is_none() {
+        return Ok(Some(format!("dom0 did not say: {}", case.cause.when)));
     }
     let monitor = child.stdin.as_mut().context("the monitor is a pipe")?;
-    monitor.write_all(MACHINE_CHECK.as_bytes())?;
+    monitor.write_all(case.cause.command.as_bytes())?;
     monitor.flush()?;
     if appears(child, log, 0, case.last_line, REPORT)?.is_none() {
         return Ok(Some(format!("no line that says: {}", case.last_line)));

@@ -6,8 +6,8 @@
 use super::{Outcome, Selection, Tally};
 use crate::cli::{Hypervisor, MachineOptions};
 use crate::host;
-use crate::run;
 use crate::script::Verdict;
+use crate::{guests, run};
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -117,11 +117,11 @@ fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mu
     let words = ["machine"].into_iter().chain(machine.split_whitespace());
     let mut options = MachineOptions::try_parse_from(words).with_context(|| format!("machine: {machine}"))?.run;
     options.hypervisor = hypervisor;
-    options.files = Some(folder());
     options.timeout = BOOT + scripts.iter().map(|s| s.limit).sum::<u64>();
     let list: String = scripts.iter().map(|s| format!("{} {}\n", s.name, s.limit)).collect();
     let script = format!("#!/bin/sh\nexec /root/files/runner <<'END'\n{list}END\n");
     let folder = host::run_folder()?;
+    options.files = Some(stage(&folder.join("files"))?);
     let log = folder.join("serial.log");
     let names: Vec<&str> = scripts.iter().map(|s| s.name.as_str()).collect();
     eprintln!("boots {hypervisor:?} {machine} for {}; serial log: {}", names.join(", "), log.display());
@@ -133,6 +133,19 @@ fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mu
         Verdict::NoDom0(reason) => format!("{reason}\n{}", last_lines(&log)),
         Verdict::TimeLimit { .. } => format!("time limit passed\n{}", last_lines(&log)),
     })
+}
+
+/// Puts into `into` what the scripts find beside them in dom0.
+fn stage(into: &Path) -> Result<PathBuf> {
+    fs::create_dir(into).with_context(|| format!("cannot make {}", into.display()))?;
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        fs::copy(&path, into.join(path.file_name().unwrap_or_default()))
+            .with_context(|| format!("cannot copy {}", path.display()))?;
+    }
+    let exercise = guests::exercise()?;
+    fs::copy(&exercise, into.join("exercise")).with_context(|| format!("cannot copy {}", exercise.display()))?;
+    Ok(into.to_path_buf())
 }
 
 /// The end of a serial log, for a report.

@@ -5,7 +5,7 @@ use crate::current::Current;
 use crate::machine::X86;
 use crate::time;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Domain, Vcpu};
+use domain::{Arch, Domain, Vcpu};
 use hal_cpu::FlatSegments;
 use platform::GuestMemory;
 use x86_defs::control::Cr4;
@@ -52,12 +52,18 @@ pub fn save(current: &mut Current<'_>) {
 /// Writes how the vCPU spent its time, and its time record, to where the guest wants them, at addresses of its kernel, whichever
 /// mode it is in.
 pub fn write_records(current: &mut Current<'_>) {
-    if current.vcpu.runstate_area.load(SeqCst) == 0 && current.vcpu.time_area.load(SeqCst) == 0 {
+    let has_runstate = current.hypervisor.record_runstate(current.vcpu) || current.vcpu.runstate_area.load(SeqCst) == 0;
+    let has_time = current.machine().record_time(current.vcpu) || current.vcpu.time_area.load(SeqCst) == 0;
+    if has_runstate && has_time {
         return;
     }
     let was_user = mode::to_kernel(current.state);
-    copy_runstate(current.machine(), current.domain, current.vcpu);
-    time::copy_record(current.machine(), current.vcpu);
+    if !has_runstate {
+        copy_runstate(current.machine(), current.domain, current.vcpu);
+    }
+    if !has_time {
+        time::copy_record(current.machine(), current.vcpu);
+    }
     if was_user {
         // It came from user mode, so it has tables for it.
         let _ = mode::to_user(current.state);
@@ -65,11 +71,8 @@ pub fn write_records(current: &mut Current<'_>) {
 }
 
 /// Writes how the vCPU spent its time (VCPUOP_register_runstate_memory_area). Its kernel's address space is loaded.
-pub fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
+fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let address = vcpu.runstate_area.load(SeqCst);
-    if address == 0 {
-        return;
-    }
     let runstate = *vcpu.runstate.lock();
     let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
     // Where the record's 64-bit numbers begin: a 32-bit guest aligns them to four bytes.

@@ -2,12 +2,11 @@
 
 use super::{descriptors, iret, mmu, operations, traps};
 use crate::current::Current;
-use crate::machine::X86;
 use crate::{domctl, physdev, platform_op};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hypercall::{Args, Outcome};
 use platform::GuestMemory;
-use types::{Errno, Result};
+use types::Errno;
 use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
 use xen_abi::xen::*;
 use zerocopy::IntoBytes;
@@ -105,42 +104,17 @@ fn not_implemented(current: &mut Current<'_>, number: u32) -> Outcome {
     Errno::NOSYS.into()
 }
 
-/// Entries of a multicall that are copied in at once.
-const MULTICALL_BATCH: usize = 8;
-
-/// The next entries of a multicall of which `left` are left; how many they are. Where not all can be read, the guest is to see
-/// what comes of those before the bad one: then it is one.
-fn read_entries(
-    machine: &X86,
-    address: u64,
-    left: u64,
-    entries: &mut [MulticallEntry; MULTICALL_BATCH],
-) -> Result<usize> {
-    let count = left.min(MULTICALL_BATCH as u64) as usize;
-    match machine.copy_in(address, entries[..count].as_mut_bytes()) {
-        Ok(()) => Ok(count),
-        Err(_) => machine.copy_in(address, entries[0].as_mut_bytes()).map(|()| 1),
-    }
-}
-
-/// Several calls in one. Each entry is answered as soon as its call is done; what a call writes into the next few entries may
-/// come too late for them.
+/// Several calls in one. Each entry is read just before its call and answered just after: a call may write those that follow.
 fn multicall(current: &mut Current<'_>, args: &Args) -> Outcome {
     let (mut address, count) = (args[0], args[1]);
-    let mut entries = [const { MulticallEntry { op: 0, result: 0, args: [0; 6] } }; MULTICALL_BATCH];
-    let mut batch = 0..0;
     for done in 0..count {
         if done % MULTICALL_CHUNK == MULTICALL_CHUNK - 1 && platform::Preempt::should_yield(current.machine()) {
             return Outcome::Again([address, count - done, args[2], args[3], args[4], args[5]]);
         }
-        if batch.is_empty() {
-            batch = match read_entries(current.machine(), address, count - done, &mut entries) {
-                Ok(count) => 0..count,
-                Err(errno) => return errno.into(),
-            };
+        let mut entry = MulticallEntry { op: 0, result: 0, args: [0; 6] };
+        if let Err(errno) = current.machine().copy_in(address, entry.as_mut_bytes()) {
+            return errno.into();
         }
-        let entry = &mut entries[batch.start];
-        batch.start += 1;
         let outcome = match entry.op as u32 {
             HYPERVISOR_IRET | HYPERVISOR_MULTICALL => Errno::NOSYS.into(),
             _ => call(current, entry.op, &entry.args),

@@ -2,7 +2,7 @@
 
 use super::{Done, Target, vcpu};
 use crate::{Caller, bitmap, refuse};
-use domain::{Arch, Vcpu};
+use domain::{Arch, Vcpu, group_of};
 use sched::{Affinity, Scheduler, Share};
 use types::{CpuId, CpuMask, Result};
 use xen_abi::domctl::*;
@@ -98,7 +98,7 @@ pub fn get_nodes<A: Arch>(caller: &Caller<'_, A>, op: &mut NodeAffinity) -> Done
     Ok(false)
 }
 
-/// XEN_DOMCTL_scheduler_op: all vCPUs of a domain have the same share.
+/// XEN_DOMCTL_scheduler_op: all vCPUs of a domain have the same share, and one cap together.
 pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut SchedulerOp) -> Done {
     let ours = caller.hypervisor.scheduler.lock().id();
     if op.sched_id != ours {
@@ -107,7 +107,8 @@ pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut S
     match op.cmd {
         XEN_DOMCTL_SCHEDOP_GETINFO => {
             let share = share_of(caller, target);
-            op.u.write(&SchedCredit2 { weight: share.weight, cap: share.cap });
+            let cap = caller.hypervisor.scheduler.lock().cap(group_of(target.id));
+            op.u.write(&SchedCredit2 { weight: share.weight, cap });
         }
         XEN_DOMCTL_SCHEDOP_PUTINFO => {
             let wanted = op.u.read::<SchedCredit2>();
@@ -115,11 +116,10 @@ pub fn scheduler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut S
             if wanted.weight != 0 {
                 share.weight = wanted.weight;
             }
-            share.cap = wanted.cap;
-            let mut scheduler = caller.hypervisor.scheduler.lock();
             for vcpu in target.vcpus() {
-                scheduler.set_share(vcpu.unit, share)?;
+                caller.hypervisor.scheduler.lock().set_share(vcpu.unit, share)?;
             }
+            caller.hypervisor.set_cap(target, wanted.cap)?;
         }
         other => {
             return Err(refuse!(caller, INVAL, "scheduler_op on {}: no command {other}", target.id));

@@ -1,5 +1,6 @@
 //! grant_table_op (grant_table.h).
 
+mod cache;
 mod copy;
 mod map;
 mod table;
@@ -14,7 +15,7 @@ use xen_abi::GuestHandle;
 use xen_abi::grant_table::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Bits of the first argument that are the operation; the others are the hypervisor's own and have to be clear.
+/// Bits of the first argument that are the operation; the others are the hypervisor's own, and clear but for one operation.
 const COMMAND_MASK: u32 = 0xfff;
 
 /// How far a batch came, and whether something stopped it.
@@ -23,11 +24,13 @@ type Batch = (u64, Result<()>);
 /// HYPERVISOR_grant_table_op: operation, address of the first structure, number of structures.
 pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let (op, at, count) = (args[0] as u32, args[1], args[2] as u32);
-    if count > i32::MAX as u32 || op & !COMMAND_MASK != 0 {
+    let is_flush = op & COMMAND_MASK == GNTTABOP_CACHE_FLUSH;
+    if count > i32::MAX as u32 || op & !COMMAND_MASK != 0 && !is_flush {
         return Errno::INVAL.into();
     }
     let count = u64::from(count);
     match op {
+        _ if is_flush => cache::flush(caller, args),
         GNTTABOP_MAP_GRANT_REF => {
             let batch = each(caller, at, count, |call| map::map(caller, call));
             continued::<MapGrantRef>(args, batch)

@@ -2,6 +2,7 @@
 
 mod host;
 mod pools;
+mod power;
 mod reports;
 
 use crate::{Args, Caller, Outcome, refuse};
@@ -61,6 +62,8 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, op: &mut Sysctl) -> Done {
         XEN_SYSCTL_PCITOPOINFO => with(op, |op| host::devices(caller, op)),
         XEN_SYSCTL_CPUPOOL_OP => with(op, |op| pools::pool(caller, op)),
         XEN_SYSCTL_SCHEDULER_OP => with(op, |op| pools::scheduler(caller, op)),
+        XEN_SYSCTL_GET_PMSTAT => with(op, |op| power::statistics(caller, op)),
+        XEN_SYSCTL_PM_OP => with(op, |op| power::operation(caller, op)),
         cmd => {
             if let Some(done) = caller.machine().sysctl(caller.hypervisor, cmd, payload(&mut op.u)) {
                 return done.inspect_err(|errno| refused(caller, cmd, *errno));
@@ -81,7 +84,7 @@ fn refused<A: Arch>(caller: &Caller<'_, A>, cmd: u32, errno: Errno) {
 /// What Xen answers without the thing that a command is about.
 fn absent(cmd: u32) -> Errno {
     match cmd {
-        XEN_SYSCTL_GET_PMSTAT | XEN_SYSCTL_PM_OP | XEN_SYSCTL_PSR_CMT_OP | XEN_SYSCTL_PSR_ALLOC => Errno::NODEV,
+        XEN_SYSCTL_PSR_CMT_OP | XEN_SYSCTL_PSR_ALLOC => Errno::NODEV,
         XEN_SYSCTL_CPU_HOTPLUG | XEN_SYSCTL_PAGE_OFFLINE_OP | XEN_SYSCTL_COVERAGE_OP => Errno::OPNOTSUPP,
         _ => Errno::NOSYS,
     }

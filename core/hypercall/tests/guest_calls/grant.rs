@@ -347,3 +347,45 @@ fn a_frame_is_given_away_for_good() {
     assert_eq!((entry as u16, entry >> 32), (flags, frames[2].0));
     assert_eq!(domain::Arch::m2p(world.hypervisor.machine(), frames[2]), name);
 }
+
+#[test]
+fn caches_are_flushed_for_owners_and_users_of_a_grant() {
+    let granting = Granting::new(GTF_PERMIT_ACCESS);
+    let (world, frame) = (&granting.world, granting.frame);
+    let call = |domain, a, offset, length, op_bits| {
+        let mut call = CacheFlush { a, offset, length, op: op_bits };
+        op(world, domain, GNTTABOP_CACHE_FLUSH, &mut call)
+    };
+    let (dom0, guest, at) = (&world.dom0, &world.guest, frame.address());
+    let both = GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL;
+    assert_eq!(call(guest, at, 4096, 0, both), error(Errno::INVAL));
+    assert_eq!(call(guest, at, 1, 4096, both), error(Errno::INVAL));
+    assert_eq!((call(guest, 1 << 50, 0, 0, both), call(guest, 1 << 50, 0, 1, 0)), (0, 0), "nothing to do");
+    assert_eq!(call(guest, at, 0, 1, GNTTAB_CACHE_SOURCE_GREF), error(Errno::OPNOTSUPP));
+    assert_eq!(call(guest, at, 0, 1, 4), error(Errno::INVAL));
+    assert_eq!(call(guest, 1 << 50, 0, 1, both), error(Errno::INVAL), "no memory");
+    assert_eq!(call(guest, 0x1000, 0, 1, both), error(Errno::PERM), "nobody's");
+    assert_eq!(call(guest, at, 0, 1, GNTTAB_CACHE_INVAL), error(Errno::OPNOTSUPP));
+    assert_eq!(call(dom0, at, 0, 1, both), error(Errno::INVAL), "granted, but not mapped");
+    assert!(world.hypervisor.machine().flushed.lock().is_empty());
+    let mapped = granting.map(5 << 12, GNTMAP_HOST_MAP | GNTMAP_READONLY);
+    assert_eq!((call(dom0, at, 64, 100, both), call(guest, at, 0, 4096, GNTTAB_CACHE_CLEAN)), (0, 0));
+    assert_eq!(*world.hypervisor.machine().flushed.lock(), [(frame, 64..164), (frame, 0..4096)]);
+    assert_eq!(granting.unmap(mapped.handle, 5 << 12, 0), GNTST_OKAY);
+    assert_eq!(call(dom0, at, 0, 1, both), error(Errno::INVAL));
+}
+
+#[test]
+fn a_search_for_a_grant_is_gone_on_with() {
+    let granting = Granting::new(GTF_PERMIT_ACCESS);
+    let world = &granting.world;
+    let start = |op: u32, length| {
+        world.put(AT, &CacheFlush { a: granting.frame.address(), offset: 0, length, op: GNTTAB_CACHE_CLEAN });
+        world.finish(&world.dom0, grant_table_op, &[op.into(), AT, 1])
+    };
+    granting.map(5 << 12, GNTMAP_HOST_MAP);
+    assert_eq!(start(GNTTABOP_CACHE_FLUSH | 8 << 12, 1), 0);
+    assert_eq!(start(GNTTABOP_CACHE_FLUSH | 9 << 12, 1), error(Errno::INVAL), "it was before");
+    assert_eq!(start(GNTTABOP_CACHE_FLUSH | 9 << 12, 0), error(Errno::ILSEQ));
+    assert_eq!(start(GNTTABOP_COPY | 9 << 12, 1), error(Errno::INVAL));
+}

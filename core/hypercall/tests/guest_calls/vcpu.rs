@@ -144,6 +144,49 @@ fn a_32_bit_guests_record_is_shorter() {
 }
 
 #[test]
+fn records_by_machine_address_hold_their_frame() {
+    let world = World::new();
+    let mfns = world.frames(&world.guest, 2);
+    let memory = &world.hypervisor.memory;
+    let references = |index: usize| memory.frames().view(mfns[index]).unwrap().references;
+    let register = |op, addr| vcpu_call(&world, op, 1, &mut RegisterRunstateMemoryArea { addr });
+    for (op, size) in [(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 48), (VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, 32)] {
+        let free = references(0);
+        assert_eq!(register(op, mfns[0].address() + 4096 - size + 8), error(Errno::NXIO), "over the frame's end");
+        assert_eq!(register(op, mfns[0].address() + 4), error(Errno::NXIO), "not aligned");
+        assert_eq!(register(op, 0x1000), error(Errno::INVAL), "nobody's");
+        assert_eq!(register(op, !0xfff), error(Errno::INVAL), "no memory");
+        assert_eq!(references(0), free);
+        assert_eq!(register(op, mfns[0].address() + 4096 - size), 0);
+        assert_eq!((references(0), references(1)), (free + 1, free));
+        assert_eq!(register(op, mfns[1].address() + 64), 0);
+        assert_eq!((references(0), references(1)), (free, free + 1));
+        assert_eq!((register(op, !0), register(op, !0)), (0, 0));
+        assert_eq!((references(0), references(1)), (free, free));
+    }
+    assert_eq!(memory.get_type(mfns[0], ::memory::FrameType::SegDesc, world.machine()), Ok(types::Progress::Done(())));
+    assert_eq!(register(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, mfns[0].address()), error(Errno::ACCES), "in another use");
+    memory.put_type(mfns[0]);
+}
+
+#[test]
+fn records_by_machine_address_are_written_and_go_with_the_domain() {
+    let world = World::new();
+    let mfn = world.frames(&world.guest, 1)[0];
+    world.machine().set_time(33);
+    let mut runstate = RegisterRunstateMemoryArea { addr: mfn.address() + 64 };
+    assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 0, &mut runstate), 0);
+    let mut time = RegisterTimeMemoryArea { addr: mfn.address() };
+    assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, 0, &mut time), 0);
+    assert_eq!(world.word(mfn, 2).load(SeqCst), 33, "the time");
+    assert_eq!(world.word(mfn, 8).load(SeqCst), RUNSTATE_OFFLINE as u64);
+    world.hypervisor.bring_up(&world.guest.vcpus()[0]);
+    while world.hypervisor.destroy(&world.guest) == Err(Errno::AGAIN) {}
+    assert!(!world.hypervisor.record_runstate(&world.guest.vcpus()[0]));
+    assert!(world.hypervisor.domains.get(DomId(1)).is_none(), "nothing holds a frame of it");
+}
+
+#[test]
 fn polls_sleep_until_an_event_or_a_time() {
     let world = World::new();
     let vcpu = &world.guest.vcpus()[0];

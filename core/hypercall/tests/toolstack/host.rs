@@ -156,10 +156,33 @@ fn every_debug_key_reports() {
 }
 
 #[test]
+fn power_settings_are_kept_and_cpus_have_no_power_data() {
+    let world = World::new();
+    let mut statistics = GetPmStat { r#type: PMSTAT_GET_MAX_CX, ..GetPmStat::new_zeroed() };
+    assert_eq!(world.sysctl(XEN_SYSCTL_GET_PMSTAT, &mut statistics), error(Errno::NODEV));
+    statistics.r#type = PMSTAT_GET_MAX_PX;
+    assert_eq!(world.sysctl(XEN_SYSCTL_GET_PMSTAT, &mut statistics), error(Errno::INVAL));
+    let op = |cmd, cpuid, value: u32| {
+        let mut op = PmOp { cmd, cpuid, ..PmOp::new_zeroed() };
+        op.u.write(&value);
+        (world.sysctl(XEN_SYSCTL_PM_OP, &mut op), op.u.read::<u32>())
+    };
+    assert_eq!(op(XEN_SYSCTL_PM_OP_GET_MAX_CSTATE, 0, 7), (0, XEN_SYSCTL_CX_UNLIMITED));
+    assert_eq!(op(XEN_SYSCTL_PM_OP_SET_MAX_CSTATE, 1, 3).0, 0);
+    assert_eq!(op(XEN_SYSCTL_PM_OP_GET_MAX_CSTATE, 0, 7).1, XEN_SYSCTL_CX_UNLIMITED);
+    assert_eq!(op(XEN_SYSCTL_PM_OP_GET_MAX_CSTATE, 1, 7), (0, 3));
+    assert_eq!(op(XEN_SYSCTL_PM_OP_SET_SCHED_OPT_SMT, 0, 5), (0, 0));
+    assert_eq!(op(XEN_SYSCTL_PM_OP_SET_SCHED_OPT_SMT, 0, 0), (0, 1), "the old setting is answered");
+    assert_eq!(op(XEN_SYSCTL_PM_OP_ENABLE_TURBO, 0, 0).0, error(Errno::ACCES));
+    assert_eq!(op(SET_CPUFREQ_GOV, 0, 0).0, error(Errno::INVAL));
+    assert_eq!(op(XEN_SYSCTL_PM_OP_GET_MAX_CSTATE, 2, 0).0, error(Errno::INVAL), "there are two CPUs");
+    assert_eq!(op(0x3f, 0, 0).0, error(Errno::NOSYS));
+}
+
+#[test]
 fn what_is_absent_answers_as_without_it() {
     let mut world = World::new();
     let mut nothing = [0_u64; 16];
-    assert_eq!(world.sysctl(XEN_SYSCTL_PM_OP, &mut nothing), error(Errno::NODEV));
     assert_eq!(world.sysctl(XEN_SYSCTL_TBUF_OP, &mut nothing), error(Errno::NOSYS));
     assert_eq!(world.sysctl(4711, &mut nothing), error(Errno::NOSYS));
     let mut op = sysctl_envelope(XEN_SYSCTL_PHYSINFO);

@@ -66,7 +66,7 @@ fn features_of_dom0_and_guests() {
         assert_eq!(ask(world, XENVER_GET_FEATURES), 0);
         world.get::<FeatureInfo>(LIST).submap
     };
-    let pv = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 17 | 1 << 20;
+    let pv = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20;
     assert_eq!(features(&world), pv | 1 << XENFEAT_DOM0);
     let enable = |kind: u32| world.call(assist::vm_assist, &[VMASST_CMD_ENABLE.into(), kind.into()]);
     assert_eq!(enable(VMASST_TYPE_PAE_EXTENDED_CR3), 0);

@@ -82,6 +82,21 @@ impl PvPolicy for Machine {
 
 pub type Mem = Memory<Machine>;
 
+/// Fails the test that made the engine report an error of its own books, such as a use dropped twice.
+struct ErrorsFail;
+
+impl log::Log for ErrorsFail {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Error
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            panic!("{}", record.args());
+        }
+    }
+    fn flush(&self) {}
+}
+
 /// A machine whose frames 1 to 59 are free.
 pub fn machine() -> Mem {
     machine_of_nodes(Nodes::ONE)
@@ -89,6 +104,9 @@ pub fn machine() -> Mem {
 
 /// The same on a machine of several NUMA nodes.
 pub fn machine_of_nodes(nodes: Nodes) -> Mem {
+    // Set already by another test of this process.
+    let _ = log::set_logger(&ErrorsFail);
+    log::set_max_level(log::LevelFilter::Error);
     let table = FrameTable::new(Box::leak((0..FRAMES).map(|_| FrameInfo::new()).collect()));
     table.mark_io(Mfn(IO), 2);
     let mut memory = Memory::new(Machine { fake: FakeMachine::new(FRAMES as usize), m2p: Mutex::default() }, table);

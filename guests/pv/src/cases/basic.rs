@@ -203,7 +203,9 @@ const CASES: &[Case] = &[
         let mut set = SetSingleshotTimer { timeout_abs_ns: 1, flags: VCPU_SSHOTTMR_FUTURE, _gap0: [0; 4] };
         Outcome::Code(vcpu_op(VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut set))
     }),
+    ("periodic-timer", |_| periodic_timer()),
     ("run-state", |_| run_state()),
+    ("run-state-adds-up", |_| run_state_adds_up()),
     ("second-processor", second_processor),
     ("second-processor-down", |_| yes(wait(|| call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0))),
 ];
@@ -244,19 +246,69 @@ fn masked_port() -> Outcome {
     yes(early == 0 && waits && result == 0 && fired(port) == 1)
 }
 
-/// Sets a timer and waits blocked for its event.
-fn timer(set: impl Fn(u64) -> i64) -> Outcome {
+/// The port of the timer's virtual interrupt, which is bound once.
+fn timer_port() -> core::result::Result<u32, i64> {
     static PORT: AtomicU32 = AtomicU32::new(0);
     if PORT.load(SeqCst) == 0 {
         let mut bind = BindVirq { virq: VIRQ_TIMER, vcpu: 0, port: 0 };
         let result = event_op(EVTCHNOP_BIND_VIRQ, &mut bind);
         if result != 0 {
-            return Outcome::Code(result);
+            return Err(result);
         }
         PORT.store(bind.port, SeqCst);
     }
     let port = PORT.load(SeqCst);
     mask_port(port, false);
+    Ok(port)
+}
+
+/// The periodic timer ticks while the vCPU runs, and not more often than its period says.
+fn periodic_timer() -> Outcome {
+    const TICKS: u32 = 5;
+    let port = match timer_port() {
+        Ok(port) => port,
+        Err(code) => return Outcome::Code(code),
+    };
+    let (before, start) = (fired(port), now());
+    let result = vcpu_op(VCPUOP_SET_PERIODIC_TIMER, 0, &mut SetPeriodicTimer { period_ns: 2 * MS });
+    if result != 0 {
+        return Outcome::Code(result);
+    }
+    mask_events(false);
+    let ticked = wait(|| fired(port) >= before + TICKS);
+    let early = now() < start + u64::from(TICKS - 1) * 2 * MS;
+    let result = call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_STOP_PERIODIC_TIMER), 0, 0);
+    let stopped = fired(port);
+    let end = now() + 10 * MS;
+    while now() < end {}
+    mask_events(true);
+    // One may have been on its way.
+    yes(ticked && !early && result == 0 && fired(port) <= stopped + 1)
+}
+
+/// Times of a vCPU's states: together they are its age, and while it sleeps it does not run.
+fn run_state_adds_up() -> Outcome {
+    let read = || {
+        let mut info = RunstateInfo { state: -1, _gap0: [0; 4], state_entry_time: 0, time: [0; 4] };
+        vcpu_op(VCPUOP_GET_RUNSTATE_INFO, 0, &mut info);
+        (info.time, now())
+    };
+    let (before, start) = read();
+    let slept = timer(|at| call::call1(HYPERVISOR_SET_TIMER_OP, at + 20 * MS));
+    let (after, end) = read();
+    let passed: u64 = after.iter().sum::<u64>() - before.iter().sum::<u64>();
+    // The clock is read a little after the record is.
+    let exact = passed.abs_diff(end - start) < 5 * MS;
+    let blocked = after[RUNSTATE_BLOCKED as usize] - before[RUNSTATE_BLOCKED as usize];
+    yes(matches!(slept, Outcome::Text("yes")) && exact && blocked >= 10 * MS && blocked <= passed)
+}
+
+/// Sets a timer and waits blocked for its event.
+fn timer(set: impl Fn(u64) -> i64) -> Outcome {
+    let port = match timer_port() {
+        Ok(port) => port,
+        Err(code) => return Outcome::Code(code),
+    };
     let (before, start) = (fired(port), now());
     let result = set(start + 3 * MS);
     if result != 0 {

@@ -22,6 +22,8 @@ struct Console {
 static CONSOLE: Mutex<Console> = Mutex::new(Console { ring: Ring::new(), uart: None, line_start: true });
 /// Port and irq of the open line (port << 8 | irq), for those that must not take the lock; 0 is none.
 static LINE: AtomicU32 = AtomicU32::new(0);
+/// Whether the ring has got something since [`has_news`] was last asked.
+static NEWS: AtomicBool = AtomicBool::new(false);
 static SYNCHRONOUS: AtomicBool = AtomicBool::new(false);
 /// Highest `log::Level` that is printed for messages of the hypervisor, and for messages about guests.
 static LEVELS: [AtomicU8; 2] = [AtomicU8::new(log::Level::Info as u8), AtomicU8::new(log::Level::Warn as u8)];
@@ -51,6 +53,7 @@ impl Console {
             self.ring.write(&[*byte]);
             self.send(*byte);
         }
+        NEWS.store(true, Ordering::Relaxed);
     }
 }
 
@@ -127,6 +130,11 @@ pub fn read(from: Option<u32>, clear: bool, to: &mut [u8]) -> (usize, u32) {
         console.ring.clear_to(position);
     }
     (count, position)
+}
+
+/// Whether there is output of the hypervisor since this was last asked; cheap while there is none.
+pub fn has_news() -> bool {
+    NEWS.load(Ordering::Relaxed) && NEWS.swap(false, Ordering::Relaxed)
 }
 
 /// Takes a byte that has arrived on the line.

@@ -1,0 +1,59 @@
+//! Records that a guest wants at a machine address (vcpu.h, `VCPUOP_register_*_phys_area`).
+
+use crate::Caller;
+use domain::{Arch, Area, Vcpu};
+use types::{Errno, PAGE_SIZE, Result};
+use xen_abi::GuestHandle;
+use xen_abi::vcpu::{RegisterRunstateMemoryArea, RegisterTimeMemoryArea, RunstateInfo};
+use xen_abi::xen::VcpuTimeInfo;
+
+/// The address that ends a record.
+const NOWHERE: u64 = !0;
+
+/// VCPUOP_register_runstate_phys_area.
+pub fn register_runstate<A: Arch>(
+    caller: &Caller<'_, A>,
+    vcpu: &Vcpu<A>,
+    at: GuestHandle<RegisterRunstateMemoryArea>,
+) -> Result<()> {
+    let address = caller.read(at)?.addr;
+    register(caller, &vcpu.runstate_record, address, size_of::<RunstateInfo>())?;
+    caller.hypervisor.record_runstate(vcpu);
+    Ok(())
+}
+
+/// VCPUOP_register_vcpu_time_phys_area.
+pub fn register_time<A: Arch>(
+    caller: &Caller<'_, A>,
+    vcpu: &Vcpu<A>,
+    at: GuestHandle<RegisterTimeMemoryArea>,
+) -> Result<()> {
+    let address = caller.read(at)?.addr;
+    register(caller, &vcpu.time_record, address, size_of::<VcpuTimeInfo>())?;
+    caller.machine().record_time(vcpu);
+    Ok(())
+}
+
+/// Moves a record of `size` bytes to `address`, with a reference and a writable use of the new frame.
+fn register<A: Arch>(caller: &Caller<'_, A>, area: &Area, address: u64, size: usize) -> Result<()> {
+    let place = if address == NOWHERE { None } else { Some(take(caller, address, size)?) };
+    if let Some(old) = area.set(place) {
+        caller.hypervisor.memory.put_writable(old);
+    }
+    Ok(())
+}
+
+/// Takes the frame of a record; its machine address.
+fn take<A: Arch>(caller: &Caller<'_, A>, address: u64, size: usize) -> Result<u64> {
+    let offset = address % PAGE_SIZE as u64;
+    if offset as usize + size > PAGE_SIZE || offset % align_of::<u64>() as u64 != 0 {
+        return Err(Errno::NXIO);
+    }
+    let domain = caller.domain.id;
+    let mfn = caller.machine().translate(domain, address / PAGE_SIZE as u64).ok_or(Errno::INVAL)?;
+    if let Err(denied) = caller.hypervisor.memory.get_writable(mfn, domain) {
+        let errno = caller.explain("register_phys_area", denied);
+        return Err(if denied.is_other_use() { Errno::ACCES } else { errno });
+    }
+    Ok(mfn.address() | offset)
+}

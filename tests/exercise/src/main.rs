@@ -1,0 +1,74 @@
+//! What tests need inside of guests and dom0, and Debian's small tools do not do: a load on a disk or a network that
+//! verifies each byte, and a look at a screen over VNC.
+
+#![forbid(unsafe_code)]
+
+mod disk;
+mod net;
+mod noise;
+mod vnc;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "Exercises a guest's disk, network and screen")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes and reads random parts of a disk, past the page cache; what it held is lost
+    Disk {
+        /// Block device or file
+        path: PathBuf,
+        /// How much of it is used
+        #[arg(long, default_value_t = 32)]
+        mib: u64,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Chooses what is written and where
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Sends a stream by TCP; prints how much and its checksum, and fails where the receiver's is another
+    Send {
+        /// Receiver's address and port
+        to: String,
+        /// How much
+        #[arg(long, default_value_t = 64)]
+        mib: u64,
+        /// Chooses what is sent
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Takes one such stream, and tells the sender the checksum of what came
+    Receive {
+        /// Port to listen on
+        port: u16,
+    },
+    /// Fetches a screen over VNC, after typing on it where there is something to type
+    Screen {
+        /// Server's address and port
+        at: String,
+        /// Gets the pixels, 4 bytes each: blue, green, red, nothing
+        #[arg(long)]
+        picture: Option<PathBuf>,
+        /// This is typed, and a return
+        #[arg(long = "type")]
+        text: Option<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Disk { path, mib, seconds, seed } => disk::exercise(&path, mib, seconds, seed),
+        Command::Send { to, mib, seed } => net::send(&to, mib, seed),
+        Command::Receive { port } => net::receive(port),
+        Command::Screen { at, picture, text } => vnc::visit(&at, picture.as_deref(), text.as_deref()),
+    }
+}

@@ -1,0 +1,64 @@
+# Images of a guest's memory: xl dump-core, and the one that on_crash takes.
+# limit: 600
+. ./lib
+
+# number FILE OFFSET BYTES: an unsigned number in a file.
+number() {
+    od -A n -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '
+}
+
+# section FILE NAME: offset and size of a section of an ELF file.
+section() {
+    headers=$(number "$1" 40 8)
+    count=$(number "$1" 60 2)
+    strings=$(number "$1" $((headers + 64 * $(number "$1" 62 2) + 24)) 8)
+    index=0
+    while [ $index -lt "$count" ]; do
+        at=$((headers + 64 * index))
+        found=$(dd if="$1" bs=1 skip=$((strings + $(number "$1" $at 4))) count=32 2>/dev/null | tr '\0' '\n' | head -n 1)
+        if [ "$found" = "$2" ]; then
+            echo "$(number "$1" $((at + 24)) 8) $(number "$1" $((at + 32)) 8)"
+            return
+        fi
+        index=$((index + 1))
+    done
+    fail "$1 has no section $2"
+}
+
+# check FILE PAGES: it is a core file of a PV guest of so many pages.
+check() {
+    equal "magic number" "$(number "$1" 0 4)" $((0x464c457f))
+    equal "class and byte order" "$(number "$1" 4 2)" $((0x0102))
+    equal "type and machine" "$(number "$1" 16 2) $(number "$1" 18 2)" "4 62"
+    pages=$(section "$1" .xen_pages) && map=$(section "$1" .xen_p2m) && notes=$(section "$1" .note.Xen) ||
+        fail "$pages $map $notes"
+    equal "pages" $((${pages#* } / 4096)) "$2"
+    equal "entries of the map of pages" $((${map#* } / 16)) "$2"
+    [ "$(stat -c %s "$1")" -ge $((${pages% *} + ${pages#* })) ] || fail "$1 ends before its pages: $(stat -c %s "$1")"
+    # The second note: a magic number that stands for PV, vCPUs, pages, size of a page (dump-core-format).
+    header=$((${notes% *} + 32))
+    equal "kind of guest" "$(number "$1" $header 8)" $((0xf00febed))
+    equal "vCPUs, pages, page size" "$(number "$1" $((header + 8)) 8) $(number "$1" $((header + 16)) 8) $(number "$1" $((header + 24)) 8)" \
+        "1 $2 4096"
+    tr -d '\0' <"$1" | grep -q needle-in-a-haystack || fail "the command line is not in $1"
+}
+
+# A kernel that waits for its root file system.
+create /root/guests/pv.cfg 'ramdisk=""' memory=80 vcpus=1 'on_crash="coredump-restart"' \
+    'extra="console=hvc0 root=/dev/xvda1 rootwait sysrq_always_enabled needle-in-a-haystack"'
+id=$(xl domid pv)
+console pv
+heard pv 'Waiting for root device' 200
+xl dump-core pv /run/core || fail "xl dump-core"
+case $(state pv) in *p*) fail "paused after the dump" ;; esac
+check /run/core 20480
+rm /run/core
+
+# It crashes, and is there again once its core is taken.
+xl sysrq pv c || fail "xl sysrq"
+restarted() {
+    now=$(xl domid pv 2>/dev/null) && [ "$now" != "$id" ]
+}
+within 300 restarted || fail "no restart after the crash: $(xl list)"
+check /var/lib/xen/dump/pv 20480
+rm /var/lib/xen/dump/pv

@@ -1,0 +1,35 @@
+# QEMU in dom0 as the backend of a PV guest: a disk, and a screen and a keyboard over VNC.
+# machine: --dom0 full
+# limit: 600
+. ./lib
+
+tools
+dd if=/dev/zero of=/run/disk.img bs=1M count=0 seek=64 2>/dev/null
+create /root/guests/pv.cfg "vfb = [ 'vnc=1,vnclisten=127.0.0.1,vncunused=0,vncdisplay=3' ]" \
+    "disk = [ '/run/tools.img,raw,xvda,ro', 'format=raw, vdev=xvdb, access=rw, backendtype=qdisk, target=/run/disk.img' ]" "extra = 'console=hvc0 console=tty0'"
+guest_shell pv
+equal "backend of the disk" "$(xenstore-list /local/domain/0/backend/qdisk | tr '\n' ' ')" "$(xl domid pv) "
+load_tools pv
+say '/mnt/exercise disk /dev/xvdb --mib 16 --seconds 20; echo exercised-$?'
+heard pv 'exercised-[0-9]' 240
+heard pv exercised-0 1
+
+# A shell on the screen hears the keyboard.
+say 'cat /proc/bus/input/devices | grep -i xen; setsid sh -c "exec sh </dev/tty1 >/dev/tty1 2>&1" & echo screen-$?'
+heard pv screen-0 60
+./exercise screen 127.0.0.1:5903 --type 'echo hello from the keyboard; touch /tmp/typed' >/run/typed 2>&1 || fail "VNC: $(cat /run/typed)"
+say 'until [ -e /tmp/typed ]; do sleep 0.2; done; echo typed-$((1 + 1))'
+heard pv typed-2 60
+
+# What VNC shows is what the guest has in its frame buffer, to the pixel: 800 by 600, with text on it.
+say 'printf "\033[?25l" >/dev/tty1; sleep 2; head -c 1920000 /dev/fb0 | sha256sum'
+heard pv '  -' 60
+same() {
+    ./exercise screen 127.0.0.1:5903 --picture /run/picture >/run/screen 2>&1 || fail "VNC: $(cat /run/screen)"
+    grep -q "$(sha256sum </run/picture)" /run/console-pv
+}
+within 30 same || fail "the picture over VNC is not the guest's: $(cat /run/screen); $(tail -n 3 /run/console-pv)"
+lit=$(sed -n 's/^screen of 800 by 600, \([0-9]*\) pixels lit/\1/p' /run/screen)
+[ "${lit:-0}" -gt 1000 ] || fail "nothing on the screen: $(cat /run/screen)"
+xl destroy pv || fail "xl destroy"
+within 60 sh -c '! pidof xen-qemu-system-i386' || fail "QEMU is left"
