@@ -37,7 +37,7 @@ impl<A: Arch> Hypervisor<A> {
         let limits = Limits { frames: creation.max_grant_frames, version: creation.max_grant_version as u8 };
         let gnttab = GrantTable::new(id, limits);
         let maptrack = MapTrack::new(creation.max_maptrack_frames);
-        let shared_info = self.allocate_shared(memory)?;
+        let shared_info = self.allocate_shared_info(memory)?;
         let channels = EventChannels::new(evtchn::Config {
             domain: id,
             shared_info,
@@ -262,9 +262,20 @@ impl<A: Arch> Hypervisor<A> {
     /// # Errors
     /// `ENOMEM`.
     pub fn allocate_shared(&self, owner: &DomainMemory) -> Result<Mfn> {
-        let mfn = self.memory.allocate_anonymous(Request::order(0))?;
+        self.allocate_shared_within(owner, u64::BITS)
+    }
+
+    /// The same at an address of so many bits.
+    fn allocate_shared_within(&self, owner: &DomainMemory, bits: u32) -> Result<Mfn> {
+        let mfn = self.memory.allocate_anonymous(Request { bits, ..Request::order(0) })?;
         self.memory.share(mfn, Some(owner), false)?;
         Ok(mfn)
+    }
+
+    /// A domain's shared_info: below 4 GiB while there is room, for a 32-bit guest is told its machine address in one word
+    /// (`start_info`, xen.h).
+    fn allocate_shared_info(&self, owner: &DomainMemory) -> Result<Mfn> {
+        self.allocate_shared_within(owner, u32::BITS).or_else(|_| self.allocate_shared(owner))
     }
 
     /// Takes such a frame back; it becomes free when the last mapping of it goes.

@@ -35,6 +35,18 @@ pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     result.into()
 }
 
+/// HYPERVISOR_sched_op_compat, the older form: the operation, and what it needs as the argument itself.
+pub fn sched_op_compat<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+    match args[0] as u32 {
+        SCHEDOP_YIELD | SCHEDOP_BLOCK => sched_op(caller, args),
+        SCHEDOP_SHUTDOWN => {
+            caller.hypervisor.shut_down(caller.domain, ShutdownCode(args[1] as u8));
+            Outcome::Done(0)
+        }
+        _ => Errno::NOSYS.into(),
+    }
+}
+
 fn shutdown<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Shutdown>) -> Result<()> {
     let call = caller.read(at)?;
     caller.hypervisor.shut_down(caller.domain, ShutdownCode(call.reason as u8));

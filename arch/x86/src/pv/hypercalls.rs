@@ -46,6 +46,7 @@ pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
         HYPERVISOR_XEN_VERSION => hypercall::version::xen_version(&caller, args),
         HYPERVISOR_EVENT_CHANNEL_OP => hypercall::event::event_channel_op(&caller, args),
         HYPERVISOR_SCHED_OP => hypercall::sched::sched_op(&caller, args),
+        HYPERVISOR_SCHED_OP_COMPAT => hypercall::sched::sched_op_compat(&caller, args),
         HYPERVISOR_VCPU_OP => {
             let outcome = hypercall::vcpu::vcpu_op(&caller, args);
             // Nothing else moves it while the vCPU runs; timers are set by this call all the time.

@@ -1,6 +1,6 @@
 use super::*;
 use domain::{MachineEnd, PauseFlags, ShutdownCode};
-use hypercall::sched::sched_op;
+use hypercall::sched::{sched_op, sched_op_compat};
 use hypercall::vcpu::{set_timer_op, vcpu_op};
 use std::sync::atomic::Ordering::SeqCst;
 use types::VcpuId;
@@ -129,6 +129,21 @@ fn time_spent_is_written_where_the_guest_wants_it() {
 }
 
 #[test]
+fn a_32_bit_guests_record_is_shorter() {
+    let world = World::new();
+    world.guest.memory.set_pae(true);
+    let area = 0x7000;
+    let bytes = size_of::<xen_abi::compat::RunstateInfo>();
+    world.put(area, &[[0xffu8; 44]; 1]);
+    world.put(area + bytes as u64, &[0xffu8; 8]);
+    let mut call = RegisterRunstateMemoryArea { addr: area };
+    assert_eq!(vcpu_call(&world, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, 0, &mut call), 0);
+    let record: xen_abi::compat::RunstateInfo = world.get(area);
+    assert_eq!((record.state, record.time), (RUNSTATE_OFFLINE as u32, [[0; 2]; 4]));
+    assert_eq!(world.get::<[u8; 8]>(area + bytes as u64), [0xff; 8], "what is behind it stays");
+}
+
+#[test]
 fn records_by_machine_address_hold_their_frame() {
     let world = World::new();
     let mfns = world.frames(&world.guest, 2);
@@ -215,6 +230,21 @@ fn blocking_unmasks_and_returns_when_an_event_waits() {
     assert!(!vcpu.is_blocked());
     assert_eq!(world.finish(&world.guest, sched_op, &[SCHEDOP_BLOCK.into()]), 0);
     assert!(!vcpu.is_blocked(), "the event still waits");
+}
+
+#[test]
+fn the_older_form_has_its_arguments_in_registers() {
+    let world = World::new();
+    let vcpu = &world.guest.vcpus()[0];
+    world.hypervisor.unpause_domain(&world.guest);
+    world.hypervisor.bring_up(vcpu);
+    let call = |op: u32, argument: u32| world.finish(&world.guest, sched_op_compat, &[op.into(), argument.into()]);
+    assert_eq!(call(SCHEDOP_YIELD, 0), 0);
+    assert_eq!(call(SCHEDOP_BLOCK, 0), 0);
+    assert!(vcpu.is_blocked());
+    assert_eq!(call(SCHEDOP_POLL, 0), error(Errno::NOSYS));
+    assert_eq!(call(SCHEDOP_SHUTDOWN, SHUTDOWN_REBOOT), 0);
+    assert_eq!(world.guest.shutdown_code(), Some(ShutdownCode::REBOOT));
 }
 
 #[test]

@@ -126,3 +126,28 @@ fn narrow_registers(context: &VcpuGuestContext, to: &mut compat::CpuUserRegs) {
     (to.cs, to.ss, to.ds, to.es, to.fs, to.gs) = (from.cs, from.ss, from.ds, from.es, from.fs, from.gs);
     to.saved_upcall_mask = from.saved_upcall_mask;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xen_abi::arch_x86::cr3_to_pfn;
+
+    #[test]
+    fn a_builders_context_has_all_its_numbers_in_64_bits() {
+        let mut from = compat::VcpuGuestContext::new_zeroed();
+        from.user_regs.eip = 0xc000_0000;
+        from.user_regs.esi = 0x1234;
+        (from.user_regs.cs, from.user_regs.ss) = (compat::FLAT_RING1_CS, compat::FLAT_RING1_SS);
+        from.ctrlreg[3] = compat::pfn_to_cr3(0x17_2ecc);
+        from.ctrlreg[1] = !0;
+        from.gdt_frames[13] = 0xffff_fff0;
+        from.trap_ctxt[255] = compat::TrapInfo { vector: 9, flags: 5, cs: 0xe019, address: 0xdead_0000 };
+        let mut to = VcpuGuestContext::new_box_zeroed().unwrap();
+        widen(&from, &mut to);
+        assert_eq!((to.user_regs.rip, to.user_regs.rsi, to.user_regs.cs), (0xc000_0000, 0x1234, 0xe019));
+        assert_eq!((cr3_to_pfn(to.ctrlreg[3]), to.ctrlreg[1]), (0x17_2ecc, 0), "above 4 GiB");
+        assert_eq!(to.gdt_frames[13], 0xffff_fff0);
+        let trap = &to.trap_ctxt[255];
+        assert_eq!((trap.vector, trap.flags, trap.cs, trap.address), (9, 5, 0xe019, 0xdead_0000));
+    }
+}
