@@ -23,8 +23,8 @@ within 20 grown || fail "the log does not follow: $(tail -n 3 $log)"
 create /root/guests/pv.cfg 'extra="console=hvc0 xen.fifo_events=0"'
 guest_shell pv
 xl debug-keys q || fail "xl debug-keys q"
-heard pv '^vcpu 0' 30
-heard pv '^vcpu 1' 30
+heard pv 'vcpu 0' 30
+heard pv 'vcpu 1' 30
 say 'for cpu in 0 1; do echo counted-$(sed -n "s/^ *[0-9]*:\\(.*\\) debug$cpu\$/\\1/p" /proc/interrupts | grep -c " 1 "); done; echo that-is''-all'
 heard pv that-is-all
 equal "vCPUs whose debug interrupt came once" "$(grep -c counted-1 /run/console-pv)" 2
