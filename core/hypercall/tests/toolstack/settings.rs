@@ -78,6 +78,32 @@ fn shares_are_kept() {
 }
 
 #[test]
+fn a_cap_has_a_timer_until_it_is_lifted_or_the_domain_goes() {
+    const PERIOD: u64 = 10_000_000;
+    let world = World::new();
+    let id = world.guest();
+    let set = |cap| {
+        let mut op =
+            SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT2, cmd: XEN_DOMCTL_SCHEDOP_PUTINFO, u: xen_abi::Union([0; 2]) };
+        op.u.write(&SchedCredit2 { weight: 0, cap });
+        assert_eq!(world.domctl(XEN_DOMCTL_SCHEDULER_OP, id, &mut op), 0);
+    };
+    let timers = &world.hypervisor.cpus[0].timers;
+    let next = || timers.lock().next_deadline();
+    let before = next();
+    set(40);
+    assert_eq!((before, next()), (None, Some(PERIOD)));
+    let (_, event) = timers.lock().expire(PERIOD).unwrap();
+    world.hypervisor.timer_expired(event, PERIOD);
+    assert_eq!(next(), Some(2 * PERIOD), "the next period follows");
+    set(0);
+    assert_eq!(next(), None);
+    set(40);
+    while world.domctl(XEN_DOMCTL_DESTROYDOMAIN, id, &mut [0_u64; 16]) != 0 {}
+    assert_eq!(next(), None);
+}
+
+#[test]
 fn vcpus_are_shown() {
     let world = World::new();
     let id = world.guest();
