@@ -126,8 +126,12 @@ fn register_runstate<A: Arch>(
         state_entry_time: clock.since(),
         time: clock.times(),
     };
+    if !caller.machine().is_guest_range(area, 0) {
+        return Err(Errno::FAULT);
+    }
     if area != 0 {
-        caller.write(GuestHandle::new(area), &info)?;
+        // What cannot be written now may be writable when the vCPU runs.
+        let _ = caller.write(GuestHandle::new(area), &info);
     }
     vcpu.runstate_area.store(area, SeqCst);
     Ok(())
@@ -139,11 +143,8 @@ fn register_time<A: Arch>(
     at: GuestHandle<RegisterTimeMemoryArea>,
 ) -> Result<()> {
     let area = caller.read(at)?.addr;
-    if area != 0 {
-        // Finds out whether it can be written.
-        let mut record = [0; 32];
-        caller.machine().copy_in(area, &mut record)?;
-        caller.machine().copy_out(area, &record)?;
+    if !caller.machine().is_guest_range(area, 0) {
+        return Err(Errno::FAULT);
     }
     vcpu.time_area.store(area, SeqCst);
     if is_own(caller, vcpu) {

@@ -73,6 +73,8 @@ pub fn mmu_update(current: &mut Current<'_>, args: &Args) -> Outcome {
     };
     let (frames, tables) = match update_owners(current, args[3] as u32) {
         Ok(owners) => owners,
+        // Rights are a matter of each request.
+        Err(Errno::PERM) if count == 0 => return Outcome::Done(0),
         Err(errno) => return errno.into(),
     };
     let handle = GuestHandle::<MmuUpdate>::new(args[0]);
@@ -132,6 +134,7 @@ pub fn update_va_mapping(current: &mut Current<'_>, args: &Args) -> Outcome {
 /// HYPERVISOR_update_va_mapping_otherdomain: the same with frames of another domain.
 pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: &Args) -> Outcome {
     match frame_owner(current, args[3] as u16) {
+        Ok(DomId::IO) if !current.domain.is_privileged() => Errno::PERM.into(),
         Ok(owner) => update_mapping(current, args, owner),
         Err(errno) => errno.into(),
     }

@@ -82,7 +82,9 @@ fn accept<A: Arch>(caller: &Caller<'_, A>, call: MemoryExchange) -> Result<Optio
         return Ok(None);
     }
     probe_list(caller, from.extent_start, from.nr_extents)?;
-    probe_list(caller, to.extent_start, to.nr_extents)?;
+    if !caller.machine().is_guest_range(to.extent_start.address(), 0) {
+        return Err(Errno::FAULT);
+    }
     let domain = caller.controlled_domain(from.domid)?;
     let bits = address_bits(to.mem_flags)?;
     let chunk_in = to.extent_order.saturating_sub(from.extent_order);

@@ -207,7 +207,6 @@ const CASES: &[Case] = &[
     }),
     ("run-state", |_| run_state()),
     ("run-state-by-frame", run_state_by_frame),
-    ("time-by-frame", time_by_frame),
     ("second-processor", second_processor),
     ("second-processor-down", |_| yes(wait(|| call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0))),
 ];
@@ -227,20 +226,6 @@ fn run_state_by_frame(guest: &Guest) -> Outcome {
     let (state, since, slept) = (peek(RECORD, 8), peek(RECORD, 9), peek(RECORD, 12));
     vcpu_op(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 0, &mut !0u64);
     yes(state as i32 == RUNSTATE_RUNNING && since != 0 && since & XEN_RUNSTATE_UPDATE == 0 && slept >= 10_000_000)
-}
-
-/// The clock's record says the same as that in the shared page.
-fn time_by_frame(guest: &Guest) -> Outcome {
-    poke(RECORD, 0, 0);
-    let mut area = RegisterTimeMemoryArea { addr: guest.page_frame(RECORD) << 12 };
-    let registered = vcpu_op(VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, 0, &mut area);
-    if registered != 0 {
-        return Outcome::Code(registered);
-    }
-    let version = peek(RECORD, 0) as u32;
-    let scale = offset_of!(VcpuInfo, time) + offset_of!(VcpuTimeInfo, tsc_to_system_mul);
-    vcpu_op(VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, 0, &mut !0u64);
-    yes(version != 0 && version & 1 == 0 && peek(RECORD, 3) as u32 == word(scale).load(SeqCst) as u32)
 }
 
 /// `xen_version` by the stub that the builder wrote.
