@@ -26,9 +26,8 @@ how() {
     esac
 }
 
-# run NAME LIMIT: runs what is of that name, its lines go to /run/lines; sets end.
-run() {
-    : >/run/lines
+# start NAME: begins what is of that name in a domain; sets domain.
+start() {
     domain=pv-test-$1
     cat >$config <<END
 name = "$domain"
@@ -40,15 +39,15 @@ on_poweroff = "preserve"
 on_reboot = "preserve"
 on_crash = "preserve"
 END
-    if ! xl create -q -e $config >/run/said 2>&1; then
-        cat /run/said >&2
-        end='never began'
-        return
-    fi
+    xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+}
+
+# finish LIMIT: waits for the end of $domain, its lines go to /run/lines; sets end.
+finish() {
     tries=0
     until end=$(how "$domain"); do
         tries=$((tries + 1))
-        [ $tries -lt $(($2 * 4)) ] || { end="hangs"; break; }
+        [ $tries -lt $(($1 * 4)) ] || { end="hangs"; break; }
         sleep 0.25
     done
     # The daemon takes what is left in the ring.
@@ -63,13 +62,50 @@ END
     xl destroy "$domain" >/dev/null 2>&1
 }
 
+# run NAME LIMIT: runs what is of that name, its lines go to /run/lines; sets end.
+run() {
+    : >/run/lines
+    if start "$1"; then finish "$2"; else end='never began'; fi
+}
+
+# heard NAME LINE: waits until that domain has said so.
+heard() {
+    tries=0
+    until grep -q "$2" "$logs/guest-pv-test-$1.log" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ $tries -lt 120 ] || { echo "$1 never said $2" >&2; return 1; }
+        sleep 0.25
+    done
+}
+
+# Two domains that share memory; the one that gives it is destroyed while the other one uses it.
+pair() {
+    start pair.give && start pair.take && heard pair.give 'give: waits' && heard pair.take 'take: waits' || return
+    xl destroy pv-test-pair.give
+    tr -d '\r' <$logs/guest-pv-test-pair.give.log
+    domain=pv-test-pair.take
+    finish 30
+    grep -v '^done$' /run/lines
+    echo "pair.take.end: $end"
+    gone=no
+    for _ in 1 2 3 4 5 6 7 8; do
+        [ "$(xl list | wc -l)" = 2 ] && gone=yes && break
+        sleep 0.5
+    done
+    echo "pair.both-are-gone: $gone"
+}
+
 run list 30
 cp /run/lines /run/list
 [ -s /run/list ] || { echo "the guest printed nothing and $end" >&2; exit 1; }
 wanted=" $* "
-for section in $(sed -n 's/^group //p' /run/list) crash; do
+for section in $(sed -n 's/^group //p' /run/list) pair crash; do
     case $wanted in *" $section "* | '  ') ;; *) continue ;; esac
     echo "== $section"
+    if [ "$section" = pair ]; then
+        pair
+        continue
+    fi
     if [ "$section" != crash ]; then
         run "$section" 60
         grep -v '^done$' /run/lines

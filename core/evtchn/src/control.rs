@@ -85,11 +85,14 @@ impl EventChannels {
     /// Sets a port's priority, from its next event on (EVTCHNOP_set_priority).
     ///
     /// # Errors
-    /// `EINVAL`: no such port, or no such priority. `ENOSYS`: not in FIFO mode.
+    /// `EINVAL`: no such port, or no such priority. `ENOSYS`: not in FIFO mode. `EACCES`: the port is closed.
     pub fn set_priority(&self, port: Port, priority: u32) -> Result<()> {
         let mut slot = self.ports.get(port)?;
         if self.fifo().is_none() {
             return Err(Errno::NOSYS);
+        }
+        if !slot.state.is_usable() {
+            return Err(Errno::ACCES);
         }
         if priority as usize >= QUEUES {
             return Err(Errno::INVAL);

@@ -2,7 +2,7 @@
 
 use crate::{Args, Caller, Outcome};
 use domain::Arch;
-use types::{DomId, Errno, Result};
+use types::{Errno, Result};
 use xen_abi::GuestHandle;
 use xen_abi::hvm_op::*;
 use xen_abi::hvm_params::HVM_NR_PARAMS;
@@ -36,17 +36,18 @@ pub fn hvm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 /// HYPERVISOR_dm_op: domain, number of buffers, address of their list.
 pub fn dm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let (domain, count, list) = (args[0] as u16, args[1] as u32, GuestHandle::<DmOpBuf>::new(args[2]));
-    let request = || {
+    let request = || -> Result<()> {
         if count > MAX_BUFFERS {
             return Err(Errno::TOOBIG);
         }
         for index in 0..count {
             caller.read(list.offset(index.into()))?;
         }
-        if DomId(domain) == DomId::SELF || DomId(domain) == caller.domain.id {
-            return Err(Errno::PERM);
+        if count == 0 {
+            return Err(Errno::NODATA);
         }
-        no_hvm_guest(caller, domain)
+        caller.other_domain(domain)?;
+        Err(Errno::INVAL)
     };
     request().into()
 }

@@ -19,6 +19,17 @@ impl<A: Arch> Caller<'_, A> {
         self.hypervisor.domains.get(id).ok_or(Errno::SRCH)
     }
 
+    /// The domain with this number, which has to be another; DOMID_SELF is none.
+    ///
+    /// # Errors
+    /// `EPERM` for the caller itself, `ESRCH` where there is none.
+    pub fn other_domain(&self, raw: u16) -> Result<Arc<Domain<A>>> {
+        if DomId(raw) == self.domain.id {
+            return Err(Errno::PERM);
+        }
+        self.hypervisor.domains.get(DomId(raw)).ok_or(Errno::SRCH)
+    }
+
     /// Refuses callers that have no rights over `domain`: each has over itself, and the control domain over all.
     ///
     /// # Errors

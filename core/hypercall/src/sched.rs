@@ -81,6 +81,9 @@ fn poll<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Poll>) -> Result<()> {
     if call.nr_ports as usize > MAX_POLL_PORTS {
         return Err(Errno::INVAL);
     }
+    if !caller.machine().is_guest_range(call.ports.address(), 0) {
+        return Err(Errno::FAULT);
+    }
     let mut ports = ArrayVec::<u32, MAX_POLL_PORTS>::new();
     for index in 0..call.nr_ports {
         ports.push(caller.read(call.ports.offset(index.into()))?);

@@ -3,7 +3,7 @@
 use crate::{Args, Caller, Outcome, area};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Arch, ShutdownCode, TimerEvent, Vcpu};
+use domain::{Arch, RunstateRecord, ShutdownCode, TimerEvent, Vcpu};
 use types::{Errno, Result, VcpuId};
 use xen_abi::GuestHandle;
 use xen_abi::vcpu::*;
@@ -119,17 +119,14 @@ fn register_runstate<A: Arch>(
     at: GuestHandle<RegisterRunstateMemoryArea>,
 ) -> Result<()> {
     let area = caller.read(at)?.addr;
-    let clock = *vcpu.runstate.lock();
-    let info = RunstateInfo {
-        state: clock.state() as i32,
-        _gap0: [0; 4],
-        state_entry_time: clock.since(),
-        time: clock.times(),
-    };
-    if area != 0 && caller.domain.memory.is_pae() {
-        caller.write(GuestHandle::new(area), &xen_abi::compat::RunstateInfo::from(&info))?;
-    } else if area != 0 {
-        caller.write(GuestHandle::new(area), &info)?;
+    if !caller.machine().is_guest_range(area, 0) {
+        return Err(Errno::FAULT);
+    }
+    if area != 0 {
+        let clock = *vcpu.runstate.lock();
+        let record = RunstateRecord::new(&clock, caller.domain.memory.is_pae(), false);
+        // What cannot be written now may be writable when the vCPU runs.
+        let _ = caller.machine().copy_out(area, record.bytes());
     }
     vcpu.runstate_area.store(area, SeqCst);
     Ok(())
@@ -141,11 +138,8 @@ fn register_time<A: Arch>(
     at: GuestHandle<RegisterTimeMemoryArea>,
 ) -> Result<()> {
     let area = caller.read(at)?.addr;
-    if area != 0 {
-        // Finds out whether it can be written.
-        let mut record = [0; 32];
-        caller.machine().copy_in(area, &mut record)?;
-        caller.machine().copy_out(area, &record)?;
+    if !caller.machine().is_guest_range(area, 0) {
+        return Err(Errno::FAULT);
     }
     vcpu.time_area.store(area, SeqCst);
     if is_own(caller, vcpu) {

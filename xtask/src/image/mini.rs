@@ -167,7 +167,7 @@ fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
     let versioned = versioned.context("no xen-utils in the Debian tree")?;
     let bin = format!("usr/lib/{versioned}/bin");
     for name in names(&tree.root().join(&bin))? {
-        if !LEFT_OUT.contains(&name.as_str()) && !name.starts_with("test-") {
+        if !LEFT_OUT.contains(&name.as_str()) {
             program(archive, tree, &format!("{bin}/{name}"))?;
         }
     }

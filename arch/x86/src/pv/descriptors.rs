@@ -110,6 +110,9 @@ fn write_descriptor(current: &mut Current<'_>, address: u64, descriptor: u64) ->
 /// # Errors
 /// `EINVAL` for a bad address or number.
 pub fn set_ldt(current: &mut Current<'_>, base: u64, entries: u64) -> Result<()> {
+    // The number is of 32 bits; without entries there is no address.
+    let entries = entries & 0xffff_ffff;
+    let base = if entries == 0 { 0 } else { base };
     if base % 4096 != 0 || entries > MAX_LDT || entries != 0 && !hal_cpu::is_guest_address(base) {
         return Err(Errno::INVAL);
     }

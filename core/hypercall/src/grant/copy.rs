@@ -28,6 +28,9 @@ impl<A: Arch> Drop for End<'_, '_, A> {
 
 /// GNTTABOP_copy.
 pub fn copy<A: Arch>(caller: &Caller<'_, A>, call: &Copy) -> Result<(), Status> {
+    if call.len == 0 {
+        return Ok(());
+    }
     let by_reference = |flag| call.flags & flag != 0;
     let from_domain = domain_of(caller, &call.source, by_reference(GNTCOPY_SOURCE_GREF))?;
     let to_domain = domain_of(caller, &call.dest, by_reference(GNTCOPY_DEST_GREF))?;

@@ -53,7 +53,7 @@ pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         GNTTABOP_SETUP_TABLE | GNTTABOP_QUERY_SIZE | GNTTABOP_GET_STATUS_FRAMES if count != 1 => Errno::INVAL.into(),
         GNTTABOP_SETUP_TABLE => table::setup(caller, GuestHandle::new(at)).into(),
         GNTTABOP_QUERY_SIZE => one(caller, at, |call| table::query_size(caller, call)).into(),
-        GNTTABOP_GET_STATUS_FRAMES => one(caller, at, |call| table::status_frames(caller, call)).into(),
+        GNTTABOP_GET_STATUS_FRAMES => table::status_frames(caller, GuestHandle::new(at)).into(),
         GNTTABOP_SET_VERSION => table::set_version(caller, GuestHandle::new(at)).into(),
         GNTTABOP_GET_VERSION => table::get_version(caller, GuestHandle::new(at)).into(),
         _ => Errno::NOSYS.into(),

@@ -20,8 +20,7 @@ fn target<A: Arch>(caller: &Caller<'_, A>, raw: u16) -> core::result::Result<Arc
 /// GNTTABOP_setup_table. A list at addresses that no guest has is refused before anything is done.
 pub fn setup<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetupTable>) -> Result<()> {
     let mut call = caller.read(at)?;
-    let length = u64::from(call.nr_frames) * size_of::<u64>() as u64;
-    if !caller.machine().is_guest_range(call.frame_list.address(), length) {
+    if !caller.machine().is_guest_range(call.frame_list.address(), 0) {
         return Err(Errno::FAULT);
     }
     let setup = || {
@@ -54,13 +53,19 @@ pub fn query_size<A: Arch>(caller: &Caller<'_, A>, call: &mut QuerySize) {
     }));
 }
 
-pub fn status_frames<A: Arch>(caller: &Caller<'_, A>, call: &mut GetStatusFrames) {
+/// GNTTABOP_get_status_frames, likewise.
+pub fn status_frames<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<GetStatusFrames>) -> Result<()> {
+    let mut call = caller.read(at)?;
+    if !caller.machine().is_guest_range(call.frame_list.address(), 0) {
+        return Err(Errno::FAULT);
+    }
     let list = || {
         let domain = target(caller, call.dom)?;
         domain.gnttab.check_status_frames(call.nr_frames)?;
         tell(caller, &domain, FrameKind::Status, call.nr_frames, call.frame_list)
     };
     call.status = number(list());
+    caller.write(at, &call)
 }
 
 pub fn set_version<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetVersion>) -> Result<()> {

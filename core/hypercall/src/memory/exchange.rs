@@ -33,7 +33,8 @@ pub fn exchange<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         Err(errno) => return errno.into(),
     };
     let exchange = match accept(caller, call) {
-        Ok(exchange) => exchange,
+        Ok(Some(exchange)) => exchange,
+        Ok(None) => return Outcome::Done(0),
         Err(errno) => return finish(caller, at, call.nr_exchanged, Err(errno)),
     };
     let first = call.nr_exchanged >> exchange.chunk_in;
@@ -63,7 +64,8 @@ fn finish<A: Arch>(
     caller.write(GuestHandle::new(field), &exchanged).and(result).into()
 }
 
-fn accept<A: Arch>(caller: &Caller<'_, A>, call: MemoryExchange) -> Result<Exchange<A>> {
+/// The request, checked; `None` where there is nothing to do.
+fn accept<A: Arch>(caller: &Caller<'_, A>, call: MemoryExchange) -> Result<Option<Exchange<A>>> {
     let (from, to) = (&call.r#in, &call.out);
     if from.extent_order.max(to.extent_order) > max_order(caller) {
         return Err(Errno::PERM);
@@ -76,12 +78,18 @@ fn accept<A: Arch>(caller: &Caller<'_, A>, call: MemoryExchange) -> Result<Excha
     if call.nr_exchanged > from.nr_extents || from.domid != to.domid || !same_size {
         return Err(Errno::INVAL);
     }
+    if call.nr_exchanged == from.nr_extents {
+        return Ok(None);
+    }
     probe_list(caller, from.extent_start, from.nr_extents)?;
+    if !caller.machine().is_guest_range(to.extent_start.address(), 0) {
+        return Err(Errno::FAULT);
+    }
     let domain = caller.controlled_domain(from.domid)?;
     let bits = address_bits(to.mem_flags)?;
     let chunk_in = to.extent_order.saturating_sub(from.extent_order);
     let chunk_out = from.extent_order.saturating_sub(to.extent_order);
-    Ok(Exchange { domain, call, bits, chunk_in, chunk_out })
+    Ok(Some(Exchange { domain, call, bits, chunk_in, chunk_out }))
 }
 
 impl<A: Arch> Exchange<A> {

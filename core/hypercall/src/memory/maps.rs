@@ -61,13 +61,15 @@ pub fn set<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     let call = caller.read(GuestHandle::<ForeignMemoryMap>::new(at))?;
     let count = call.map.nr_entries;
     if count > MAX_ENTRIES {
-        return Err(refuse!(caller, TOOBIG, "set_memory_map: {count} entries"));
+        return Err(refuse!(caller, INVAL, "set_memory_map: {count} entries"));
     }
     let domain = caller.controlled_domain(call.domid)?;
     let mut entries: Vec<[u8; ENTRY as usize]> = Vec::new();
     entries.try_reserve_exact(count as usize).map_err(|_| Errno::NOMEM)?;
     entries.resize(count as usize, [0; ENTRY as usize]);
-    caller.machine().copy_in(call.map.buffer.address(), entries.as_mut_slice().as_mut_bytes())?;
+    if count != 0 {
+        caller.machine().copy_in(call.map.buffer.address(), entries.as_mut_slice().as_mut_bytes())?;
+    }
     *domain.memory_map.lock() = entries;
     Ok(())
 }
@@ -78,6 +80,9 @@ pub fn reserved_for_devices<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<
     let mut call = caller.read(at)?;
     if call.flags & !XENMEM_RDM_ALL != 0 {
         return Err(Errno::INVAL);
+    }
+    if !caller.machine().is_guest_range(call.buffer.address(), 0) {
+        return Err(Errno::FAULT);
     }
     call.nr_entries = 0;
     caller.write(at, &call)

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::mem::offset_of;
 use domain::{Arch, Domain};
 use gnttab::FrameKind;
-use types::{DomId, Errno, Result};
+use types::{Errno, Result};
 use xen_abi::GuestHandle;
 use xen_abi::memory::*;
 
@@ -51,11 +51,7 @@ fn find<A: Arch>(caller: &Caller<'_, A>, call: &MemAcquireResource) -> Result<(A
     if call.pad != 0 || end > u32::MAX.into() {
         return Err(Errno::INVAL);
     }
-    let id = DomId(call.domid);
-    if id == DomId::SELF || id == caller.domain.id {
-        return Err(Errno::PERM);
-    }
-    let domain = caller.hypervisor.domains.get(id).ok_or(Errno::SRCH)?;
+    let domain = caller.other_domain(call.domid)?;
     caller.require_privilege()?;
     let limit = domain.creation.max_grant_frames;
     let (kind, size) = match (u32::from(call.r#type), call.id) {

@@ -133,7 +133,7 @@ fn maps_are_given_and_read() {
     call.nr_entries = 1;
     assert_eq!((map(&world.guest, XENMEM_MEMORY_MAP, &mut call), call.nr_entries), (0, 1));
     set.map.nr_entries = 1025;
-    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_SET_MEMORY_MAP, &mut set, &[]), error(Errno::TOOBIG));
+    assert_eq!(world.with(&world.dom0, memory_op, XENMEM_SET_MEMORY_MAP, &mut set, &[]), error(Errno::INVAL));
 }
 
 #[test]

@@ -15,6 +15,8 @@ use xen_abi::xen::*;
 
 /// The page where the shared page is mapped.
 const SHARED: usize = 0;
+/// A page for records.
+const RECORD: usize = 47;
 /// Events that came, by port.
 static FIRED: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
 /// What the second processor found, and that it was there.
@@ -206,9 +208,27 @@ const CASES: &[Case] = &[
     ("periodic-timer", |_| periodic_timer()),
     ("run-state", |_| run_state()),
     ("run-state-adds-up", |_| run_state_adds_up()),
+    ("run-state-by-frame", run_state_by_frame),
     ("second-processor", second_processor),
     ("second-processor-down", |_| yes(wait(|| call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_IS_UP), 1, 0) == 0))),
 ];
+
+/// The record in a page that is not mapped while the hypervisor writes there.
+fn run_state_by_frame(guest: &Guest) -> Outcome {
+    poke(RECORD, 9, 0);
+    let entry = guest.entry_value(page(RECORD), 1);
+    let mut area = RegisterRunstateMemoryArea { addr: (guest.page_frame(RECORD) << 12) + 64 };
+    let registered = vcpu_op(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 0, &mut area);
+    if registered != 0 {
+        return Outcome::Code(registered);
+    }
+    call::update_va(page(RECORD), 0, UVMF_INVLPG);
+    call::poll(&[], now() + 20_000_000);
+    call::update_va(page(RECORD), entry, UVMF_INVLPG);
+    let (state, since, slept) = (peek(RECORD, 8), peek(RECORD, 9), peek(RECORD, 12));
+    vcpu_op(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 0, &mut !0u64);
+    yes(state as i32 == RUNSTATE_RUNNING && since != 0 && since & XEN_RUNSTATE_UPDATE == 0 && slept >= 10_000_000)
+}
 
 /// `xen_version` by the stub that the builder wrote.
 fn through_page() -> Outcome {

@@ -10,24 +10,26 @@ use xen_abi::grant_table::*;
 use xen_abi::xen::*;
 
 /// Where the table of grants is mapped.
-const TABLE: usize = 24;
+pub const TABLE: usize = 24;
 /// A page that is granted.
-const GIVEN: usize = 25;
+pub const GIVEN: usize = 25;
 /// Where it is mapped.
-const TAKEN: usize = 26;
+pub const TAKEN: usize = 26;
 /// The first reference that is not reserved, and others.
-const REFERENCE: u32 = 8;
+pub const REFERENCE: u32 = 8;
 
 /// Runs the group.
 pub fn run(guest: &Guest) {
     table(guest, "grants", CASES);
 }
 
-fn grant_op<T>(command: u32, argument: &mut T) -> i64 {
+/// One operation on grants, with one structure.
+pub fn grant_op<T>(command: u32, argument: &mut T) -> i64 {
     call3(HYPERVISOR_GRANT_TABLE_OP, u64::from(command), (&raw mut *argument) as u64, 1)
 }
 
-fn status(result: i64, status: i16) -> Outcome {
+/// What a structure's status says, or the error of the call itself.
+pub fn status(result: i64, status: i16) -> Outcome {
     if result != 0 {
         return Outcome::Code(result);
     }
@@ -50,35 +52,48 @@ fn status(result: i64, status: i16) -> Outcome {
     })
 }
 
-fn setup(dom: u16, nr_frames: u32, list: u64) -> Outcome {
+/// Has the table set up with so many frames.
+pub fn setup(dom: u16, nr_frames: u32, list: u64) -> Outcome {
     let mut setup =
         SetupTable { dom, _gap0: [0; 2], nr_frames, status: 99, _gap1: [0; 6], frame_list: GuestHandle::new(list) };
     let result = grant_op(GNTTABOP_SETUP_TABLE, &mut setup);
     status(result, setup.status)
 }
 
+/// Sets the table up and maps its first page; nothing else works without it.
+pub fn open_table() -> Outcome {
+    let mut frames = [0u64; 1];
+    let outcome = setup(DOMID_SELF, 1, (&raw mut frames) as u64);
+    if outcome != Outcome::Text("okay") {
+        return outcome;
+    }
+    Outcome::Code(update_va(page(TABLE), core::hint::black_box(frames)[0] << 12 | WRITABLE, UVMF_INVLPG))
+}
+
 /// Writes entry `reference` of the table, which is of version 1.
-fn grant(reference: u32, flags: u16, domain: u16, frame: u64) {
+pub fn grant(reference: u32, flags: u16, domain: u16, frame: u64) {
     let entry = u64::from(flags) | u64::from(domain) << 16 | frame << 32;
     // SAFETY: within the page of grants.
     unsafe { write(page(TABLE) + 8 * u64::from(reference), entry) };
 }
 
-fn map(dom: u16, reference: u32, flags: u32, address: u64) -> (Outcome, u32) {
+/// Maps a grant of `dom`; the handle.
+pub fn map(dom: u16, reference: u32, flags: u32, address: u64) -> (Outcome, u32) {
     let mut map =
         MapGrantRef { host_addr: address, flags, r#ref: reference, dom, status: 99, handle: !0, dev_bus_addr: 0 };
     let result = grant_op(GNTTABOP_MAP_GRANT_REF, &mut map);
     (status(result, map.status), map.handle)
 }
 
-fn unmap(handle: u32, address: u64) -> Outcome {
+/// Unmaps it.
+pub fn unmap(handle: u32, address: u64) -> Outcome {
     let mut unmap = UnmapGrantRef { host_addr: address, dev_bus_addr: 0, handle, status: 99, _gap0: [0; 2] };
     let result = grant_op(GNTTABOP_UNMAP_GRANT_REF, &mut unmap);
     status(result, unmap.status)
 }
 
 /// Grants a frame to this domain and maps it; `Err` has what went wrong.
-fn with_grant(guest: &Guest, flags: u16, frame: u64, how: u32, case: fn(u32) -> Outcome) -> Outcome {
+pub fn with_grant(guest: &Guest, flags: u16, frame: u64, how: u32, case: fn(u32) -> Outcome) -> Outcome {
     grant(REFERENCE, flags, super::events::own_domain(), frame);
     let (outcome, handle) = map(super::events::own_domain(), REFERENCE, how, page(TAKEN));
     let outcome = if outcome == Outcome::Text("okay") {
@@ -93,7 +108,8 @@ fn with_grant(guest: &Guest, flags: u16, frame: u64, how: u32, case: fn(u32) -> 
     outcome
 }
 
-fn restore(guest: &Guest) {
+/// Maps the two pages again as they were.
+pub fn restore(guest: &Guest) {
     for index in [GIVEN, TAKEN] {
         let entry = guest.page_frame(index) << 12 | WRITABLE;
         let result = update_va(page(index), entry, UVMF_INVLPG);
@@ -101,17 +117,20 @@ fn restore(guest: &Guest) {
     }
 }
 
-fn copy_end(u: u64, domid: u16, offset: u16) -> CopyPtr {
+/// One end of a copy.
+pub fn copy_end(u: u64, domid: u16, offset: u16) -> CopyPtr {
     CopyPtr { u, domid, offset, _gap0: [0; 4] }
 }
 
-fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> Outcome {
+/// Copies `len` bytes.
+pub fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> Outcome {
     let mut copy = Copy { source, dest, len, flags, status: 99, _gap0: [0; 2] };
     let result = grant_op(GNTTABOP_COPY, &mut copy);
     status(result, copy.status)
 }
 
-fn version(version: u32) -> Outcome {
+/// Changes the version of the table's entries.
+pub fn version(version: u32) -> Outcome {
     let mut set = SetVersion { version };
     let result = grant_op(GNTTABOP_SET_VERSION, &mut set);
     if result == 0 { Outcome::Hex(u64::from(set.version)) } else { Outcome::Code(result) }
@@ -129,18 +148,13 @@ fn swap(ref_a: u32, ref_b: u32) -> Outcome {
     status(result, swap.status)
 }
 
-const WRITE: u32 = GNTMAP_HOST_MAP;
-const READ: u32 = GNTMAP_HOST_MAP | GNTMAP_READONLY;
+/// For reading and writing.
+pub const WRITE: u32 = GNTMAP_HOST_MAP;
+/// For reading.
+pub const READ: u32 = GNTMAP_HOST_MAP | GNTMAP_READONLY;
 
 const CASES: &[Case] = &[
-    ("setup", |_| {
-        let mut frames = [0u64; 1];
-        let outcome = setup(DOMID_SELF, 1, (&raw mut frames) as u64);
-        if outcome != Outcome::Text("okay") {
-            return outcome;
-        }
-        Outcome::Code(update_va(page(TABLE), core::hint::black_box(frames)[0] << 12 | WRITABLE, UVMF_INVLPG))
-    }),
+    ("setup", |_| open_table()),
     ("setup-too-many", |_| setup(DOMID_SELF, 65, 0x7000_0000_0000)),
     ("setup-max", |_| setup(DOMID_SELF, !0, 0x7000_0000_0000)),
     ("setup-wild", |_| setup(DOMID_SELF, 1, 0xffff_8300_0000_0000)),

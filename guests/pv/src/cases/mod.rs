@@ -1,13 +1,18 @@
 //! The cases, by group.
 
+mod bad;
 pub mod basic;
 mod crash;
 mod events;
+mod extents;
 mod grants;
 mod mmu;
 mod pages;
+mod pair;
 mod privileged;
 mod processor;
+mod scrub;
+mod sharing;
 mod sizes;
 mod tables;
 mod wild;
@@ -27,6 +32,12 @@ const GROUPS: &[Group] = &[
     ("self", basic::run),
     ("wild", wild::run),
     ("sizes", sizes::run),
+    ("bad-memory", |guest| bad::run(guest, "memory")),
+    ("bad-mmu", |guest| bad::run(guest, "mmu")),
+    ("bad-grants", |guest| bad::run(guest, "grants")),
+    ("bad-events", |guest| bad::run(guest, "events")),
+    ("bad-processor", |guest| bad::run(guest, "processor")),
+    ("bad-devices", |guest| bad::run(guest, "devices")),
     ("mmu", mmu::run),
     ("tables", tables::run),
     ("pages", pages::run),
@@ -34,7 +45,14 @@ const GROUPS: &[Group] = &[
     ("processor", processor::run),
     ("events", events::run),
     ("grants", grants::run),
+    ("sharing", sharing::run),
+    ("extents", extents::run),
+    ("fill", scrub::fill),
+    ("find", scrub::find),
 ];
+
+/// Two groups that run at the same time in two domains, whose numbers follow each other.
+const PAIR: &[Group] = &[("pair.give", pair::give), ("pair.take", pair::take)];
 
 /// Prints what there is: `group NAME` and `crash NAME`.
 pub fn list() {
@@ -49,7 +67,7 @@ pub fn list() {
 /// Runs a group, or the case `crash.NAME`.
 pub fn run(guest: &Guest, name: &str) {
     basic::prepare(guest);
-    if let Some((_, group)) = GROUPS.iter().find(|(n, _)| *n == name) {
+    if let Some((_, group)) = GROUPS.iter().chain(PAIR).find(|(n, _)| *n == name) {
         group(guest);
         return;
     }

@@ -5,7 +5,9 @@ use crate::call::{call2, call3, call4, op};
 use crate::memory::{Guest, page};
 use crate::report::{Outcome, sign};
 use crate::say;
+use core::mem::offset_of;
 use xen_abi::GuestHandle;
+use xen_abi::event_channel::{EVTCHNOP_STATUS, Status};
 use xen_abi::memory::*;
 use xen_abi::sched::{Poll, SCHEDOP_POLL};
 use xen_abi::xen::*;
@@ -56,6 +58,25 @@ fn poll(ports: u64, count: u32) -> Outcome {
     Outcome::Code(op(HYPERVISOR_SCHED_OP, SCHEDOP_POLL, &mut poll))
 }
 
+/// A list whose first call writes the command of call `changed`: an unknown one becomes XENVER_version.
+fn multicall_changing_itself(changed: usize) -> Outcome {
+    let version = MulticallEntry { op: HYPERVISOR_XEN_VERSION.into(), result: 0, args: [0; 6] };
+    let mut list = [version; 10];
+    // The state of a port that is closed is 0; it goes to where the command is, and so the query to where the result is.
+    const OVERLAP: u64 = offset_of!(Status, status) as u64 - 8;
+    list[changed].result = SELF | 60 << 32;
+    list[changed].args[0] = 99;
+    let at = (&raw const list[changed].result) as u64;
+    list[0] = MulticallEntry {
+        op: HYPERVISOR_EVENT_CHANNEL_OP.into(),
+        result: 0,
+        args: [EVTCHNOP_STATUS.into(), at - OVERLAP, 0, 0, 0, 0],
+    };
+    let result = call2(HYPERVISOR_MULTICALL, (&raw mut list) as u64, list.len() as u64);
+    let list = core::hint::black_box(&mut list);
+    if result == 0 { Outcome::Hex(list[changed].result as u64) } else { code(result) }
+}
+
 fn code(result: i64) -> Outcome {
     Outcome::Code(result)
 }
@@ -78,6 +99,8 @@ const CASES: &[Case] = &[
         let (table, _) = g.table(page(ZEROS), 1);
         code(call2(HYPERVISOR_MULTICALL, table, 1))
     }),
+    ("multicall.changes-the-next-entry", |_| multicall_changing_itself(1)),
+    ("multicall.changes-a-later-entry", |_| multicall_changing_itself(9)),
     ("grant_table_op.0", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 0, 0x7000_0000_0000, 0))),
     ("grant_table_op.max", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 0, 0x7000_0000_0000, 0xffff_ffff))),
     ("grant_table_op.negative", |_| code(call3(HYPERVISOR_GRANT_TABLE_OP, 5, 0x7000_0000_0000, 1 << 31))),
