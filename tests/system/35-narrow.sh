@@ -15,13 +15,14 @@ say halt
 within 60 gone grub32 || xl destroy grub32
 
 [ -e /root/guests/gnumach.gz ] || skip "the mirror has no GNU Mach; GRUB passed"
-create /root/guests/gnumach.cfg
+create -p /root/guests/gnumach.cfg
 console gnumach
+xl unpause gnumach
 heard gnumach 'GNU Mach' 120
 xl destroy gnumach
 within 60 gone gnumach || fail "gnumach is still there: $(xl list)"
 
-back() {
+recovered() {
     [ "$(info free_memory)" -ge "$free" ]
 }
-within 60 back || fail "free memory: $free before, $(info free_memory) after"
+within 60 recovered || fail "free memory: $free before, $(info free_memory) after"
