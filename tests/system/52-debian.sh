@@ -1,6 +1,7 @@
 # A Debian guest on an LVM volume, booted by GRUB as its disk's own grub.cfg says: systemd, a login, a network, apt.
 # Then by pygrub, which reads the same grub.cfg in dom0.
 # machine: --dom0 full
+# long
 # limit: 1200
 . ./lib
 
