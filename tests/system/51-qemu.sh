@@ -1,7 +1,6 @@
 # QEMU in dom0 as the backend of a PV guest: a disk, and a screen and a keyboard over VNC.
 # machine: --dom0 full
 # long
-# long
 # limit: 600
 . ./lib
 
