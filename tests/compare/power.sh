@@ -47,9 +47,7 @@ file "$magic"'\0\0\0\0\20\0\0\0'"$none$magic"'\0\0\0\0\20\0\0\0'"$none"
 
 try xen-diag gnttab_query_size 0
 try xen-diag gnttab_query_size 77
-try xen-hptool cpu-offline 9
 try xen-hptool smt-enable
-try xen-livepatch list
 try xen-hvmcrash 0
 try xl trigger 0 power
 try xl debug-keys '?'

@@ -31,7 +31,7 @@ done
 grep 'nvme0q[1-9]' /proc/interrupts | awk '{ for (i = n = 0; ++i <= NF;) if (i > 1 && $i ~ /^[0-9]+$/) n += $i; if (!n) exit 1 }' ||
     fail "a queue without interrupts: $(cat /proc/interrupts)"
 
-modprobe xhci_pci && modprobe usb_storage && modprobe sd_mod && modprobe usbhid || fail "no module for USB"
+modprobe xhci_pci && modprobe usb_storage && modprobe sd_mod && modprobe usbhid && modprobe hid_generic || fail "no module for USB"
 within 60 [ -b /dev/sda ] || fail "no USB stick: $(dmesg | grep -i usb | tail)"
 disk /dev/sda
 grep xhci /proc/interrupts | grep -q msi || fail "xHCI without MSI: $(cat /proc/interrupts)"

@@ -75,10 +75,13 @@ fn amd_container(file: &File<'_>, processor: Processor, at: u64, best: &mut Opti
         return Err(Errno::INVAL);
     }
     let identifier = amd_identifier(file, processor, at + 12, next)?;
+    // The next container can only begin behind an update.
+    let mut may_end = false;
     while next < file.length.into() {
-        if file.word(next).ok() == Some(MAGIC) {
+        if may_end && file.word(next).ok() == Some(MAGIC) {
             break;
         }
+        may_end = true;
         let (kind, length) = (file.word(next)?, file.word(next + 4)?);
         let end = file.end(next + 8, length)?;
         if kind != UPDATE || length < UPDATE_HEADER {
@@ -191,6 +194,8 @@ mod tests {
         assert_eq!(search(newest_amd, &whole, whole.len() * 4 - 1), Err(Errno::INVAL));
         assert_eq!(amd(&[whole, vec![1, u32::MAX]].concat()), Ok(Some(5)));
         assert_eq!(amd(&[0x0041_4d44, 0, u32::MAX, 1]), Err(Errno::INVAL));
+        let empty = container(0x80_0f12, &[]);
+        assert_eq!(amd(&[empty.clone(), empty].concat()), Err(Errno::INVAL));
     }
 
     #[test]

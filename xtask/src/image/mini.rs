@@ -39,6 +39,7 @@ const OTHER_MODULES: &[&str] = &[
     "xhci_pci",
     "usb_storage",
     "usbhid",
+    "hid-generic",
     "bridge",
     "tun",
     "ext4",

@@ -15,10 +15,10 @@ fn check_cpu<A: Arch>(caller: &Caller<'_, A>, cpu: u32) -> Result<()> {
     Err(refuse!(caller, INVAL, "power management of CPU {cpu}, which is not there"))
 }
 
-/// XEN_SYSCTL_get_pmstat. Idle states are not driven at all; of frequencies it is only that nobody has told any.
+/// XEN_SYSCTL_get_pmstat. Neither idle states nor frequencies are driven.
 pub fn statistics<A: Arch>(caller: &Caller<'_, A>, op: &mut GetPmStat) -> Done {
     check_cpu(caller, op.cpuid)?;
-    Err(if op.r#type & PMSTAT_CATEGORY_MASK == PMSTAT_PX { Errno::INVAL } else { Errno::NODEV })
+    Err(Errno::NODEV)
 }
 
 /// XEN_SYSCTL_pm_op.

@@ -161,6 +161,8 @@ fn power_settings_are_kept_and_cpus_have_no_power_data() {
     let mut statistics = GetPmStat { r#type: PMSTAT_GET_MAX_CX, ..GetPmStat::new_zeroed() };
     assert_eq!(world.sysctl(XEN_SYSCTL_GET_PMSTAT, &mut statistics), error(Errno::NODEV));
     statistics.r#type = PMSTAT_GET_MAX_PX;
+    assert_eq!(world.sysctl(XEN_SYSCTL_GET_PMSTAT, &mut statistics), error(Errno::NODEV));
+    statistics.cpuid = 77;
     assert_eq!(world.sysctl(XEN_SYSCTL_GET_PMSTAT, &mut statistics), error(Errno::INVAL));
     let op = |cmd, cpuid, value: u32| {
         let mut op = PmOp { cmd, cpuid, ..PmOp::new_zeroed() };
