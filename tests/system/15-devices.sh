@@ -3,11 +3,6 @@
 # limit: 120
 . ./lib
 
-# interrupts WORD: how many the kernel has counted on the lines of /proc/interrupts that say so.
-interrupts() {
-    awk -v word="$1" '$0 ~ word { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) sum += $i } END { print sum + 0 }' /proc/interrupts
-}
-
 # The disk: what is written is there after the kernel has forgotten it.
 modprobe ahci && modprobe sd_mod || fail "no module for AHCI or its disks"
 within 30 [ -b /dev/sda ] || fail "no disk: $(dmesg | grep -i ata | tail -n 20)"

@@ -3,11 +3,6 @@
 # limit: 150
 . ./lib
 
-# interrupts WORD: how many the kernel has counted on the lines of /proc/interrupts that say so.
-interrupts() {
-    awk -v word="$1" '$0 ~ word { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) sum += $i } END { print sum + 0 }' /proc/interrupts
-}
-
 dd if=/dev/urandom of=/run/written bs=1M count=8 2>/dev/null
 
 # disk DEVICE: what is written is there after the kernel has forgotten it, by a file system too.

@@ -4,6 +4,12 @@
 # long
 # limit: 1200
 . ./lib
+. ./net
+
+# The full dom0 has no links for busybox's programs.
+udhcpd() {
+    busybox udhcpd "$@"
+}
 
 # The volume group lies on the Debian disk behind a megabyte of its own for LVM's label.
 disk=$(readlink -f /dev/disk/by-id/virtio-debian-guest)
@@ -18,7 +24,7 @@ printf '0 2048 linear %s 0\n2048 %s linear %s 0\n' "$label" "$sectors" "$disk" |
 blkid /dev/guests/debian | grep -q 'LABEL="debian"' || fail "the volume is not the disk: $(blkid)"
 
 # dom0 has a web server with a package.
-brctl addbr xenbr0 && ip addr add 192.168.7.1/24 dev xenbr0 && ip link set xenbr0 up || fail "no bridge"
+bridge
 mkdir -p /run/www /run/hello/DEBIAN
 printf 'Package: hello-guest\nVersion: 1\nArchitecture: all\nMaintainer: dom0 <root@dom0>\nDescription: test\n' >/run/hello/DEBIAN/control
 dpkg-deb -b /run/hello /run/www/hello.deb >/run/deb || fail "dpkg-deb: $(cat /run/deb)"
@@ -28,7 +34,7 @@ dpkg-deb -b /run/hello /run/www/hello.deb >/run/deb || fail "dpkg-deb: $(cat /ru
     echo "Size: $(stat -c %s /run/www/hello.deb)"
     echo "SHA256: $(sha256sum </run/www/hello.deb | cut -d' ' -f1)"
 } >/run/www/Packages
-busybox httpd -p 192.168.7.1:80 -h /run/www || fail "no web server"
+busybox httpd -p $bridge_address:80 -h /run/www || fail "no web server"
 
 log_in() {
     console debian
@@ -41,8 +47,9 @@ create /root/guests/debian.cfg "disk = [ 'phy:/dev/guests/debian,xvda,w' ]" "vif
 log_in
 say 'echo "state: $(systemctl is-system-running --wait)"'
 heard debian 'state: [a-z]' 300
-say 'ip addr add 192.168.7.2/24 dev enX0; ip link set enX0 up; echo "deb [trusted=yes] http://192.168.7.1 ./" >/etc/apt/sources.list; echo address-$?'
-heard debian address-0
+# Its own DHCP client has got it an address.
+say "until ip route get $bridge_address | grep -q enX0; do sleep 1; done; echo 'deb [trusted=yes] http://$bridge_address ./' >/etc/apt/sources.list; echo address-\$?"
+heard debian address-0 120
 say 'apt-get update && apt-get install -y hello-guest && dpkg -l hello-guest | grep ^ii && echo installed-$?'
 heard debian installed-0 240
 say poweroff
