@@ -44,6 +44,11 @@ try xl destroy 99
 try xl pause nobody
 try xl create /root/no-such.cfg
 try xl create /root/guests/tiny.cfg 'memory=100000000'
+# A little more than is free, which xl claims before it begins.
+xl create /root/guests/tiny.cfg "memory=$(($(xl info | sed -n 's/^free_memory *: //p') + 64))" >/run/said 2>&1
+echo "status $?"
+grep -c 'failed to build' /run/said
+try xl claims
 try xl mem-set 99 64
 
 title tiny

@@ -20,7 +20,7 @@ printf '0 2048 linear %s 0\n2048 %s linear %s 0\n' "$label" "$sectors" "$disk" |
 {
     pvcreate -q --dataalignment 1m /dev/mapper/volumes && vgcreate -q guests /dev/mapper/volumes &&
         lvcreate -q -y -W n -Z n -l 100%FREE -n debian guests
-} >/run/lvm 2>&1 || fail "LVM: $(cat /run/lvm)"
+} >/run/volume 2>&1 || fail "LVM: $(cat /run/volume)"
 blkid /dev/guests/debian | grep -q 'LABEL="debian"' || fail "the volume is not the disk: $(blkid)"
 
 # dom0 has a web server with a package.

@@ -61,6 +61,9 @@ enum Command {
         /// This is typed, and a return
         #[arg(long = "type")]
         text: Option<String>,
+        /// QEMU first switches to this one of its consoles, for this and all later visits
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
+        console: Option<u8>,
     },
 }
 
@@ -69,6 +72,9 @@ fn main() -> Result<()> {
         Command::Disk { path, mib, seconds, seed } => disk::exercise(&path, mib, seconds, seed),
         Command::Send { to, mib, seed } => net::send(&to, mib, seed),
         Command::Receive { port } => net::receive(port),
-        Command::Screen { at, picture, text } => vnc::visit(&at, picture.as_deref(), text.as_deref()),
+        Command::Screen { at, picture, text, console } => {
+            console.map_or(Ok(()), |console| vnc::switch(&at, console))?;
+            vnc::visit(&at, picture.as_deref(), text.as_deref())
+        }
     }
 }

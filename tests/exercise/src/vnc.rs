@@ -8,8 +8,12 @@ use std::time::Duration;
 
 /// Security type without authentication (RFC 6143, 7.1.2).
 const NO_SECURITY: u8 = 1;
-/// X keysym of the return key.
+/// X keysyms of the return key, and of the left control and alt keys.
 const RETURN: u32 = 0xff0d;
+const CONTROL: u32 = 0xffe3;
+const ALT: u32 = 0xffe9;
+/// From one key to the next. QEMU drops keys for which the guest's ring has no room, which holds 51 of them (io/kbdif.h).
+const BETWEEN_KEYS: Duration = Duration::from_millis(50);
 
 struct Screen {
     stream: TcpStream,
@@ -52,13 +56,16 @@ impl Screen {
         Ok(bytes)
     }
 
-    /// Types one key.
-    fn key(&mut self, symbol: u32) -> Result<()> {
-        for down in [1, 0] {
+    /// Presses these keys, one after the other, and lets them go in the reverse order.
+    fn keys(&mut self, symbols: &[u32]) -> Result<()> {
+        let down = symbols.iter().map(|symbol| (1, symbol));
+        let up = symbols.iter().rev().map(|symbol| (0, symbol));
+        for (down, symbol) in down.chain(up) {
             let mut event = [4, down, 0, 0, 0, 0, 0, 0];
             event[4..].copy_from_slice(&symbol.to_be_bytes());
             self.stream.write_all(&event)?;
         }
+        std::thread::sleep(BETWEEN_KEYS);
         Ok(())
     }
 
@@ -106,6 +113,18 @@ impl Screen {
     }
 }
 
+/// Has QEMU show another of its consoles, 1 to 9.
+///
+/// # Errors
+/// Where the server does not answer as the protocol wants.
+pub fn switch(address: &str, console: u8) -> Result<()> {
+    let mut screen = Screen::connect(address)?;
+    screen.keys(&[CONTROL, ALT, u32::from(b'0' + console)])?;
+    // An answer says that the server has taken in what came before.
+    screen.picture()?;
+    Ok(())
+}
+
 /// Types `text` and a return where there is one, then writes the screen of the server at `address` to `path`.
 ///
 /// # Errors
@@ -114,10 +133,10 @@ pub fn visit(address: &str, path: Option<&Path>, text: Option<&str>) -> Result<(
     let mut screen = Screen::connect(address)?;
     if let Some(text) = text {
         // Keysyms of ASCII characters are their codes.
-        text.bytes().map(u32::from).chain([RETURN]).try_for_each(|symbol| screen.key(symbol))?;
+        text.bytes().map(u32::from).chain([RETURN]).try_for_each(|symbol| screen.keys(&[symbol]))?;
         println!("typed {text}");
     }
-    // Also after typing: an answer says that the server has taken in what came before.
+    // Also after typing, as in `switch`.
     let picture = screen.picture()?;
     if let Some(path) = path {
         std::fs::write(path, &picture).with_context(|| format!("cannot write {}", path.display()))?;
@@ -157,7 +176,7 @@ mod tests {
             requests
         });
         let mut screen = Screen::connect(&address).expect("connected");
-        screen.key(RETURN).expect("typed");
+        screen.keys(&[RETURN]).expect("typed");
         assert_eq!(screen.picture().expect("picture"), [[7; 8], [9; 8]].concat());
         let requests = server.join().expect("server");
         assert_eq!(requests[28..44], [4, 1, 0, 0, 0, 0, 0xff, 0x0d, 4, 0, 0, 0, 0, 0, 0xff, 0x0d]);

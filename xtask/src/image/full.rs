@@ -3,7 +3,7 @@
 use super::guest::Files;
 use super::tree::Tree;
 use crate::host;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,18 @@ pub fn make(tree: &Tree, small: Files, folder: &Path, path: &Path) -> Result<()>
 /// # Errors
 /// As `make`.
 pub fn make_debian(tree: &Tree, folder: &Path, path: &Path) -> Result<()> {
-    set_up(tree, &files(folder)?, "debian-setup", path)
+    let files = files(folder)?;
+    fs::write(files.join("kernel"), unpacked(&fs::read(tree.kernel())?)?)?;
+    set_up(tree, &files, "debian-setup", path)
+}
+
+/// The ELF file in a bzImage: pvgrub does not know Debian's compression, zstd.
+fn unpacked(kernel: &[u8]) -> Result<Vec<u8>> {
+    let bad = |error| anyhow!("Debian's kernel: {error}");
+    let payload = dom0::Payload::find(kernel).map_err(bad)?;
+    let mut elf = vec![0; payload.unpacked_size()];
+    payload.unpack(&mut elf).map_err(bad)?;
+    Ok(elf)
 }
 
 /// Writes our files into a folder for the scripts.

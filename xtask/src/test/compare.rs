@@ -1,11 +1,13 @@
 //! Comparisons: each script in tests/compare/ has to print the same on Xenolith as on Debian's Xen.
+//!
+//! A line `cost WHAT NUMBER` is the same where Xenolith's number is not the larger one. A script may ask for a machine by
+//! `# machine: OPTIONS`, as the system tests do.
 
 use super::{Outcome, Selection, Tally, system};
-use crate::cli::{Hypervisor, MachineOptions};
+use crate::cli::Hypervisor;
 use crate::script::Verdict;
 use crate::{host, run};
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -50,8 +52,10 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
             continue;
         }
         let start = Instant::now();
-        let text = fs::read(&path)?;
-        let outcome = match (output(Hypervisor::Xenolith, &text), output(Hypervisor::Xen, &text)) {
+        let text = fs::read_to_string(&path)?;
+        let machine = system::parse(&name, &text)?.machine;
+        let output = |hypervisor| output(hypervisor, &machine, text.as_bytes());
+        let outcome = match (output(Hypervisor::Xenolith), output(Hypervisor::Xen)) {
             (Ok(ours), Ok(theirs)) => compare(&ours, &theirs),
             (Err(error), _) => Outcome::Failed(format!("on Xenolith: {error:#}")),
             (_, Err(error)) => Outcome::Failed(format!("on Xen: {error:#}")),
@@ -61,8 +65,8 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-fn output(hypervisor: Hypervisor, script: &[u8]) -> Result<String> {
-    let mut options = MachineOptions::try_parse_from(["machine"])?.run;
+fn output(hypervisor: Hypervisor, machine: &str, script: &[u8]) -> Result<String> {
+    let mut options = system::machine_options(machine)?;
     options.hypervisor = hypervisor;
     options.timeout = TIME_LIMIT;
     let folder = host::run_folder()?;
@@ -78,14 +82,32 @@ fn output(hypervisor: Hypervisor, script: &[u8]) -> Result<String> {
     }
 }
 
-fn compare(ours: &str, theirs: &str) -> Outcome {
-    if ours == theirs {
-        return if ours.is_empty() { Outcome::Failed("neither printed anything".to_string()) } else { Outcome::Passed };
+/// What a line says that something costs.
+fn cost(line: &str) -> Option<(&str, u64)> {
+    let (what, number) = line.strip_prefix("cost ")?.rsplit_once(' ')?;
+    Some((what, number.parse().ok()?))
+}
+
+/// Whether our line is what Xen's allows.
+fn agree(ours: &str, theirs: &str) -> bool {
+    match (cost(ours), cost(theirs)) {
+        (Some((what, ours)), Some((same, theirs))) => what == same && ours <= theirs,
+        _ => ours == theirs,
     }
+}
+
+fn compare(ours: &str, theirs: &str) -> Outcome {
     let (a, b): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), theirs.lines().collect());
+    if a.is_empty() && b.is_empty() {
+        return Outcome::Failed("neither printed anything".to_string());
+    }
+    let differing = |line: &usize| !matches!((a.get(*line), b.get(*line)), (Some(a), Some(b)) if agree(a, b));
+    let differing: Vec<usize> = (0..a.len().max(b.len())).filter(differing).collect();
+    if differing.is_empty() {
+        return Outcome::Passed;
+    }
     let mut report = String::from("differs (- Xen, + Xenolith):\n");
-    let differing = (0..a.len().max(b.len())).filter(|i| a.get(*i) != b.get(*i));
-    for line in differing.take(SHOWN) {
+    for line in differing.into_iter().take(SHOWN) {
         for (sign, side) in [('-', &b), ('+', &a)] {
             if let Some(text) = side.get(line) {
                 report.push_str(&format!("{sign}{}: {text}\n", line + 1));
@@ -105,5 +127,15 @@ mod tests {
         assert!(matches!(compare("", ""), Outcome::Failed(_)));
         let Outcome::Failed(report) = compare("a\nb\n", "a\nc\n") else { panic!() };
         assert!(report.contains("-2: c") && report.contains("+2: b") && !report.contains("1: a"), "{report}");
+        assert!(matches!(compare("a\n", "a\nb\n"), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn a_cost_may_be_lower_and_not_higher() {
+        assert_eq!(compare("cost of it 4\n", "cost of it 5\n"), Outcome::Passed);
+        assert_eq!(compare("cost of it 5\n", "cost of it 5\n"), Outcome::Passed);
+        assert!(matches!(compare("cost of it 6\n", "cost of it 5\n"), Outcome::Failed(_)));
+        assert!(matches!(compare("cost of this 4\n", "cost of it 5\n"), Outcome::Failed(_)));
+        assert!(matches!(compare("cost of it\n", "cost of it 5\n"), Outcome::Failed(_)));
     }
 }

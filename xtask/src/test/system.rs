@@ -4,7 +4,7 @@
 //! It passes by exit status 0 and is skipped by 77.
 
 use super::{Outcome, Selection, Tally};
-use crate::cli::{Hypervisor, MachineOptions};
+use crate::cli::{Hypervisor, MachineOptions, RunOptions};
 use crate::host;
 use crate::script::Verdict;
 use crate::{guests, run};
@@ -25,9 +25,10 @@ const SKIP: i32 = 77;
 
 /// One script.
 #[derive(Debug, PartialEq, Eq)]
-struct Script {
+pub struct Script {
     name: String,
-    machine: String,
+    /// Options of its machine.
+    pub machine: String,
     limit: u64,
     long: bool,
 }
@@ -50,7 +51,11 @@ fn scripts() -> Result<Vec<Script>> {
     Ok(scripts)
 }
 
-fn parse(name: &str, text: &str) -> Result<Script> {
+/// What a script says of itself in its comments.
+///
+/// # Errors
+/// Where a limit is no number.
+pub fn parse(name: &str, text: &str) -> Result<Script> {
     let mut script = Script { name: name.to_string(), machine: String::new(), limit: LIMIT, long: false };
     for comment in text.lines().filter_map(|l| l.strip_prefix("# ")) {
         match comment.split_once(": ") {
@@ -62,6 +67,15 @@ fn parse(name: &str, text: &str) -> Result<Script> {
         }
     }
     Ok(script)
+}
+
+/// The machine with these options, those of `./x run`.
+///
+/// # Errors
+/// Where there is no such option.
+pub fn machine_options(machine: &str) -> Result<RunOptions> {
+    let words = ["machine"].into_iter().chain(machine.split_whitespace());
+    Ok(MachineOptions::try_parse_from(words).with_context(|| format!("machine: {machine}"))?.run)
 }
 
 /// Names of the tests.
@@ -114,8 +128,7 @@ fn boot(hypervisor: Hypervisor, machine: &str, scripts: &[Script], tally: &mut T
 }
 
 fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mut Results) -> Result<String> {
-    let words = ["machine"].into_iter().chain(machine.split_whitespace());
-    let mut options = MachineOptions::try_parse_from(words).with_context(|| format!("machine: {machine}"))?.run;
+    let mut options = machine_options(machine)?;
     options.hypervisor = hypervisor;
     options.timeout = BOOT + scripts.iter().map(|s| s.limit).sum::<u64>();
     let list: String = scripts.iter().map(|s| format!("{} {}\n", s.name, s.limit)).collect();
@@ -233,8 +246,7 @@ mod tests {
     #[test]
     fn every_script_in_the_tree_is_valid() {
         for script in scripts().unwrap() {
-            let words = ["machine"].into_iter().chain(script.machine.split_whitespace());
-            assert!(MachineOptions::try_parse_from(words).is_ok(), "{}: {}", script.name, script.machine);
+            assert!(machine_options(&script.machine).is_ok(), "{}: {}", script.name, script.machine);
         }
     }
 }
