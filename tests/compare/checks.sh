@@ -24,7 +24,6 @@ try xen-diag gnttab_query_size 0
 try xen-diag gnttab_query_size 99
 try xen-hptool
 try xen-hptool mem-query-offline 99999999
-try xen-hptool mem-query-offline 65536
 try xen-hptool mem-online 65536
 try xen-hptool mem-online 99999999
 try xen-hptool cpu-online 1
