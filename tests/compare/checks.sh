@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints what the checks and diagnostics of the package xen-utils say, without what differs between two runs of one
-# hypervisor. Not here: what needs HVM guests, trace buffers, machine-check injection, live patches or hypfs (SUPPORT.md).
+# hypervisor. Not here: what needs HVM guests, trace buffers, machine-check injection or hypfs (SUPPORT.md).
 bin=$(/usr/lib/xen-common/bin/xen-dir)/bin
 
 # try NAME ARGUMENTS: runs a program; prints its exit status and what it says, times, addresses and numbers of domains aside.
@@ -24,6 +24,15 @@ try xen-diag gnttab_query_size 0
 try xen-diag gnttab_query_size 99
 try xen-hptool
 try xen-hptool mem-query-offline 99999999
+try xen-hptool mem-online 65536
+try xen-hptool mem-online 99999999
+try xen-hptool cpu-online 1
+try xen-hptool cpu-online 77
+try xen-hptool cpu-offline 0
+try xen-hptool cpu-offline 77
+try xen-livepatch list
+try xen-livepatch apply none
+try xen-livepatch unload none
 try xen-mfndump
 try xen-mfndump dump-m2p 0 1
 try xen-lowmemd -h

@@ -89,6 +89,10 @@ impl Arch for X86 {
         wallclock::update(self, domain);
     }
 
+    fn pirqs(&self, creation: &Creation) -> u32 {
+        irq::numbers(creation.privileged)
+    }
+
     fn pirq_bound(&self, hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, pirq: u32, share: bool) -> Result<()> {
         irq::bound(hypervisor, domain, pirq, share)
     }

@@ -10,6 +10,7 @@ use hal_irq::acpi::McfgEntry;
 use hal_irq::pci::Sbdf;
 use hal_irq::{pci, pins};
 use hypercall::{Args, Outcome};
+use platform::GuestMemory;
 use types::{Errno, Mfn, Result};
 use x86_defs::apic::{Polarity, Trigger};
 use xen_abi::GuestHandle;
@@ -75,10 +76,11 @@ fn machine_op(current: &mut Current<'_>, command: u32, at: u64) -> Result<()> {
             irq::remove_device(Sbdf::from_devfn(0, call.bus, call.devfn))
         }
         PHYSDEVOP_MANAGE_PCI_ADD_EXT => {
-            let call: ManagePciExt = read_privileged(current, at)?;
+            let call: ManagePciExt = current.caller().read(GuestHandle::new(at))?;
             if call.is_extfn > 1 || call.is_virtfn > 1 {
                 return Err(Errno::INVAL);
             }
+            current.caller().require_privilege()?;
             irq::add_device(Sbdf::from_devfn(0, call.bus, call.devfn))
         }
         PHYSDEVOP_PCI_DEVICE_ADD => {
@@ -87,10 +89,13 @@ fn machine_op(current: &mut Current<'_>, command: u32, at: u64) -> Result<()> {
         }
         PHYSDEVOP_PCI_DEVICE_REMOVE => irq::remove_device(device(&read_privileged(current, at)?)),
         PHYSDEVOP_RESTORE_MSI => {
-            let call: RestoreMsi = read_privileged(current, at)?;
-            irq::restore_messages(Sbdf::from_devfn(0, call.bus, call.devfn))
+            let call: RestoreMsi = current.caller().read(GuestHandle::new(at))?;
+            restore_messages(current, Sbdf::from_devfn(0, call.bus, call.devfn))
         }
-        PHYSDEVOP_RESTORE_MSI_EXT => irq::restore_messages(device(&read_privileged(current, at)?)),
+        PHYSDEVOP_RESTORE_MSI_EXT => {
+            let call: PciDevice = current.caller().read(GuestHandle::new(at))?;
+            restore_messages(current, device(&call))
+        }
         PHYSDEVOP_PREPARE_MSIX => irq::prepare_messages(device(&read_privileged(current, at)?), true),
         PHYSDEVOP_RELEASE_MSIX => irq::prepare_messages(device(&read_privileged(current, at)?), false),
         // No guest has a configuration space of the hypervisor's making, which would have to follow the reset.
@@ -123,6 +128,13 @@ where
     caller.read(GuestHandle::new(at))
 }
 
+/// Anybody may learn which devices there are; only who owns them has their messages programmed anew.
+fn restore_messages(current: &Current<'_>, function: Sbdf) -> Result<()> {
+    irq::require_device(function)?;
+    current.caller().require_privilege()?;
+    irq::restore_messages(function)
+}
+
 fn device(call: &PciDevice) -> Sbdf {
     Sbdf::from_devfn(call.seg, call.bus, call.devfn)
 }
@@ -140,7 +152,7 @@ fn eoi(current: &Current<'_>, handle: GuestHandle<Eoi>) -> Result<()> {
 fn irq_status_query(current: &Current<'_>, handle: GuestHandle<IrqStatusQuery>) -> Result<()> {
     let caller = current.caller();
     let mut call = caller.read(handle)?;
-    if call.irq >= domain::PIRQS {
+    if call.irq >= current.domain.evtchn.pirqs() {
         return Err(Errno::INVAL);
     }
     // Linux asks before it binds; a number without a line needs nothing.
@@ -166,8 +178,8 @@ fn set_iopl(current: &mut Current<'_>, handle: GuestHandle<SetIopl>) -> Result<(
 
 fn set_iobitmap(current: &mut Current<'_>, handle: GuestHandle<SetIobitmap>) -> Result<()> {
     let call = current.caller().read(handle)?;
-    // Whether the bitmap is there is seen when a port is looked up in it.
-    if call.nr_ports > PORTS {
+    // Whether the bitmap is mapped is seen when a port is looked up in it.
+    if call.nr_ports > PORTS || !current.machine().is_guest_range(call.bitmap.address(), 0) {
         return Err(Errno::INVAL);
     }
     current.state.io_bitmap = (call.bitmap.address(), call.nr_ports);
@@ -189,8 +201,9 @@ fn irq_vector(current: &Current<'_>, handle: GuestHandle<Irq>) -> Result<()> {
 }
 
 fn setup_gsi(current: &Current<'_>, handle: GuestHandle<SetupGsi>) -> Result<()> {
-    let call: SetupGsi = read_privileged(current, handle.address())?;
-    let gsi = u32::try_from(call.gsi).map_err(|_| Errno::INVAL)?;
+    let call = current.caller().read(handle)?;
+    let gsi = u32::try_from(call.gsi).ok().filter(|gsi| *gsi < irq::pins()).ok_or(Errno::INVAL)?;
+    current.caller().require_privilege()?;
     let trigger = if call.triggering != 0 { Trigger::Level } else { Trigger::Edge };
     let polarity = if call.polarity != 0 { Polarity::ActiveLow } else { Polarity::ActiveHigh };
     irq::set_up(gsi, trigger, polarity)
@@ -199,9 +212,24 @@ fn setup_gsi(current: &Current<'_>, handle: GuestHandle<SetupGsi>) -> Result<()>
 fn map_pirq(current: &Current<'_>, handle: GuestHandle<MapPirq>) -> Result<()> {
     let caller = current.caller();
     let mut call = caller.read(handle)?;
-    let target = caller.target(call.domid)?;
+    if call.r#type == MAP_PIRQ_TYPE_MULTI_MSI && call.table_base != 0 {
+        return Err(Errno::INVAL);
+    }
+    let mapped = map_line(current, &call);
+    if let Ok(pirq) = mapped {
+        call.pirq = pirq as i32;
+    }
+    // Whoever could not be told of a refusal is told of that instead.
+    caller.write(handle, &call)?;
+    mapped.map(|_| ())
+}
+
+/// The number that the line has now in the domain.
+fn map_line(current: &Current<'_>, call: &MapPirq) -> Result<u32> {
+    let caller = current.caller();
+    let target = caller.any_domain(call.domid)?;
     caller.require_privilege()?;
-    let pirq = match call.r#type {
+    match call.r#type {
         MAP_PIRQ_TYPE_GSI => {
             let wanted = u32::try_from(call.pirq).ok();
             let index = u32::try_from(call.index).map_err(|_| Errno::INVAL)?;
@@ -210,18 +238,13 @@ fn map_pirq(current: &Current<'_>, handle: GuestHandle<MapPirq>) -> Result<()> {
             if gsi < irq::pins() && !current.domain.rights.lock().may_bind(gsi) {
                 return Err(Errno::PERM);
             }
-            let pirq = irq::map_gsi(target.id, gsi, wanted)?;
+            let pirq = irq::map_gsi(&target, gsi, wanted)?;
             target.rights.lock().change_irqs(gsi, gsi, true)?;
-            pirq
+            Ok(pirq)
         }
-        MAP_PIRQ_TYPE_MSI | MAP_PIRQ_TYPE_MSI_SEG | MAP_PIRQ_TYPE_MULTI_MSI => map_messages(&call, &target)?,
-        _ => return Err(Errno::INVAL),
-    };
-    call.pirq = pirq as i32;
-    if call.r#type == MAP_PIRQ_TYPE_MULTI_MSI {
-        call.entry_nr = call.entry_nr.max(1);
+        MAP_PIRQ_TYPE_MSI | MAP_PIRQ_TYPE_MSI_SEG | MAP_PIRQ_TYPE_MULTI_MSI => map_messages(call, &target),
+        _ => Err(Errno::INVAL),
     }
-    caller.write(handle, &call)
 }
 
 fn map_messages(call: &MapPirq, target: &Arc<Domain<X86>>) -> Result<u32> {
@@ -247,7 +270,7 @@ fn map_messages(call: &MapPirq, target: &Arc<Domain<X86>>) -> Result<u32> {
 fn unmap_pirq(current: &Current<'_>, handle: GuestHandle<UnmapPirq>) -> Result<()> {
     let caller = current.caller();
     let call = caller.read(handle)?;
-    let target = caller.target(call.domid)?;
+    let target = caller.any_domain(call.domid)?;
     caller.require_privilege()?;
     let pirq = u32::try_from(call.pirq).map_err(|_| Errno::INVAL)?;
     let gsi = irq::gsi_of(target.id, pirq);
@@ -260,8 +283,8 @@ fn unmap_pirq(current: &Current<'_>, handle: GuestHandle<UnmapPirq>) -> Result<(
 }
 
 fn get_free_pirq(current: &Current<'_>, handle: GuestHandle<GetFreePirq>) -> Result<()> {
-    let mut call: GetFreePirq = read_privileged(current, handle.address())?;
-    call.pirq = irq::free_number(current.domain.id)?;
+    let mut call = current.caller().read(handle)?;
+    call.pirq = irq::reserve_number(current.domain, call.r#type == MAP_PIRQ_TYPE_GSI)?;
     current.caller().write(handle, &call)
 }
 

@@ -92,8 +92,8 @@ fn carry_out(caller: &Caller<'_, X86>, op: &mut PlatformOp) -> Result<bool> {
             }
             return Err(update_microcode(caller, call.data.address(), call.length));
         }
-        // CPUs stay.
-        XENPF_CPU_OFFLINE => return Err(Errno::OPNOTSUPP),
+        XENPF_CPU_OFFLINE => return Err(offline(CpuId(op.u.read::<CpuOl>().cpuid))),
+        XENPF_CPU_HOTADD => return Err(add_cpu(&op.u.read())),
         _ => return Err(Errno::NOSYS),
     }
     Ok(false)
@@ -231,6 +231,20 @@ fn signature(eax: u32) -> (u32, u32, u32) {
     let family = if base == 15 { base + extended } else { base };
     let model = if family >= 6 { eax >> 12 & 0xf0 | eax >> 4 & 15 } else { eax >> 4 & 15 };
     (family, model, eax & 15)
+}
+
+/// CPUs stay; why this one does.
+fn offline(cpu: CpuId) -> Errno {
+    if cpu != CpuId(0) && !hal_irq::cpus::is_online(cpu) { Errno::INVAL } else { Errno::OPNOTSUPP }
+}
+
+/// Whatever was there at boot is known, and nothing can be added.
+fn add_cpu(call: &CpuHotadd) -> Errno {
+    let apic_ids = || (0..hal_irq::cpus::count() as u32).filter_map(|cpu| hal_irq::cpus::apic_id(CpuId(cpu)));
+    if apic_ids().any(|apic_id| irq::acpi_id(apic_id) == Some(call.acpi_id) && apic_id != call.apic_id) {
+        return Errno::INVAL;
+    }
+    if apic_ids().any(|apic_id| apic_id == call.apic_id) { Errno::EXIST } else { Errno::OPNOTSUPP }
 }
 
 /// No CPU can be parked.

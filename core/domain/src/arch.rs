@@ -94,6 +94,8 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     /// Writes the wall clock to the domain's shared_info.
     fn update_wall_clock(&self, domain: &Domain<Self>);
 
+    /// How many physical interrupts a new domain can name.
+    fn pirqs(&self, creation: &Creation) -> u32;
     /// A guest has bound a physical interrupt to an event channel; `share` where it may be shared.
     ///
     /// # Errors

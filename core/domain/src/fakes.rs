@@ -230,6 +230,10 @@ impl Arch for FakeArch {
 
     fn update_wall_clock(&self, _domain: &Domain<Self>) {}
 
+    fn pirqs(&self, _creation: &Creation) -> u32 {
+        crate::PIRQS
+    }
+
     fn pirq_bound(&self, _hypervisor: &Hypervisor<Self>, domain: &Domain<Self>, pirq: u32, share: bool) -> Result<()> {
         let mut bound = self.pirqs.lock();
         if !share && bound.iter().any(|&(_, other)| other == pirq) {

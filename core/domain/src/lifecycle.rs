@@ -12,7 +12,7 @@ use sched::{Affinity, Scheduler, Share, UnitId};
 use types::{DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::xen::VIRQ_DOM_EXC;
 
-/// Physical interrupt lines that a domain can name.
+/// Physical interrupt lines that a domain can name at most.
 pub const PIRQS: u32 = 1024;
 
 impl<A: Arch> Hypervisor<A> {
@@ -43,7 +43,7 @@ impl<A: Arch> Hypervisor<A> {
             shared_info,
             vcpus: creation.max_vcpus,
             max_port: creation.max_evtchn_port,
-            pirqs: PIRQS,
+            pirqs: self.machine().pirqs(&creation).min(PIRQS),
         });
         let channels = channels.inspect_err(|_| self.free_shared(shared_info))?;
         let domain =

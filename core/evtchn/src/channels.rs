@@ -103,6 +103,11 @@ impl EventChannels {
         self.domain
     }
 
+    /// How many physical interrupts the domain can name.
+    pub fn pirqs(&self) -> u32 {
+        self.pirqs.len() as u32
+    }
+
     /// Stops ports from being given out: the domain is being destroyed.
     pub fn set_dying(&self) {
         self.dying.store(true, Ordering::Release);

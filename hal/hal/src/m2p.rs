@@ -1,11 +1,12 @@
 //! The machine-to-physical table: for each frame of the machine, the frame number that its owner knows it by. Guests read it
 //! at `layout::M2P_GUEST`; its size and place are part of the interface (xen-x86_64.h, `machine_to_phys_mapping`). 32-bit guests
-//! have one of 32-bit entries in their own highest GiB ([`narrow_entries`]), which the same stores keep.
+//! have one of 32-bit entries in their own highest GiB ([`narrow_entries`]); it is kept from the first such guest on.
 
 use crate::layout::M2P;
 use crate::paging::{CONSTANT, direct};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use types::Mfn;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use platform::Preempt;
+use types::{Mfn, Progress};
 use x86_defs::pte::{Pte, PteFlags};
 
 /// Entry of a frame that nobody knows by a number (`INVALID_M2P_ENTRY`).
@@ -27,6 +28,13 @@ pub(crate) const NARROW_CHUNKS: usize = NARROW_SLOTS - 1;
 
 /// Physical addresses of the narrow table's pages; 0 for one that does not exist.
 static NARROW: [AtomicU64; NARROW_CHUNKS] = [const { AtomicU64::new(0) }; NARROW_CHUNKS];
+
+/// [`set`] writes the narrow table too.
+static KEEPS_NARROW: AtomicBool = AtomicBool::new(false);
+/// Frames, from the first on, whose entries of the narrow table are right.
+static FILLED: AtomicU64 = AtomicU64::new(0);
+/// Frames between two questions whether to go on.
+const STEP: u64 = 4096;
 
 /// Makes a page of the narrow table known.
 ///
@@ -83,8 +91,84 @@ pub fn get(mfn: Mfn) -> u64 {
 /// Sets what the owner of `mfn` knows it by. False if the table has no entry for the frame, which then is no RAM.
 #[inline]
 pub fn set(mfn: Mfn, pfn: u64) -> bool {
-    if let Some(slot) = narrow_slot(mfn) {
-        slot.store(u32::try_from(pfn).unwrap_or(u32::MAX), Ordering::Relaxed);
+    let Some(slot) = slot(mfn) else { return false };
+    slot.store(pfn, Ordering::Relaxed);
+    if KEEPS_NARROW.load(Ordering::Relaxed) {
+        if let Some(slot) = narrow_slot(mfn) {
+            // Whoever overwrites this sees the store above.
+            slot.store(narrow(pfn), Ordering::Release);
+        }
     }
-    slot(mfn).map(|slot| slot.store(pfn, Ordering::Relaxed)).is_some()
+    true
+}
+
+fn narrow(pfn: u64) -> u32 {
+    u32::try_from(pfn).unwrap_or(u32::MAX)
+}
+
+/// Has the narrow table filled, and kept from now on. `meet` returns when every CPU that was in [`set`] has left it and sees
+/// what this one has written before. To be called again after [`Progress::Again`], with nothing done twice.
+pub fn keep_narrow(meet: impl FnOnce(), preempt: &impl Preempt) -> Progress<(), ()> {
+    if !KEEPS_NARROW.swap(true, Ordering::SeqCst) {
+        meet();
+    }
+    let end = NARROW_CHUNKS as u64 * FRAMES_PER_NARROW_CHUNK;
+    let mut from = FILLED.load(Ordering::Relaxed);
+    while from < end {
+        if narrow_slot(Mfn(from)).is_none() {
+            from += FRAMES_PER_NARROW_CHUNK;
+            continue;
+        }
+        for mfn in (from..from + STEP).map(Mfn) {
+            if let (Some(wide), Some(narrow)) = (slot(mfn), narrow_slot(mfn)) {
+                follow(wide, narrow);
+            }
+        }
+        from += STEP;
+        FILLED.store(from, Ordering::Relaxed);
+        if preempt.should_yield() {
+            return Progress::Again(());
+        }
+    }
+    FILLED.store(end, Ordering::Relaxed);
+    Progress::Done(())
+}
+
+/// Makes a narrow entry what the wide one is, while others may be in [`set`].
+fn follow(wide: &AtomicU64, entry: &AtomicU32) {
+    loop {
+        let value = wide.load(Ordering::Relaxed);
+        // What was stored there meanwhile is lost with this, but the store that came before it is seen below.
+        entry.swap(narrow(value), Ordering::AcqRel);
+        if wide.load(Ordering::Relaxed) == value {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_do_not_fit_are_none() {
+        assert_eq!([5, u64::from(u32::MAX) + 6, INVALID].map(narrow), [5, u32::MAX, u32::MAX]);
+    }
+
+    #[test]
+    fn an_entry_that_changes_while_it_is_filled_is_right_in_the_end() {
+        for round in 0..2000 {
+            let (wide, entry) = (AtomicU64::new(1), AtomicU32::new(u32::MAX));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for pfn in [2, 3, round, INVALID, round + 1] {
+                        wide.store(pfn, Ordering::Relaxed);
+                        entry.store(narrow(pfn), Ordering::Release);
+                    }
+                });
+                follow(&wide, &entry);
+            });
+            assert_eq!(u64::from(entry.into_inner()), round + 1);
+        }
+    }
 }

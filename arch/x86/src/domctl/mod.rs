@@ -9,9 +9,10 @@ use crate::machine::X86;
 use alloc::sync::Arc;
 use core::fmt;
 use domain::{Domain, Hypervisor};
+use hal_irq::FlushKind;
 pub use hypercall::domctl::domctl;
 use platform::{Clock, GuestMemory};
-use types::{Errno, Result};
+use types::{Errno, Progress, Result};
 use xen_abi::arch_x86::XEN_X86_MSR_RELAXED;
 use xen_abi::domctl::*;
 use xen_abi::sysctl::{
@@ -166,6 +167,11 @@ fn set_address_size(call: Call<'_>, domain: &Domain<X86>, op: &mut AddressSize) 
     if domain.memory.total_pages() > 0 {
         let why = format_args!("set_address_size of {}: it has memory already", domain.id);
         return Err(call.refuse(Errno::ACCES, why));
+    }
+    // The first of its kind finds a table that nobody has kept.
+    let meet = || hal_irq::ipi::flush_cpus(&hal_irq::cpus::online(), FlushKind::All);
+    if narrow && hal::m2p::keep_narrow(meet, call.hypervisor.machine()) != Progress::Done(()) {
+        return Err(Errno::RESTART);
     }
     domain.memory.set_pae(narrow);
     domain.evtchn.set_narrow(narrow);

@@ -1,13 +1,13 @@
 //! PCI functions that dom0 has announced, and the messages they send.
 
 use super::controller::{Hardware, Place, has_memory_on};
-use super::lines::Lines;
+use super::lines::{Lines, Namer};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use hal::{IoRegion, map_io};
 use hal_irq::pci::{self, Msi, Msix, Sbdf};
 use platform::sync::{Mutex, RwLock};
-use types::{CpuId, DomId, Errno, Mfn, PAGE_SHIFT, Result};
+use types::{CpuId, Errno, Mfn, PAGE_SHIFT, Result};
 
 /// A range of frames, first and behind the last.
 type Frames = (u64, u64);
@@ -98,13 +98,13 @@ impl Devices {
     /// # Errors
     /// `ENODEV`: the function is not known or cannot. `EINVAL`: not so many, or no such entry. `EEXIST`: they are mapped.
     /// `ENXIO`: its memory is off. `ENOSPC`, `ENOMEM`.
-    pub fn map(&self, lines: &Lines<Hardware>, domain: DomId, cpu: CpuId, wanted: Wanted) -> Result<u32> {
+    pub fn map(&self, lines: &Lines<Hardware>, namer: Namer, cpu: CpuId, wanted: Wanted) -> Result<u32> {
         let mut known = self.known.lock();
         let device = known.get_mut(&wanted.function).filter(|device| device.present).ok_or(Errno::NODEV)?;
         device.lines.try_reserve(wanted.count as usize).map_err(|_| Errno::NOMEM)?;
         let first = match wanted.msix {
-            Some((entry, base)) => device.map_msix(lines, domain, cpu, (wanted.function, entry, base))?,
-            None => device.map_msi(lines, domain, cpu, wanted)?,
+            Some((entry, base)) => device.map_msix(lines, namer, cpu, (wanted.function, entry, base))?,
+            None => device.map_msi(lines, namer, cpu, wanted)?,
         };
         drop(known);
         if wanted.msix.is_some() {
@@ -156,7 +156,7 @@ impl Devices {
 }
 
 impl Device {
-    fn map_msi(&mut self, lines: &Lines<Hardware>, domain: DomId, cpu: CpuId, wanted: Wanted) -> Result<u32> {
+    fn map_msi(&mut self, lines: &Lines<Hardware>, namer: Namer, cpu: CpuId, wanted: Wanted) -> Result<u32> {
         let msi = Msi::find(pci::config(), wanted.function).ok_or(Errno::NODEV)?;
         // Vectors in a row are only to be had by powers of two.
         let count = wanted.count.next_power_of_two();
@@ -167,15 +167,15 @@ impl Device {
             return Err(Errno::EXIST);
         }
         let place = |index| Place::Msi { msi, index: index as u8, count: count as u8 };
-        let first = lines.add_messages(domain, cpu, count, place)?;
+        let (first, name) = lines.add_messages(namer, cpu, count, place)?;
         self.lines.extend((first..first + count).map(|number| (number, None)));
-        Ok(first)
+        Ok(name)
     }
 
     fn map_msix(
         &mut self,
         lines: &Lines<Hardware>,
-        domain: DomId,
+        namer: Namer,
         cpu: CpuId,
         (function, entry, base): (Sbdf, u16, u64),
     ) -> Result<u32> {
@@ -187,9 +187,10 @@ impl Device {
             return Err(Errno::EXIST);
         }
         let region = self.use_table(function, &msix, base)?.region;
-        let first = lines.add_messages(domain, cpu, 1, |_| Place::Msix { function, table: region, index: entry })?;
-        self.lines.push((first, Some(entry)));
-        Ok(first)
+        let place = |_| Place::Msix { function, table: region, index: entry };
+        let (number, name) = lines.add_messages(namer, cpu, 1, place)?;
+        self.lines.push((number, Some(entry)));
+        Ok(name)
     }
 
     /// Maps the function's table, unless it is where it was. A virtual function's registers hold no base; then `base` counts.

@@ -26,13 +26,18 @@ impl EoiMaps {
     /// # Errors
     /// `EBUSY`: it has one. `EINVAL`: the frame is not the domain's, or in another use. `ENOMEM`.
     pub fn register(&self, hypervisor: &Hypervisor<X86>, domain: DomId, page: Mfn, unmasks: bool) -> Result<()> {
+        hypervisor.memory.get_writable(page, domain).map_err(|_| Errno::INVAL)?;
+        let added = self.add(EoiMap { domain, page, unmasks });
+        added.inspect_err(|_| hypervisor.memory.put_writable(page))
+    }
+
+    fn add(&self, map: EoiMap) -> Result<()> {
         let mut maps = self.0.lock();
-        if maps.iter().any(|map| map.domain == domain) {
+        if maps.iter().any(|other| other.domain == map.domain) {
             return Err(Errno::BUSY);
         }
         maps.try_reserve(1).map_err(|_| Errno::NOMEM)?;
-        hypervisor.memory.get_writable(page, domain).map_err(|_| Errno::INVAL)?;
-        maps.push(EoiMap { domain, page, unmasks });
+        maps.push(map);
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! All interrupt lines of the machine: pins first, by global number, then messages.
 //!
 //! # Locks
-//! The lock on a line, then that on the vectors. No event channel's lock is taken under either.
+//! The lock on a line, then that on the vectors; that on numbers put aside alone. No event channel's lock is taken under either.
 
 use super::line::{Controller, Line, Own, Source, User};
+use super::names::Reserved;
 use alloc::boxed::Box;
 use core::sync::atomic::{
     AtomicU32,
@@ -57,6 +58,16 @@ pub struct Lines<C: Controller> {
     /// One more than the line behind each vector of each CPU; 0 for none.
     by_vector: Box<[AtomicU32]>,
     cpus: u32,
+    pub(super) reserved: Reserved,
+}
+
+/// A domain, as lines are named in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Namer {
+    /// The domain.
+    pub domain: DomId,
+    /// How many numbers it can have.
+    pub limit: u32,
 }
 
 impl<C: Controller> Lines<C> {
@@ -77,6 +88,7 @@ impl<C: Controller> Lines<C> {
             controller,
             pins,
             cpus,
+            reserved: Reserved::default(),
         }
     }
 
@@ -139,6 +151,13 @@ impl<C: Controller> Lines<C> {
         self.lines.get(number as usize)?.lock().name_in(domain)
     }
 
+    /// Visits all numbers that the domain has for a line.
+    pub(super) fn visit_names(&self, number: u32, domain: DomId, visit: impl FnMut(u32)) {
+        if let Some(line) = self.lines.get(number as usize) {
+            line.lock().names.iter().filter(|name| name.0 == domain).map(|name| name.1).for_each(visit);
+        }
+    }
+
     /// Sets a pin's mode (PHYSDEVOP_setup_gsi).
     ///
     /// # Errors
@@ -161,23 +180,25 @@ impl<C: Controller> Lines<C> {
     /// # Errors
     /// `EINVAL`: no such pin. `ENOMEM`.
     pub fn name_pin(&self, gsi: u32, domain: DomId, pirq: u32) -> Result<()> {
-        self.pin(gsi)?.add_name(domain, pirq)
+        self.pin(gsi)?.add_name(domain, pirq)?;
+        self.reserved.use_up(domain, pirq);
+        Ok(())
     }
 
-    /// Takes `count` numbers in a row for messages (1, or a power of two up to 32, whose vectors are then in a row too), of
-    /// which the first is at least `from`, and programs the messages, masked where that is possible. The first number, which
-    /// is also the domain's.
+    /// Takes `count` lines in a row for messages (1, or a power of two up to 32, whose vectors are then in a row too), and
+    /// programs the messages, masked where that is possible. The first line, and the domain's number for it; the others follow.
     ///
     /// # Errors
     /// `ENOSPC`: no numbers or vectors are left. `ENOMEM`, and those of the controller.
     pub fn add_messages(
         &self,
-        domain: DomId,
+        namer: Namer,
         cpu: CpuId,
         count: u32,
         message: impl Fn(u32) -> C::Message,
-    ) -> Result<u32> {
+    ) -> Result<(u32, u32)> {
         let first = self.find_free(count).ok_or(Errno::NOSPC)?;
+        let first_name = self.names_for(namer.domain, namer.limit, first, count)?;
         let vectors = self.allocate(cpu, count)?;
         for index in 0..count {
             let number = first + index;
@@ -188,7 +209,7 @@ impl<C: Controller> Lines<C> {
             line.in_block = count > 1;
             self.point(vector, number);
             let programmed = if index == 0 { line.program(&self.controller, true) } else { Ok(()) };
-            let named = programmed.and_then(|()| line.add_name(domain, number));
+            let named = programmed.and_then(|()| line.add_name(namer.domain, first_name + index));
             drop(line);
             if let Err(errno) = named {
                 (first..=number).for_each(|number| self.forget(number));
@@ -197,7 +218,7 @@ impl<C: Controller> Lines<C> {
                 return Err(errno);
             }
         }
-        Ok(first)
+        Ok((first, first_name))
     }
 
     /// Unused numbers in a row. Only calls that hold the lock on devices add messages, so they stay unused.
@@ -277,6 +298,7 @@ impl<C: Controller> Lines<C> {
                 let _ = self.remove_name(domain, pirq);
             }
         }
+        self.reserved.release(domain);
     }
 
     /// Gives a line a vector, on `cpu` if that has one left, and points the line there, masked.

@@ -8,6 +8,7 @@ mod devices;
 mod eoi_map;
 mod line;
 mod lines;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -20,14 +21,16 @@ use domain::{Domain, Hypervisor};
 use eoi_map::EoiMaps;
 use hal_irq::pci::Sbdf;
 use line::{Own, User};
-use lines::{Arrival, Lines};
+use lines::{Arrival, Lines, Namer};
 use platform::sync::RwLock;
 use spin::Once;
 use types::{CpuId, DomId, Errno, Mfn, Result, VcpuId};
 use x86_defs::apic::{Polarity, Trigger};
 
-/// Numbers for lines: as many as a domain can name.
+/// Numbers for lines: as many as the control domain can name.
 const LINES: u32 = domain::PIRQS;
+/// Numbers that a guest can have beside those of pins, as by Xen's default (`extra_guest_irqs=`).
+const EXTRA: u32 = 32;
 
 /// All that is known of physical interrupts.
 struct Interrupts {
@@ -190,11 +193,17 @@ pub fn pins() -> u32 {
     interrupts().map_or(0, |interrupts| interrupts.lines.pins())
 }
 
+/// How many numbers for lines a domain can have.
+pub fn numbers(privileged: bool) -> u32 {
+    if privileged { LINES } else { (pins() + EXTRA).min(LINES) }
+}
+
 /// Gives a pin a number in a domain (PHYSDEVOP_map_pirq): the one wanted, else the one it has, else its own.
 ///
 /// # Errors
 /// `EINVAL`: no such pin or number. `EEXIST`: it has another number. `ENOMEM`.
-pub fn map_gsi(domain: DomId, gsi: u32, wanted: Option<u32>) -> Result<u32> {
+pub fn map_gsi(domain: &Domain<X86>, gsi: u32, wanted: Option<u32>) -> Result<u32> {
+    let (domain, limit) = (domain.id, domain.evtchn.pirqs());
     let lines = &interrupts()?.lines;
     if gsi == 0 || gsi >= lines.pins() {
         return Err(Errno::INVAL);
@@ -205,7 +214,7 @@ pub fn map_gsi(domain: DomId, gsi: u32, wanted: Option<u32>) -> Result<u32> {
         (Some(wanted), _) => wanted,
         (None, has) => has.unwrap_or(gsi),
     };
-    if pirq >= LINES {
+    if pirq >= limit {
         return Err(Errno::INVAL);
     }
     if lines.number_of(domain, pirq).is_some_and(|number| number != gsi) {
@@ -227,7 +236,8 @@ pub fn gsi_of(domain: DomId, pirq: u32) -> Option<u32> {
 /// See [`Devices::map`].
 pub fn map_messages(domain: &Domain<X86>, wanted: Wanted) -> Result<u32> {
     let interrupts = interrupts()?;
-    interrupts.devices.map(&interrupts.lines, domain.id, near(domain), wanted)
+    let namer = Namer { domain: domain.id, limit: domain.evtchn.pirqs() };
+    interrupts.devices.map(&interrupts.lines, namer, near(domain), wanted)
 }
 
 /// Takes a domain's number for a line away (PHYSDEVOP_unmap_pirq).
@@ -236,21 +246,20 @@ pub fn map_messages(domain: &Domain<X86>, wanted: Wanted) -> Result<u32> {
 /// `EINVAL`: there is no such number.
 pub fn unmap(domain: DomId, pirq: u32) -> Result<()> {
     let interrupts = interrupts()?;
+    let number = interrupts.lines.number_of(domain, pirq).ok_or(Errno::INVAL)?;
     interrupts.lines.remove_name(domain, pirq)?;
-    if pirq >= interrupts.lines.pins() {
+    if number >= interrupts.lines.pins() {
         interrupts.devices.collect(&interrupts.lines);
     }
     Ok(())
 }
 
-/// A number that a domain has for no line yet (PHYSDEVOP_get_free_pirq).
+/// Puts a number aside that a domain has for no line yet, one for a pin or for a message (PHYSDEVOP_get_free_pirq).
 ///
 /// # Errors
-/// `ENOSPC`.
-pub fn free_number(domain: DomId) -> Result<u32> {
-    let lines = &interrupts()?.lines;
-    let free = |pirq: &u32| lines.number_of(domain, *pirq).is_none() && lines.summary(*pirq).is_none();
-    (lines.pins().max(16)..LINES).rev().find(free).ok_or(Errno::NOSPC)
+/// `ENOSPC`, `ENOMEM`.
+pub fn reserve_number(domain: &Domain<X86>, for_pin: bool) -> Result<u32> {
+    interrupts()?.lines.reserve(domain.id, domain.evtchn.pirqs(), for_pin)
 }
 
 /// Notes a PCI function.

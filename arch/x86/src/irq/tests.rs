@@ -1,5 +1,5 @@
 use super::line::{Controller, Own, User};
-use super::lines::{Arrival, Lines};
+use super::lines::{Arrival, Lines, Namer};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -80,6 +80,9 @@ impl Controller for Fake {
         self.0.lock().unwrap().ended += 1;
     }
 }
+
+/// The control domain, which can name all lines.
+const NAMER: Namer = Namer { domain: DOM0, limit: LINES };
 
 fn lines() -> Lines<Fake> {
     Lines::new(Fake::default(), PINS, LINES, 2)
@@ -184,8 +187,8 @@ fn one_user_at_a_time() {
 #[test]
 fn messages_have_numbers_from_the_top() {
     let lines = lines();
-    let first = lines.add_messages(DOM0, CpuId(1), 1, |index| 100 + index).unwrap();
-    assert_eq!(first, LINES - 1);
+    let (first, name) = lines.add_messages(NAMER, CpuId(1), 1, |index| 100 + index).unwrap();
+    assert_eq!((first, name), (LINES - 1, LINES - 1));
     assert!(message(&lines, 100).masked);
     assert_eq!(lines.bind(DOM0, first, CpuId(0)), Ok(false));
     assert!(!message(&lines, 100).masked);
@@ -195,13 +198,13 @@ fn messages_have_numbers_from_the_top() {
     assert!(message(&lines, 100).masked && lines.summary(first).is_none());
     assert_eq!(fire(&lines, setting), Arrival::Nobody);
     assert_eq!(lines.remove_name(DOM0, first), Err(Errno::INVAL));
-    assert_eq!(lines.add_messages(DOM0, CpuId(1), 1, |_| 101), Ok(first));
+    assert_eq!(lines.add_messages(NAMER, CpuId(1), 1, |_| 101), Ok((first, first)));
 }
 
 #[test]
 fn blocks_of_messages_have_vectors_in_a_row() {
     let lines = lines();
-    let first = lines.add_messages(DOM0, CpuId(0), 4, |index| index).unwrap();
+    let (first, _) = lines.add_messages(NAMER, CpuId(0), 4, |index| index).unwrap();
     let (cpu, vector) = message(&lines, 0).to;
     assert_eq!(vector % 4, 0);
     for index in 0..4 {
@@ -211,7 +214,44 @@ fn blocks_of_messages_have_vectors_in_a_row() {
     }
     lines.move_to(DOM0, first, CpuId(1));
     assert_eq!(message(&lines, 0).to, (cpu, vector));
-    assert_eq!(lines.add_messages(DOM0, CpuId(0), 32, |index| 50 + index), Err(Errno::NOSPC));
+    assert_eq!(lines.add_messages(NAMER, CpuId(0), 32, |index| 50 + index), Err(Errno::NOSPC));
+}
+
+#[test]
+fn a_guest_has_numbers_below_its_limit() {
+    let lines = lines();
+    let guest = Namer { domain: OTHER, limit: 30 };
+    assert_eq!(lines.reserve(OTHER, 30, false), Ok(29));
+    let (first, name) = lines.add_messages(guest, CpuId(0), 4, |index| index).unwrap();
+    assert_eq!((first, name), (LINES - 4, 25));
+    for index in 0..4 {
+        assert_eq!(lines.number_of(OTHER, name + index), Some(first + index));
+    }
+    lines.bind(OTHER, 26, CpuId(0)).unwrap();
+    let (cpu, vector) = message(&lines, 0).to;
+    assert_eq!(lines.arrived(cpu, vector + 1), Arrival::Guest { domain: OTHER, pirq: 26 });
+    assert_eq!(lines.add_messages(guest, CpuId(0), 2, |index| 10 + index), Err(Errno::NOSPC));
+    lines.remove_name(OTHER, 26).unwrap();
+    assert_eq!(lines.reserve(OTHER, 30, false), Ok(26));
+    assert_eq!(lines.reserve(OTHER, 30, false), Ok(24));
+    assert_eq!(lines.reserve(OTHER, 30, false), Err(Errno::NOSPC));
+}
+
+#[test]
+fn numbers_put_aside_are_nobody_elses() {
+    let lines = lines();
+    lines.name_pin(17, DOM0, 16).unwrap();
+    assert_eq!(lines.reserve(DOM0, LINES, true), Ok(17));
+    assert_eq!(lines.reserve(OTHER, 30, true), Ok(16));
+    assert_eq!(lines.reserve(DOM0, LINES, false), Ok(LINES - 1));
+    let (first, name) = lines.add_messages(NAMER, CpuId(0), 1, |_| 7).unwrap();
+    assert_eq!((first, name), (LINES - 1, LINES - 2));
+    lines.name_pin(18, DOM0, 17).unwrap();
+    lines.remove_name(DOM0, 17).unwrap();
+    assert_eq!(lines.reserve(DOM0, LINES, true), Ok(17), "once used it is as any other");
+    lines.remove_domain(DOM0);
+    assert_eq!(lines.reserve(DOM0, LINES, true), Ok(16));
+    assert_eq!(lines.reserve(OTHER, 30, true), Ok(17));
 }
 
 #[test]
@@ -219,10 +259,10 @@ fn a_device_that_does_not_answer_leaves_nothing_behind() {
     let lines = lines();
     lines.controller().0.lock().unwrap().broken = true;
     for _ in 0..400 {
-        assert_eq!(lines.add_messages(DOM0, CpuId(0), 4, |index| index), Err(Errno::NXIO));
+        assert_eq!(lines.add_messages(NAMER, CpuId(0), 4, |index| index), Err(Errno::NXIO));
     }
     lines.controller().0.lock().unwrap().broken = false;
-    assert_eq!(lines.add_messages(DOM0, CpuId(0), 4, |index| index), Ok(LINES - 4));
+    assert_eq!(lines.add_messages(NAMER, CpuId(0), 4, |index| index), Ok((LINES - 4, LINES - 4)));
 }
 
 #[test]
@@ -291,7 +331,8 @@ fn take_step(lines: &Lines<Fake>, next: &mut u32, step: Step) {
         Step::Message(dom0, count) => {
             let base = *next;
             *next += count;
-            let _ = lines.add_messages(domain(dom0), CpuId(0), count, |index| base + index);
+            let namer = Namer { domain: domain(dom0), limit: LINES };
+            let _ = lines.add_messages(namer, CpuId(0), count, |index| base + index);
         }
         Step::Fire(cpu, vector) => {
             let _ = lines.arrived(CpuId(cpu), vector);

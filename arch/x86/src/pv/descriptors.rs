@@ -24,7 +24,7 @@ pub fn set_gdt(current: &mut Current<'_>, args: &Args) -> Outcome {
         machine.copy_in(list.wrapping_add(index * 8), &mut word)?;
         Ok(Mfn(u64::from_le_bytes(word)))
     };
-    replace_gdt(current, frame, args[1]).into()
+    replace_gdt(current, frame, u64::from(args[1] as u32)).into()
 }
 
 /// Makes `entries` descriptors the guest's table, in the frames that `frame` gives.

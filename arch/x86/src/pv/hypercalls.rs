@@ -116,7 +116,8 @@ fn multicall(current: &mut Current<'_>, args: &Args) -> Outcome {
             return errno.into();
         }
         let outcome = match entry.op as u32 {
-            HYPERVISOR_IRET | HYPERVISOR_MULTICALL => Errno::NOSYS.into(),
+            HYPERVISOR_MULTICALL => Errno::INVAL.into(),
+            HYPERVISOR_IRET => Errno::NOSYS.into(),
             _ => call(current, entry.op, &entry.args),
         };
         match outcome {

@@ -182,16 +182,11 @@ pub fn set_callback(state: &mut VcpuState, kind: u16, callback: Callback) -> Res
 /// CALLBACKOP_unregister.
 ///
 /// # Errors
-/// `EINVAL` for what must have a place, `ENOSYS` for what there is none of.
+/// `EINVAL` for what must have a place, `ENOSYS` for what cannot lose it or there is none of.
 pub fn unregister_callback(current: &mut Current<'_>, handle: GuestHandle<Unregister>) -> Result<()> {
     let call = current.caller().read(handle)?;
     match call.r#type {
-        CALLBACKTYPE_EVENT
-        | CALLBACKTYPE_FAILSAFE
-        | CALLBACKTYPE_SYSCALL
-        | CALLBACKTYPE_SYSCALL32
-        | CALLBACKTYPE_SYSENTER
-        | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::INVAL),
+        CALLBACKTYPE_EVENT | CALLBACKTYPE_FAILSAFE | CALLBACKTYPE_SYSCALL => Err(Errno::INVAL),
         CALLBACKTYPE_NMI => {
             current.state.nmi = Callback::default();
             Ok(())

@@ -1,6 +1,8 @@
 //! `HYPERVISOR_sysctl`: what the toolstack asks about and of the host (sysctl.h).
 
 mod host;
+mod parts;
+mod patches;
 mod pools;
 mod power;
 mod reports;
@@ -64,6 +66,9 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, op: &mut Sysctl) -> Done {
         XEN_SYSCTL_SCHEDULER_OP => with(op, |op| pools::scheduler(caller, op)),
         XEN_SYSCTL_GET_PMSTAT => with(op, |op| power::statistics(caller, op)),
         XEN_SYSCTL_PM_OP => with(op, |op| power::operation(caller, op)),
+        XEN_SYSCTL_CPU_HOTPLUG => with(op, |op| parts::cpu(caller, op)),
+        XEN_SYSCTL_PAGE_OFFLINE_OP => with(op, |op| parts::pages(caller, op)),
+        XEN_SYSCTL_LIVEPATCH_OP => with(op, |op| patches::operation(caller, op)),
         cmd => {
             if let Some(done) = caller.machine().sysctl(caller.hypervisor, cmd, payload(&mut op.u)) {
                 return done.inspect_err(|errno| refused(caller, cmd, *errno));
@@ -85,7 +90,7 @@ fn refused<A: Arch>(caller: &Caller<'_, A>, cmd: u32, errno: Errno) {
 fn absent(cmd: u32) -> Errno {
     match cmd {
         XEN_SYSCTL_PSR_CMT_OP | XEN_SYSCTL_PSR_ALLOC => Errno::NODEV,
-        XEN_SYSCTL_CPU_HOTPLUG | XEN_SYSCTL_PAGE_OFFLINE_OP | XEN_SYSCTL_COVERAGE_OP => Errno::OPNOTSUPP,
+        XEN_SYSCTL_COVERAGE_OP => Errno::OPNOTSUPP,
         _ => Errno::NOSYS,
     }
 }

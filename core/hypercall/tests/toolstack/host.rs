@@ -182,6 +182,64 @@ fn power_settings_are_kept_and_cpus_have_no_power_data() {
 }
 
 #[test]
+fn no_part_of_the_machine_can_be_switched_off() {
+    let world = World::new();
+    let cpu = |cpu, op| world.sysctl(XEN_SYSCTL_CPU_HOTPLUG, &mut CpuHotplug { cpu, op });
+    assert_eq!(cpu(1, XEN_SYSCTL_CPU_HOTPLUG_ONLINE), error(Errno::EXIST));
+    assert_eq!(cpu(2, XEN_SYSCTL_CPU_HOTPLUG_ONLINE), error(Errno::INVAL));
+    assert_eq!(cpu(0, XEN_SYSCTL_CPU_HOTPLUG_OFFLINE), error(Errno::INVAL));
+    assert_eq!(cpu(1, XEN_SYSCTL_CPU_HOTPLUG_OFFLINE), error(Errno::OPNOTSUPP));
+    assert_eq!(cpu(0, XEN_SYSCTL_CPU_HOTPLUG_SMT_ENABLE), error(Errno::OPNOTSUPP));
+
+    let pages = |cmd, start, end| {
+        world.put(LIST, &[7u32; 4]);
+        let mut op = PageOfflineOp { cmd, start, end, _gap0: [0; 4], status: GuestHandle::new(LIST) };
+        (world.sysctl(XEN_SYSCTL_PAGE_OFFLINE_OP, &mut op), world.get::<[u32; 4]>(LIST))
+    };
+    let invalid = PG_OFFLINE_INVALID as u32;
+    assert_eq!(pages(SYSCTL_QUERY_PAGE_OFFLINE, 20, 21), (0, [0, 0, 7, 7]));
+    assert_eq!(pages(SYSCTL_PAGE_ONLINE, 511, 513), (error(Errno::INVAL), [0, invalid, 7, 7]));
+    assert_eq!(pages(SYSCTL_PAGE_OFFLINE, 20, 20), (error(Errno::OPNOTSUPP), [invalid, 7, 7, 7]));
+    assert_eq!(pages(SYSCTL_QUERY_PAGE_OFFLINE, 21, 20).0, error(Errno::INVAL));
+    assert_eq!(pages(SYSCTL_QUERY_PAGE_OFFLINE, 0, u32::MAX).0, error(Errno::NOMEM));
+    assert_eq!(pages(9, 20, 20).0, error(Errno::INVAL));
+}
+
+#[test]
+fn there_are_no_live_patches() {
+    let world = World::new();
+    let list = |nr, pad| {
+        let mut op = LivepatchOp { cmd: XEN_SYSCTL_LIVEPATCH_LIST, ..LivepatchOp::new_zeroed() };
+        op.u.write(&LivepatchList { nr, pad, name_total_size: 5, ..LivepatchList::new_zeroed() });
+        let result = world.sysctl(XEN_SYSCTL_LIVEPATCH_OP, &mut op);
+        let list = op.u.read::<LivepatchList>();
+        (result, list.nr, list.name_total_size)
+    };
+    assert_eq!(list(0, 0), (0, 0, 0));
+    assert_eq!(list(1024, 0), (0, 0, 0));
+    assert_eq!(list(1025, 0).0, error(Errno::TOOBIG));
+    assert_eq!(list(0, 1).0, error(Errno::INVAL));
+
+    let named = |cmd, text: &[u8]| {
+        world.machine().map_guest(LIST, text);
+        let name = LivepatchName { name: GuestHandle::new(LIST), size: text.len() as u16, pad: [0; 3] };
+        let mut op = LivepatchOp { cmd, ..LivepatchOp::new_zeroed() };
+        match cmd {
+            XEN_SYSCTL_LIVEPATCH_GET => op.u.write(&LivepatchGet { name, ..LivepatchGet::new_zeroed() }),
+            _ => op.u.write(&LivepatchAction { name, ..LivepatchAction::new_zeroed() }),
+        }
+        world.sysctl(XEN_SYSCTL_LIVEPATCH_OP, &mut op)
+    };
+    for cmd in [XEN_SYSCTL_LIVEPATCH_GET, XEN_SYSCTL_LIVEPATCH_ACTION] {
+        assert_eq!(named(cmd, b"xsa\0"), error(Errno::NOENT));
+        assert_eq!(named(cmd, b"xsa"), error(Errno::INVAL));
+        assert_eq!(named(cmd, b""), error(Errno::INVAL));
+        assert_eq!(named(cmd, &[0; 129]), error(Errno::INVAL));
+    }
+    assert_eq!(named(XEN_SYSCTL_LIVEPATCH_UPLOAD, b"xsa\0"), error(Errno::OPNOTSUPP));
+}
+
+#[test]
 fn what_is_absent_answers_as_without_it() {
     let mut world = World::new();
     let mut nothing = [0_u64; 16];

@@ -97,7 +97,7 @@ pub const OPS: &[Op] = &[
         { ports: Pointer => Page(LIST), nr_ports: Count => Is(1), timeout: Values(&[("1", Is(1))]) => Is(1) }),
     op!("sched.remote_shutdown", HYPERVISOR_SCHED_OP, command(SCHEDOP_REMOTE_SHUTDOWN), 1, RemoteShutdown,
         { domain_id: Other => Is(0), reason: Number => Is(0) }),
-    op!("sched.watchdog", HYPERVISOR_SCHED_OP, command(SCHEDOP_WATCHDOG), 1, Watchdog, { id: Number => Is(77), timeout: Count => Is(0) }),
+    op!("sched.watchdog", HYPERVISOR_SCHED_OP, command(SCHEDOP_WATCHDOG), 1, Watchdog, { id: Number => Is(77), timeout: Count => Is(1000) }),
     op!("sched.pin_override", HYPERVISOR_SCHED_OP, command(SCHEDOP_PIN_OVERRIDE), 1, PinOverride, { pcpu: Number => Is(0) }),
     plain!("set_timer_op", HYPERVISOR_SET_TIMER_OP, { "timeout" @ 0: Count => Is(0) }, undo no_timer),
     plain!("set_debugreg", HYPERVISOR_SET_DEBUGREG, { "register" @ 0: Number => Is(0), "value" @ 1: Pointer => Is(0) }, undo no_breakpoints),
