@@ -1,9 +1,10 @@
 //! Guest time: the record from which a guest computes system time (`struct vcpu_time_info`, xen.h).
 
 use crate::machine::X86;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::array;
+use core::sync::atomic::{Ordering::SeqCst, fence};
 use domain::{Domain, Vcpu};
-use platform::GuestMemory;
+use platform::{GuestMemory, Table, read_bytes, write_bytes};
 use types::CpuId;
 use zerocopy::IntoBytes;
 
@@ -22,10 +23,22 @@ fn record(cpu: CpuId) -> [u64; WORDS] {
     [0, record.tsc_timestamp, record.system_time, scale | stable]
 }
 
-/// Writes the record for the CPU this runs on to vcpu_info.
+/// The version, odd, that a record has while `new` takes the place of `old`; `None` if it is there already.
+fn version_between(old: &[u64; WORDS], new: &[u64; WORDS]) -> Option<u32> {
+    let version = old[0] as u32;
+    (version == 0 || old[1..] != new[1..]).then(|| version.wrapping_add(1) | 1)
+}
+
+/// Writes the record for the CPU this runs on to vcpu_info, word by word, unless it is there. Its version is odd meanwhile, so
+/// that the guest reads it again.
 pub fn update_record(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let Some(info) = domain.evtchn.info(machine, vcpu.id) else { return };
-    write_record(|index| info.word(TIME_OFFSET + 8 * index), record(hal_cpu::cpu_id()));
+    let word = |index| info.word(TIME_OFFSET + 8 * index);
+    let new = record(hal_cpu::cpu_id());
+    let Some(odd) = version_between(&array::from_fn(|index| word(index).load(SeqCst)), &new) else { return };
+    word(0).store(odd.into(), SeqCst);
+    (1..WORDS).for_each(|index| word(index).store(new[index], SeqCst));
+    word(0).store(odd.wrapping_add(1).into(), SeqCst);
 }
 
 /// Writes the record to the machine address where the guest wants it (VCPUOP_register_vcpu_time_phys_area). False if it has
@@ -33,20 +46,21 @@ pub fn update_record(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
 pub fn record_by_frame(machine: &X86, vcpu: &Vcpu<X86>) -> bool {
     vcpu.time_record.with(machine, |table, at| {
         let cpu = vcpu.running_on().unwrap_or(hal_cpu::cpu_id());
-        write_record(|index| &table[at / 8 + index], record(cpu));
+        replace(table, at, record(cpu));
     })
 }
 
-/// Writes a record word by word, unless it is there. Its version is odd meanwhile, so that the guest reads it again.
-fn write_record<'a>(word: impl Fn(usize) -> &'a AtomicU64, record: [u64; WORDS]) {
-    let version = word(0).load(SeqCst) as u32;
-    if version != 0 && (1..WORDS).all(|index| word(index).load(SeqCst) == record[index]) {
-        return;
-    }
-    let odd = version.wrapping_add(1) | 1;
-    word(0).store(odd.into(), SeqCst);
-    (1..WORDS).for_each(|index| word(index).store(record[index], SeqCst));
-    word(0).store(odd.wrapping_add(1).into(), SeqCst);
+/// Writes a record at a byte of a frame, as [`update_record`] does. A 32-bit guest aligns it to four bytes only.
+fn replace(table: &Table, at: usize, mut new: [u64; WORDS]) {
+    let mut old = [0; WORDS];
+    read_bytes(table, at, old.as_mut_bytes());
+    let Some(odd) = version_between(&old, &new) else { return };
+    write_bytes(table, at, &odd.to_le_bytes());
+    fence(SeqCst);
+    new[0] = odd.into();
+    write_bytes(table, at, new.as_bytes());
+    fence(SeqCst);
+    write_bytes(table, at, &odd.wrapping_add(1).to_le_bytes());
 }
 
 /// Writes the record to the other place where the guest wants it (VCPUOP_register_vcpu_time_memory_area), unless it is there.
@@ -58,13 +72,29 @@ pub fn copy_record(machine: &X86, vcpu: &Vcpu<X86>) {
         return;
     }
     let mut new = record(hal_cpu::cpu_id());
-    let version = old[0] as u32;
-    if version != 0 && old[1..] == new[1..] {
-        return;
-    }
-    let odd = version.wrapping_add(1) | 1;
+    let Some(odd) = version_between(&old, &new) else { return };
     new[0] = odd.into();
     // The place was readable a moment ago; if it cannot be written, the guest has only itself to blame.
     let written = machine.copy_out(address, new.as_bytes());
     let _ = written.and_then(|()| machine.copy_out(address, &odd.wrapping_add(1).to_le_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_record_may_begin_between_words() {
+        let table: Table = array::from_fn(|_| AtomicU64::new(!0));
+        let mut got = [0; WORDS];
+        write_bytes(&table, 20, [0u8; 32].as_slice());
+        for (new, version) in [([0, 1, 2, 3], 2), ([0, 1, 2, 3], 2), ([0, 1, 2, 4], 4)] {
+            replace(&table, 20, new);
+            read_bytes(&table, 20, got.as_mut_bytes());
+            assert_eq!(got, [version, new[1], new[2], new[3]], "unchanged ones keep their version");
+        }
+        let word = |index: usize| table[index].load(SeqCst);
+        assert_eq!((word(2) as u32, word(6) >> 32), (!0, 0xffff_ffff), "what is around it stays");
+    }
 }

@@ -4,17 +4,13 @@ use crate::Call;
 use crate::window::STRUCTURE;
 use hypercall::{Args, Outcome};
 use platform::{GuestMemory, Preempt};
-use types::{Errno, Result};
+use types::Result;
 use xen_abi::GuestHandle;
 use xen_abi::compat::{self, join};
-use xen_abi::features::XENFEAT_RUNSTATE_PHYS_AREA;
 use xen_abi::physdev::{PHYSDEVOP_SET_IOBITMAP, SetIobitmap};
 use xen_abi::sched::{Poll, SCHEDOP_POLL};
-use xen_abi::vcpu::{
-    RunstateInfo, SetSingleshotTimer, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA,
-    VCPUOP_SET_SINGLESHOT_TIMER,
-};
-use xen_abi::version::{FeatureInfo, XENVER_GET_FEATURES, XENVER_PLATFORM_PARAMETERS};
+use xen_abi::vcpu::{RunstateInfo, SetSingleshotTimer, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_SET_SINGLESHOT_TIMER};
+use xen_abi::version::XENVER_PLATFORM_PARAMETERS;
 use zerocopy::FromZeros;
 
 /// The 64-bit number in two arguments, the lower half first.
@@ -32,26 +28,13 @@ pub(crate) fn update_descriptor<M: GuestMemory + Preempt>(call: &mut Call<'_, '_
     call.issue([wide(&call.args, 0), wide(&call.args, 2), 0, 0, 0, 0])
 }
 
-/// The start of the hypervisor's addresses is another one, and a record of other layout cannot be had by frame number.
+/// The start of the hypervisor's addresses is another one.
 pub(crate) fn version<M: GuestMemory + Preempt>(call: &mut Call<'_, '_, M>) -> Outcome {
-    let at = call.args[1];
-    match call.args[0] as u32 {
-        XENVER_PLATFORM_PARAMETERS => {
-            let parameters = compat::PlatformParameters { virt_start: compat::HYPERVISOR_VIRT_START as u32 };
-            call.write(at, &parameters).into()
-        }
-        XENVER_GET_FEATURES => {
-            let outcome = call.issue(call.args);
-            let hidden = call.read(at).and_then(|mut info: FeatureInfo| {
-                if info.submap_idx == 0 {
-                    info.submap &= !(1 << XENFEAT_RUNSTATE_PHYS_AREA);
-                }
-                call.write(at, &info)
-            });
-            if outcome == Outcome::Done(0) { hidden.into() } else { outcome }
-        }
-        _ => call.issue(call.args),
+    if call.args[0] as u32 != XENVER_PLATFORM_PARAMETERS {
+        return call.issue(call.args);
     }
+    let parameters = compat::PlatformParameters { virt_start: compat::HYPERVISOR_VIRT_START as u32 };
+    call.write(call.args[1], &parameters).into()
 }
 
 /// Has a call carried out whose structure, at argument `index`, is `structure` in 64-bit layout.
@@ -90,8 +73,6 @@ pub(crate) fn vcpu<M: GuestMemory + Preempt>(call: &mut Call<'_, '_, M>) -> Outc
             });
             with(call, 2, timer)
         }
-        // The record is written in 64-bit layout.
-        VCPUOP_REGISTER_RUNSTATE_PHYS_AREA => Errno::NOSYS.into(),
         _ => call.issue(call.args),
     }
 }

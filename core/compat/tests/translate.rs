@@ -10,7 +10,8 @@ use xen_abi::compat as narrow;
 use xen_abi::grant_table::*;
 use xen_abi::memory::*;
 use xen_abi::sched::{Poll, SCHEDOP_POLL};
-use xen_abi::vcpu::{RunstateInfo, VCPUOP_GET_RUNSTATE_INFO};
+use xen_abi::vcpu::{RunstateInfo, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA};
+use xen_abi::version::XENVER_GET_FEATURES;
 use xen_abi::xen::*;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -329,11 +330,16 @@ fn extended_operations_report_how_many_were_done() {
 fn what_is_the_same_in_both_widths_goes_as_it_is() {
     let guest = Guest::default();
     let args = [1, 2, 3, 4, 5, 6];
-    for number in [HYPERVISOR_MMU_UPDATE, HYPERVISOR_EVENT_CHANNEL_OP, HYPERVISOR_CONSOLE_IO, HYPERVISOR_VM_ASSIST] {
+    let same = |number, args: [u64; 6]| {
         let outcome = guest.call(number, &args, |issued| {
             assert_eq!(*issued, args);
             Outcome::Done(9)
         });
         assert_eq!(outcome, Outcome::Done(9));
+    };
+    for number in [HYPERVISOR_MMU_UPDATE, HYPERVISOR_EVENT_CHANNEL_OP, HYPERVISOR_CONSOLE_IO, HYPERVISOR_VM_ASSIST] {
+        same(number, args);
     }
+    same(HYPERVISOR_VCPU_OP, [VCPUOP_REGISTER_RUNSTATE_PHYS_AREA.into(), 0, AT, 0, 0, 0]);
+    same(HYPERVISOR_XEN_VERSION, [XENVER_GET_FEATURES.into(), AT, 0, 0, 0, 0]);
 }

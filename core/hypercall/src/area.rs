@@ -43,10 +43,11 @@ fn register<A: Arch>(caller: &Caller<'_, A>, area: &Area, address: u64, size: us
     Ok(())
 }
 
-/// Takes the frame of a record; its machine address.
+/// Takes the frame of a record, which is aligned to the guest's words; its machine address.
 fn take<A: Arch>(caller: &Caller<'_, A>, address: u64, size: usize) -> Result<u64> {
     let offset = address % PAGE_SIZE as u64;
-    if offset as usize + size > PAGE_SIZE || offset % align_of::<u64>() as u64 != 0 {
+    let word = if caller.domain.memory.is_pae() { align_of::<u32>() } else { align_of::<u64>() };
+    if offset as usize + size > PAGE_SIZE || offset % word as u64 != 0 {
         return Err(Errno::NXIO);
     }
     let domain = caller.domain.id;

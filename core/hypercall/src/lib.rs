@@ -18,6 +18,7 @@ pub mod grant;
 pub mod hvm;
 pub mod keys;
 pub mod memory;
+pub mod multicall;
 mod refusal;
 mod rights;
 pub mod sched;

@@ -4,17 +4,14 @@ use super::{descriptors, iret, mmu, operations, traps};
 use crate::current::Current;
 use crate::{domctl, physdev, platform_op};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use hypercall::multicall::multicall;
 use hypercall::{Args, Outcome};
-use platform::GuestMemory;
 use types::Errno;
 use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
 use xen_abi::xen::*;
-use zerocopy::IntoBytes;
 
 /// Length of the SYSCALL instruction, by which a cut-off hypercall is made to be issued again.
 const SYSCALL_LENGTH: u64 = 2;
-/// Calls in a multicall after which it may be cut off.
-const MULTICALL_CHUNK: u64 = 16;
 
 /// Carries out the hypercall that the vCPU has just made.
 #[inline]
@@ -64,7 +61,11 @@ pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
         HYPERVISOR_DOMCTL => domctl::domctl(&caller, args),
         HYPERVISOR_PHYSDEV_OP => physdev::physdev_op(current, args),
         HYPERVISOR_PLATFORM_OP => platform_op::platform_op(current, args),
-        HYPERVISOR_MULTICALL => multicall(current, args),
+        HYPERVISOR_MULTICALL => {
+            let machine = current.machine();
+            let each = |number, args: &Args| call(current, number, args);
+            multicall::<MulticallEntry, _>(machine, args, each)
+        }
         HYPERVISOR_MMU_UPDATE => mmu::mmu_update(current, args),
         HYPERVISOR_MMUEXT_OP => mmu::mmuext_op(current, args),
         HYPERVISOR_UPDATE_VA_MAPPING => mmu::update_va_mapping(current, args),
@@ -102,41 +103,4 @@ fn not_implemented(current: &mut Current<'_>, number: u32) -> Outcome {
         log::warn!("{}: hypercall {number} is not implemented", current.domain.id);
     }
     Errno::NOSYS.into()
-}
-
-/// Several calls in one. Each entry is read just before its call and answered just after: a call may write those that follow.
-fn multicall(current: &mut Current<'_>, args: &Args) -> Outcome {
-    let (mut address, count) = (args[0], args[1]);
-    for done in 0..count {
-        if done % MULTICALL_CHUNK == MULTICALL_CHUNK - 1 && platform::Preempt::should_yield(current.machine()) {
-            return Outcome::Again([address, count - done, args[2], args[3], args[4], args[5]]);
-        }
-        let mut entry = MulticallEntry { op: 0, result: 0, args: [0; 6] };
-        if let Err(errno) = current.machine().copy_in(address, entry.as_mut_bytes()) {
-            return errno.into();
-        }
-        let outcome = match entry.op as u32 {
-            HYPERVISOR_MULTICALL => Errno::INVAL.into(),
-            HYPERVISOR_IRET => Errno::NOSYS.into(),
-            _ => call(current, entry.op, &entry.args),
-        };
-        match outcome {
-            Outcome::Done(value) => {
-                let at = address.wrapping_add(core::mem::offset_of!(MulticallEntry, result) as u64);
-                if let Err(errno) = current.machine().copy_out(at, &value.to_le_bytes()) {
-                    return errno.into();
-                }
-            }
-            Outcome::Again(rest) => {
-                // The entry itself is rewritten, and the multicall begins again with it.
-                entry.args = rest;
-                if let Err(errno) = current.machine().copy_out(address, entry.as_bytes()) {
-                    return errno.into();
-                }
-                return Outcome::Again([address, count - done, args[2], args[3], args[4], args[5]]);
-            }
-        }
-        address = address.wrapping_add(size_of::<MulticallEntry>() as u64);
-    }
-    Outcome::Done(0)
 }

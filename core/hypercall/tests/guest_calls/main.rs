@@ -4,6 +4,7 @@ mod event;
 mod grant;
 mod hvm;
 mod memory;
+mod multicall;
 mod vcpu;
 
 use domain::fakes::FakeArch;

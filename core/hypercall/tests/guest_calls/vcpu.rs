@@ -170,6 +170,27 @@ fn records_by_machine_address_hold_their_frame() {
 }
 
 #[test]
+fn a_32_bit_guests_records_by_machine_address_are_aligned_to_its_words() {
+    let world = World::new();
+    world.guest.memory.set_pae(true);
+    let start = world.frames(&world.guest, 1)[0].address();
+    let register = |op, addr| vcpu_call(&world, op, 0, &mut RegisterRunstateMemoryArea { addr });
+    for (op, size) in [(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 44), (VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, 32)] {
+        assert_eq!(register(op, start + 4096 - size + 4), error(Errno::NXIO), "over the frame's end");
+        assert_eq!(register(op, start + 2), error(Errno::NXIO), "not aligned");
+        assert_eq!(register(op, start + 4096 - size), 0);
+        assert_eq!(register(op, start + 60), 0);
+        assert_eq!(register(op, !0), 0);
+    }
+    let word = |index| world.word(types::Mfn::containing(start), index);
+    (7..14).for_each(|index| word(index).store(!0, SeqCst));
+    assert_eq!(register(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, start + 60), 0);
+    assert_eq!(word(7).load(SeqCst), (RUNSTATE_OFFLINE as u64) << 32 | 0xffff_ffff, "the state");
+    assert!((8..13).all(|index| word(index).load(SeqCst) == 0), "times follow without a gap");
+    assert_eq!(word(13).load(SeqCst), !0, "what is behind it stays");
+}
+
+#[test]
 fn records_by_machine_address_are_written_and_go_with_the_domain() {
     let world = World::new();
     let mfn = world.frames(&world.guest, 1)[0];
