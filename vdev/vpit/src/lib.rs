@@ -141,8 +141,8 @@ impl Pit {
         HvmHwPit { channels: self.counters.map(|c| c.save()), speaker_data_on: self.speaker.into(), pad0: 0 }
     }
 
-    /// Takes over a saved record. DOM: a value that no counter can have; INVAL: a gate that cannot be low is.
-    pub fn load(&mut self, record: &HvmHwPit, now: Now) -> Result<()> {
+    /// Takes over a saved record; there is no line to move. DOM: a value that no counter can have; INVAL: a gate that cannot be low is.
+    pub fn load(&mut self, record: &HvmHwPit, now: Now) -> Result<Action> {
         if record.speaker_data_on > 1 || record.pad0 != 0 {
             return Err(Errno::DOM);
         }
@@ -156,7 +156,7 @@ impl Pit {
         self.counters = counters;
         self.speaker = record.speaker_data_on != 0;
         self.arm(now);
-        Ok(())
+        Ok(Action::NONE)
     }
 
     /// The control word (8254, "Control word format"): a mode for one counter, or a command to latch.

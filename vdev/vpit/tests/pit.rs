@@ -123,7 +123,7 @@ fn restored_timer_ticks_on() {
     assert_eq!((record.channels[0].count, record.channels[0].mode, record.speaker_data_on), (2386, 3, 1));
     let mut restored = pit();
     let now = Now::both(77_000_000);
-    assert_eq!(restored.load(&record, now), Ok(()));
+    assert_eq!(restored.load(&record, now), Ok(Action::NONE));
     assert_eq!(restored.save(), record);
     assert_eq!(restored.next_deadline(), Some(now.steady + 1_999_695));
     for bad in [HvmHwPit { speaker_data_on: 2, ..record }, HvmHwPit { pad0: 1, ..record }] {
@@ -189,7 +189,7 @@ proptest! {
                 Step::Reload => {
                     let record = p.save();
                     let mut other = pit();
-                    prop_assert_eq!(other.load(&record, now), Ok(()));
+                    prop_assert_eq!(other.load(&record, now), Ok(Action::NONE));
                     prop_assert_eq!(other.save(), record);
                     p = other;
                 }

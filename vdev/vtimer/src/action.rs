@@ -66,6 +66,14 @@ impl Action {
     /// Nothing to do.
     pub const NONE: Self = Self { lower: 0, edge: 0, raise: 0, time_offset: 0, stop_pit: false };
 
+    /// Nothing but [`Action::stop_pit`].
+    pub const STOP_PIT: Self = Self { stop_pit: true, ..Self::NONE };
+
+    /// Nothing but [`Action::time_offset`].
+    pub const fn move_time(seconds: i64) -> Self {
+        Self { time_offset: seconds, ..Self::NONE }
+    }
+
     /// One line, once.
     pub const fn one(line: Line, change: Change) -> Self {
         let mut action = Self::NONE;
@@ -128,7 +136,7 @@ mod tests {
         let action = Action::one(Line::Isa(8), Change::Raise)
             .and(Action::one(Line::Gsi(23), Change::Lower))
             .and(Action::one(Line::Isa(0), Change::Edge))
-            .and(Action { time_offset: 7, ..Action::NONE });
+            .and(Action::move_time(7));
         let all: Vec<(Line, Change)> = action.signals().map(|s| (s.line, s.change)).collect();
         assert_eq!(all, [(Line::Gsi(23), Change::Lower), (Line::Isa(0), Change::Edge), (Line::Isa(8), Change::Raise)]);
         assert_eq!(action.time_offset, 7);
