@@ -243,8 +243,7 @@ impl Hpet {
         self.capability = record.capability;
         self.config = record.config & (CONFIG_RUN | CONFIG_LEGACY);
         self.status = record.isr & ((1 << HPET_TIMER_NUM) - 1);
-        self.main =
-            if self.is_running() { Counter::running(record.mc64, now) } else { Counter::Halted(record.mc64) };
+        self.main = if self.is_running() { Counter::running(record.mc64, now) } else { Counter::Halted(record.mc64) };
         let mut action = Action::NONE;
         for n in 0..HPET_TIMER_NUM {
             let up = self.status & 1 << n != 0;

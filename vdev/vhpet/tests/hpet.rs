@@ -279,7 +279,8 @@ fn record_of(words: &[u64]) -> HvmHwHpet {
     (record.capability, record.config, record.isr, record.mc64) = (words[0], words[1], words[2], words[3]);
     for n in 0..3 {
         let w = &words[4 + 4 * n..];
-        (record.timers[n].config, record.timers[n].cmp, record.timers[n].fsb, record.period[n]) = (w[0], w[1], w[2], w[3]);
+        (record.timers[n].config, record.timers[n].cmp, record.timers[n].fsb, record.period[n]) =
+            (w[0], w[1], w[2], w[3]);
     }
     record
 }

@@ -81,8 +81,7 @@ mod tests {
         let mut number = -135_140;
         while year < 2600 {
             let date = from_seconds(number * SECONDS_PER_DAY + 86_399);
-            let expected =
-                Date { year, month: month as u8, day: day as u8, hour: 23, minute: 59, second: 59, weekday };
+            let expected = Date { year, month: month as u8, day: day as u8, hour: 23, minute: 59, second: 59, weekday };
             assert_eq!(date, expected);
             assert_eq!(days(year, month as i64, day), number);
             number += 1;

@@ -213,12 +213,7 @@ impl Rtc {
         if !shown.is_frozen() {
             shown.show_date(now);
         }
-        HvmHwRtc {
-            cmos_data: shown.registers.bytes(),
-            cmos_index: self.index,
-            pad0: 0,
-            rtc_offset: self.record_offset,
-        }
+        HvmHwRtc { cmos_data: shown.registers.bytes(), cmos_index: self.index, pad0: 0, rtc_offset: self.record_offset }
     }
 
     /// Takes over a saved record; the time of day stays the wall clock's. No line moves. It always succeeds.
