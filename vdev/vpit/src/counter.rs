@@ -288,7 +288,7 @@ fn from_bcd(value: u16) -> u32 {
 }
 
 fn to_bcd(value: u16) -> u16 {
-    [1, 10, 100, 1000].iter().rev().fold(0, |bcd, unit| bcd << 4 | value / unit % 10)
+    [1, 10, 100, 1000].iter().rev().fold(0, |bcd, unit| (bcd << 4) | (value / unit % 10))
 }
 
 #[cfg(test)]

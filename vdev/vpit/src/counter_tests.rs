@@ -130,7 +130,7 @@ fn gate_holds_and_restarts() {
         c.set_gate(false, at(100));
         assert_eq!(c.value(at(500)), 900);
         c.set_gate(true, at(500));
-        assert_eq!(c.value(at(500)).abs_diff(900), 0);
+        assert_eq!(c.value(at(500)), 900);
         assert_eq!(c.value(at(601)), 799);
     }
     for mode in [2, 3] {

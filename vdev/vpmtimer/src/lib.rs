@@ -116,7 +116,7 @@ impl PmTimer {
         if self.enable & TIMER_STATUS == 0 || self.status & TIMER_STATUS != 0 {
             return None;
         }
-        let left = (HALF - u64::from(self.count) % HALF << 32) - u64::from(self.fraction);
+        let left = ((HALF - u64::from(self.count) % HALF) << 32) - u64::from(self.fraction);
         Some(now.when(self.counted.saturating_add(left.div_ceil(SCALE))))
     }
 

@@ -22,7 +22,7 @@ pub const REG_D: usize = 13;
 /// Register A: update in progress; which crystal; rate of the periodic interrupt.
 pub const UPDATING: u8 = 1 << 7;
 const DIVIDER: u8 = 7 << 4;
-const DIVIDER_4_MHZ: u8 = 0 << 4;
+const DIVIDER_4_MHZ: u8 = 0;
 const DIVIDER_1_MHZ: u8 = 1 << 4;
 const DIVIDER_32_KHZ: u8 = 2 << 4;
 const RATE: u8 = 0xf;
@@ -98,7 +98,7 @@ impl Registers {
     }
 
     fn encode(&self, value: u8) -> u8 {
-        if self.has(BINARY) { value } else { value / 10 << 4 | value % 10 }
+        if self.has(BINARY) { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     /// Digits above 9 count as they are, so the greatest value is 165.
