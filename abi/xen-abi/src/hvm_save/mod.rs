@@ -1,0 +1,3 @@
+//! hvm/save.h: the records that an HVM or PVH guest's saved state consists of.
+
+pub mod clocks;
