@@ -31,6 +31,7 @@ pub mod features;
 pub mod grant_table;
 pub mod hvm_op;
 pub mod hvm_params;
+pub mod hvm_save;
 pub mod kexec;
 pub mod memory;
 pub mod nmi;

@@ -27,6 +27,7 @@ const INCLUDES: &[&str] = &[
     "hvm/params.h",
     "hvm/hvm_op.h",
     "hvm/dm_op.h",
+    "hvm/save.h",
     "nmi.h",
     "kexec.h",
     "arch-x86/cpuid.h",
