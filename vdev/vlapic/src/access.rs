@@ -18,7 +18,7 @@ const COMPUTED: u64 =
 const LAST: u16 = LapicRegister::TIMER_DIVIDE.0 as u16 + 3;
 
 impl Lapic {
-    /// Reads `length` (1 to 4) bytes at `offset` in the xAPIC page. An access that is not within one register reads 0.
+    /// Reads `length` (1 to 4) bytes at `offset` in the xAPIC page, which exists while [`Lapic::page`] says so. An access that is not within one register reads 0.
     #[inline]
     pub fn read(&self, port: &Port, offset: u16, length: u8, now: u64) -> u32 {
         let Some(shift) = shift_of(offset, length) else { return 0 };
@@ -107,7 +107,7 @@ impl Lapic {
         // A tick that is due belongs to the old configuration.
         self.expire(port, now);
         match index {
-            reg::LDR => self.regs[reg::LDR] = value & 0xff00_0000,
+            reg::LDR if !self.is_x2apic() => self.regs[reg::LDR] = value & 0xff00_0000,
             reg::DFR => self.regs[reg::DFR] = value | 0x0fff_ffff,
             reg::SPURIOUS => self.set_spurious(value),
             reg::ESR => {

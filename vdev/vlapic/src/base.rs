@@ -4,6 +4,7 @@ use x86_defs::apic::{APIC_BASE_BSP, APIC_BASE_ENABLE, APIC_BASE_X2APIC};
 
 use crate::lapic::{DEFAULT_BASE, Lapic};
 use crate::port::Port;
+use crate::registers as reg;
 
 /// The access raises a general-protection exception with error code 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +44,10 @@ impl Lapic {
         Ok(())
     }
 
+    /// The ids of x2APIC mode end with it; the others are of no matter before the reset that turning on is.
     fn turn_off(&mut self, port: &Port) {
+        self.regs[reg::LDR] = 0;
+        self.assign_ids();
         self.timer.end = None;
         self.tsc_deadline = 0;
         self.publish(port);

@@ -53,9 +53,10 @@ impl Timer {
         let Some(end) = self.end else { return 0 };
         let left = match (end.checked_sub(now), mode) {
             (_, Mode::Deadline) => 0,
-            (Some(left), _) => left,
+            (Some(left), Mode::OneShot) => left,
             (None, Mode::OneShot) => 0,
-            (None, Mode::Periodic) => self.period - (now - end) % self.period.max(1),
+            (Some(left @ 1..), Mode::Periodic) => left,
+            (_, Mode::Periodic) => self.period - (now - end) % self.period.max(1),
         };
         left.div_ceil(self.tick) as u32
     }
