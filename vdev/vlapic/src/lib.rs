@@ -12,6 +12,10 @@
 //! - [`Lapic::next`] says which vector the vCPU would take, [`Lapic::accept`] takes it. Ask before every entry: a remote
 //!   post changes the answer at any time.
 //! - [`Lapic::deadline`] is when [`Lapic::expire`] wants to be called: nanoseconds of guest system time, as all times here.
+//!
+//! Where Xen does otherwise: a guest cannot change its physical id in xAPIC mode (as on current CPUs), a command with a
+//! delivery mode that does not exist is ignored (Xen crashes the domain), and a timer tick while masked is lost, as on
+//! hardware (Xen keeps it).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -2,7 +2,8 @@
 //! HVM guests: ports 0x20, 0x21, 0xa0, 0xa1, 0x4d0 and 0x4d1, the slave on the master's line 2.
 //!
 //! [`Vpic::raise`] and [`Vpic::lower`] are the 16 lines, [`Vpic::output`] is the wire to the CPU, [`Vpic::acknowledge`] the
-//! CPU's answer to it. No time passes in the device, and nothing of it is shared.
+//! CPU's answer to it. No time passes in the device, and nothing of it is shared. Unlike Xen's, a poll answers as in the
+//! datasheet: bit 7 says whether there was an interrupt, and only the polled chip acknowledges.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
