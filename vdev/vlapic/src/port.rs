@@ -211,10 +211,8 @@ impl Port {
 
     /// Replaces requests, trigger modes and errors.
     pub(crate) fn set_requests(&self, irr: [u64; 4], tmr: [u64; 4], errors: u8) {
-        for index in 0..4 {
-            self.tmr[index].store(tmr[index], Ordering::Relaxed);
-            self.irr[index].store(irr[index], Ordering::Release);
-        }
+        self.tmr.iter().zip(tmr).for_each(|(own, bits)| own.store(bits, Ordering::Relaxed));
+        self.irr.iter().zip(irr).for_each(|(own, bits)| own.store(bits, Ordering::Release));
         self.errors.store(errors, Ordering::Relaxed);
     }
 }

@@ -55,7 +55,8 @@ impl Timer {
             (_, Mode::Deadline) => 0,
             (Some(left), Mode::OneShot) => left,
             (None, Mode::OneShot) => 0,
-            (Some(left @ 1..), Mode::Periodic) => left,
+            // The end may be several periods ahead: see `MIN_PERIOD_NS`.
+            (Some(left @ 1..), Mode::Periodic) => (left - 1) % self.period.max(1) + 1,
             (_, Mode::Periodic) => self.period - (now - end) % self.period.max(1),
         };
         left.div_ceil(self.tick) as u32
