@@ -84,6 +84,8 @@ pub const LVT_TIMER_TSC_DEADLINE: u32 = 2 << 17;
 pub const DIVIDE_BY_1: u32 = 0b1011;
 /// [`LapicRegister::TIMER_DIVIDE`]: divide by 16.
 pub const DIVIDE_BY_16: u32 = 0b0011;
+/// [`LapicRegister::COMMAND`]: the destination is logical.
+pub const COMMAND_LOGICAL: u32 = 1 << 11;
 /// [`LapicRegister::COMMAND`]: the last command is still being sent (xAPIC only).
 pub const COMMAND_BUSY: u32 = 1 << 12;
 /// [`LapicRegister::COMMAND`]: assert, which every command but the INIT de-assert has.
@@ -117,6 +119,20 @@ impl DeliveryMode {
     /// The mode in bits 8 to 10.
     pub const fn bits(self) -> u32 {
         (self as u32) << 8
+    }
+
+    /// The mode that bits 8 to 10 of `bits` name; nothing for the reserved one (3, once "remote read").
+    pub const fn from_bits(bits: u32) -> Option<DeliveryMode> {
+        Some(match bits >> 8 & 7 {
+            0 => DeliveryMode::Fixed,
+            1 => DeliveryMode::LowestPriority,
+            2 => DeliveryMode::Smi,
+            4 => DeliveryMode::Nmi,
+            5 => DeliveryMode::Init,
+            6 => DeliveryMode::StartUp,
+            7 => DeliveryMode::ExtInt,
+            _ => return None,
+        })
     }
 }
 
@@ -201,6 +217,11 @@ impl RedirectionEntry {
         if self.0 & 1 << 13 != 0 { Polarity::ActiveLow } else { Polarity::ActiveHigh }
     }
 
+    /// What the pin sends; nothing if the delivery mode is reserved.
+    pub const fn message(self) -> Option<InterruptMessage> {
+        InterruptMessage::from_low(self.0 as u32, self.destination() as u32)
+    }
+
     /// The entry with its mask bit as given.
     pub const fn with_mask(self, masked: bool) -> RedirectionEntry {
         RedirectionEntry(if masked { self.0 | Self::MASKED } else { self.0 & !Self::MASKED })
@@ -253,6 +274,43 @@ impl MsiMessage {
     pub const fn vector(self) -> u8 {
         self.data as u8
     }
+
+    /// What the device sends; nothing if the delivery mode is reserved.
+    pub const fn message(self) -> Option<InterruptMessage> {
+        let logical = (self.address as u32 >> 2 & 1) << 11;
+        InterruptMessage::from_low(self.data & !COMMAND_LOGICAL | logical, self.destination() as u32)
+    }
+}
+
+/// What travels between interrupt controllers: from an I/O APIC, a device (MSI) or a local APIC to local APICs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InterruptMessage {
+    /// The vector; the page number of a start-up.
+    pub vector: u8,
+    /// How it is delivered.
+    pub mode: DeliveryMode,
+    /// Whether the interrupt stays until an EOI reaches its source.
+    pub level: bool,
+    /// Whether `destination` is a set of logical ids, not one physical id.
+    pub logical: bool,
+    /// Eight bits from an xAPIC, an I/O APIC or a device; 32 bits from an x2APIC.
+    pub destination: u32,
+}
+
+impl InterruptMessage {
+    /// The message of a redirection entry's low half, of MSI data, or of an interrupt command: all have vector, mode,
+    /// destination mode and trigger in the same bits (SDM vol. 3, figures 11-12 and 11-25; 82093AA, 3.2.4). Nothing if the
+    /// delivery mode is reserved.
+    pub const fn from_low(low: u32, destination: u32) -> Option<InterruptMessage> {
+        let Some(mode) = DeliveryMode::from_bits(low) else { return None };
+        Some(InterruptMessage {
+            vector: low as u8,
+            mode,
+            level: low & COMMAND_LEVEL != 0,
+            logical: low & COMMAND_LOGICAL != 0,
+            destination,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -274,5 +332,22 @@ mod tests {
         assert_eq!(LapicRegister::COMMAND.msr(), 0x830);
         assert_eq!(LapicRegister::REQUEST.word(7).0, 0x270);
         assert_eq!(MsiMessage::fixed(0x55, 7), MsiMessage { address: 0xfee0_7000, data: 0x55 });
+    }
+
+    #[test]
+    fn messages_of_entries_and_devices() {
+        let entry = RedirectionEntry(0x0300_0000_0000_8941).message().unwrap();
+        let expected = InterruptMessage {
+            vector: 0x41,
+            mode: DeliveryMode::LowestPriority,
+            level: true,
+            logical: true,
+            destination: 3,
+        };
+        assert_eq!(entry, expected);
+        assert_eq!(MsiMessage { address: 0xfee0_3004, data: 0x8141 }.message().unwrap(), expected);
+        let physical = MsiMessage { address: 0xfee0_3000, data: 0x8941 }.message().unwrap();
+        assert_eq!(physical, InterruptMessage { logical: false, ..expected }, "bit 11 of the data is reserved");
+        assert_eq!(RedirectionEntry(0x341).message(), None);
     }
 }

@@ -8,9 +8,9 @@ use crate::workspace::{Crate, Layer};
 const SEAM: &[&str] = &["types", "platform"];
 /// Crates of core/ that compose its subsystems, lowest first; the others do not know each other.
 const COMPOSERS: &[&str] = &["domain", "hypercall", "compat"];
-
-/// Crates of vdev/ that other virtual devices stand on; they do not know each other.
+/// Crates of vdev/ that virtual devices stand on, and those that join devices, lowest first; the others do not know each other.
 const VDEV_BASE: &[&str] = &["vtimer"];
+const BOARDS: &[&str] = &["virq"];
 
 /// Every dependency that the table forbids.
 pub fn problems(crates: &[Crate]) -> Vec<String> {
@@ -29,27 +29,28 @@ pub fn problems(crates: &[Crate]) -> Vec<String> {
     problems
 }
 
-/// Height in core/: a crate may depend on lower ones. Subsystems share one height.
-fn height(name: &str) -> usize {
-    let position = |list: &[&str]| list.iter().position(|n| *n == name);
-    match (position(SEAM), position(COMPOSERS)) {
+/// Height in its folder: a crate may depend on lower ones. Those that are in neither list share one height.
+fn height(which: &Crate) -> usize {
+    let (lowest, highest) = if which.layer == Layer::Core { (SEAM, COMPOSERS) } else { (VDEV_BASE, BOARDS) };
+    let position = |list: &[&str]| list.iter().position(|name| *name == which.name);
+    match (position(lowest), position(highest)) {
         (Some(at), _) => at,
-        (None, None) => SEAM.len(),
-        (None, Some(at)) => SEAM.len() + 1 + at,
+        (None, None) => lowest.len(),
+        (None, Some(at)) => lowest.len() + 1 + at,
     }
 }
 
 fn allowed(from: &Crate, to: &Crate) -> bool {
-    let base = |one: &Crate| one.layer == Layer::Vdev && VDEV_BASE.contains(&one.name.as_str());
+    let below = to.layer == from.layer && height(to) < height(from);
     let to_seam = to.layer == Layer::Core && SEAM.contains(&to.name.as_str());
     match from.layer {
         Layer::Abi | Layer::Guests => to.layer == Layer::Abi,
-        Layer::Core => to.layer == Layer::Abi || (to.layer == Layer::Core && height(&to.name) < height(&from.name)),
-        Layer::Vdev => to.layer == Layer::Abi || to_seam || (base(to) && !base(from)),
+        Layer::Core => to.layer == Layer::Abi || below,
+        Layer::Vdev => to.layer == Layer::Abi || to_seam || below,
         Layer::Hal => matches!(to.layer, Layer::Abi | Layer::Hal) || to_seam,
         Layer::Arch => !matches!(to.layer, Layer::Binary | Layer::Guests | Layer::Tools),
         Layer::Binary => !matches!(to.layer, Layer::Guests | Layer::Tools),
-        Layer::Tools => matches!(to.layer, Layer::Abi | Layer::Tools),
+        Layer::Tools => matches!(to.layer, Layer::Abi | Layer::Core | Layer::Tools),
     }
 }
 
@@ -80,6 +81,7 @@ mod tests {
             one("hypercall", Layer::Core, &["domain", "memory"]),
             one("vtimer", Layer::Vdev, &["xen-abi"]),
             one("vpit", Layer::Vdev, &["vtimer", "types"]),
+            one("virq", Layer::Vdev, &["vpit"]),
             one("hal", Layer::Hal, &["platform", "xen-abi"]),
             one("x86", Layer::Arch, &["hal", "hypercall"]),
             one("xenolith", Layer::Binary, &["x86"]),
@@ -96,6 +98,7 @@ mod tests {
             ("vlapic", Layer::Vdev, "memory"),
             ("vlapic", Layer::Vdev, "vpit"),
             ("vtimer", Layer::Vdev, "vpit"),
+            ("vlapic", Layer::Vdev, "virq"),
             ("xen-abi", Layer::Abi, "types"),
         ];
         for (name, layer, on) in bad {

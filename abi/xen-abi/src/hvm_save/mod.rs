@@ -1,3 +1,4 @@
 //! hvm/save.h: the records that an HVM or PVH guest's saved state consists of.
 
 pub mod clocks;
+pub mod interrupts;
