@@ -4,7 +4,7 @@ use super::random::Random;
 use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic};
 use std::collections::BTreeSet;
 use x86_emulate::MAX_LENGTH;
-use x86_emulate::hvm::{Access, Memory, Result, Segment, State, Stop, System, Table, Target, emulate};
+use x86_emulate::hvm::{Access, DescriptorTable, Memory, Result, Segment, State, Stop, System, Table, emulate};
 
 pub struct Machine {
     pub code: Vec<u8>,
@@ -93,10 +93,10 @@ impl System for Machine {
     fn write_xcr(&mut self, _: u32, _: u64) -> Result<()> {
         Err(Stop::Crash)
     }
-    fn table(&mut self, _: Table) -> Target {
-        Target::default()
+    fn table(&mut self, _: Table) -> DescriptorTable {
+        DescriptorTable::default()
     }
-    fn set_table(&mut self, _: Table, _: Target) {}
+    fn set_table(&mut self, _: Table, _: DescriptorTable) {}
     fn invalidate_page(&mut self, _: u64) {}
     fn write_back_caches(&mut self) {}
 }

@@ -128,7 +128,7 @@ pub enum Table {
 
 /// A descriptor table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Target {
+pub struct DescriptorTable {
     /// Linear address.
     pub base: u64,
     /// Last byte.
@@ -191,9 +191,9 @@ pub trait System: Memory {
     /// What the guest gets.
     fn write_xcr(&mut self, number: u32, value: u64) -> Result<()>;
     /// A descriptor-table register.
-    fn table(&mut self, table: Table) -> Target;
+    fn table(&mut self, table: Table) -> DescriptorTable;
     /// Sets one.
-    fn set_table(&mut self, table: Table, target: Target);
+    fn set_table(&mut self, table: Table, target: DescriptorTable);
     /// INVLPG.
     fn invalidate_page(&mut self, linear: u64);
     /// WBINVD, INVD.

@@ -15,7 +15,7 @@ pub fn instruction(state: &State, client: &mut impl Memory) -> Result<Instructio
     let available = client.fetch(linear, &mut bytes).min(MAX_LENGTH).min(within);
     match decode(&bytes[..available], state.code_size(), state.rip) {
         Ok(instruction) => Ok(instruction),
-        // Too long, or beyond the segment.
+        // It goes beyond the segment.
         Err(DecoderError::NoMoreBytes) if available == within => Err(Stop::GP),
         Err(DecoderError::NoMoreBytes) => {
             // The rest of the instruction is in a page that cannot be executed: the access has the fault.

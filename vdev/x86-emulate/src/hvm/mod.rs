@@ -20,7 +20,7 @@ mod string;
 mod system;
 mod vector;
 
-pub use client::{Access, Burst, BurstKind, Memory, System, Table, Target};
+pub use client::{Access, Burst, BurstKind, DescriptorTable, Memory, System, Table};
 pub use describe::{Described, Intercepted, PortAccess, intercepted, length_of};
 pub use replay::{Answer, DeviceAccess, Replay, Space};
 pub use state::{CodeSize, Segment, SegmentName, State};

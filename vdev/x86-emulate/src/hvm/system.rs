@@ -1,7 +1,7 @@
 //! Ports, control and debug registers, MSRs and what else is intercepted.
 
 use super::step::{Flow, Step};
-use super::{Access, Result, State, Stop, System, Table, Target};
+use super::{Access, DescriptorTable, Result, State, Stop, System, Table};
 use crate::decode::{self, mask};
 use crate::reg;
 use iced_x86::{Code, Mnemonic, OpKind, Register};
@@ -216,7 +216,7 @@ fn store_table<C: System>(step: &mut Step<'_, C>, table: Table) -> Result<()> {
     check_private(step)?;
     let bytes = 2 + base_size(step);
     let linear = step.address(bytes as u8, true)?;
-    let Target { base, limit } = step.client.table(table);
+    let DescriptorTable { base, limit } = step.client.table(table);
     let mut image = [0; 10];
     image[..2].copy_from_slice(&limit.to_le_bytes());
     image[2..].copy_from_slice(&base.to_le_bytes());
@@ -237,7 +237,7 @@ fn load_table<C: System>(step: &mut Step<'_, C>, table: Table) -> Result<Flow> {
     if !is_canonical(base) {
         return Err(Stop::GP);
     }
-    step.client.set_table(table, Target { base, limit: image as u16 });
+    step.client.set_table(table, DescriptorTable { base, limit: image as u16 });
     Ok(Flow::Next)
 }
 
