@@ -82,7 +82,7 @@ impl<'a> Builder<'a> {
             chunk.copy_from_slice(&random.operand().to_le_bytes());
         }
         let aligned = matches!(form.rule, Rule::Aligned | Rule::ComparePair);
-        let place = QUARTER + random.below(2 * QUARTER) & if aligned { !15 } else { !0 };
+        let place = (QUARTER + random.below(2 * QUARTER)) & if aligned { !15 } else { !0 };
         let needs_wide = size == 8 && matches!(form.sizes, Sizes::Wide | Sizes::Double | Sizes::Quad);
         let is_extended = form.sizes == Sizes::ByteAndWide && is_64bit && random.one_in(2);
         let mut rex = if needs_wide || is_extended { 0x48 } else { 0 };
