@@ -1,7 +1,7 @@
 //! Prefixes, operands' registers and effective addresses.
 
 use crate::{Registers, Segment};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, MemorySize, OpKind, Register};
 
 /// Prefixes of an instruction (SDM vol. 2, 2.1.1 and 2.2.1).
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -63,21 +63,69 @@ pub fn instruction(cpu: &impl Registers, code: &[u8]) -> Option<Instruction> {
 
 /// Value of a general register in the size it is named by.
 pub fn value(cpu: &impl Registers, register: Register) -> Option<u64> {
-    let (number, shift, size) = place(register)?;
-    Some(cpu.get(number) >> shift & mask(size))
+    let place = place(register)?;
+    Some(pick(cpu.get(place.0), place))
 }
 
 /// Sets a general register in the size it is named by; 32-bit writes clear the upper half.
 pub fn set_value(cpu: &mut impl Registers, register: Register, value: u64) {
-    let Some((number, shift, size)) = place(register) else {
-        return;
-    };
-    let kept = if size < 4 { cpu.get(number) & !(mask(size) << shift) } else { 0 };
-    cpu.set(number, kept | (value & mask(size)) << shift);
+    if let Some(place) = place(register) {
+        cpu.set(place.0, merge(cpu.get(place.0), place, value));
+    }
 }
 
 /// Number of a general register, the position of its bits, its bytes.
-fn place(register: Register) -> Option<(u8, u32, u8)> {
+pub type Place = (u8, u32, u8);
+
+/// The part of a 64-bit register that is at `place`.
+pub fn pick(whole: u64, (_, shift, size): Place) -> u64 {
+    whole >> shift & mask(size)
+}
+
+/// A 64-bit register with the part at `place` replaced.
+pub fn merge(whole: u64, (_, shift, size): Place, value: u64) -> u64 {
+    let kept = if size < 4 { whole & !(mask(size) << shift) } else { 0 };
+    kept | (value & mask(size)) << shift
+}
+
+/// RAX, in `size` bytes.
+pub fn accumulator(size: u8) -> Register {
+    match size {
+        1 => Register::AL,
+        2 => Register::AX,
+        4 => Register::EAX,
+        _ => Register::RAX,
+    }
+}
+
+/// Bytes of an integer in memory: 1, 2, 4 or 8.
+pub fn memory_size(instruction: &Instruction) -> Option<u8> {
+    Some(match instruction.memory_size() {
+        MemorySize::UInt8 | MemorySize::Int8 => 1,
+        MemorySize::UInt16 | MemorySize::Int16 => 2,
+        MemorySize::UInt32 | MemorySize::Int32 => 4,
+        MemorySize::UInt64 | MemorySize::Int64 => 8,
+        _ => return None,
+    })
+}
+
+/// Whether an operand is a constant.
+pub fn is_immediate(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64
+    )
+}
+
+/// Number of a general register, the position of its bits, its bytes.
+pub fn place(register: Register) -> Option<Place> {
     // iced-x86 numbers registers in the order of their encodings, byte registers first: al to bl, ah to bh, spl to dil, r8l to
     // r15l.
     let distance = |first: Register| (register as usize).checked_sub(first as usize).map(|distance| distance as u8);

@@ -1,12 +1,16 @@
-//! Decodes and carries out the instructions that PV guests may not run themselves.
+//! Decodes and carries out the instructions that guests may not run themselves.
 //!
-//! Three entries: [`privileged`] for what raised #GP, [`forced_cpuid`] for what raised #UD, [`decode_write`] for a store that
-//! raised #PF. The hypervisor lends the guest's registers and its machine by traits, so that nothing is copied.
+//! For PV guests three entries: [`privileged`] for what raised #GP, [`forced_cpuid`] for what raised #UD, [`decode_write`] for a
+//! store that raised #PF. The hypervisor lends the guest's registers and its machine by traits, so that nothing is copied.
+//!
+//! For HVM guests [`hvm::emulate`]: any instruction that touches a device, and what was intercepted.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod alu;
 mod decode;
 mod forced;
+pub mod hvm;
 mod privileged;
 mod string;
 mod write;

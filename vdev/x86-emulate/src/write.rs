@@ -1,9 +1,9 @@
 //! Stores that trapped: to page tables that are mapped read-only, and to devices' read-only pages.
 
+use crate::alu::{Alu, Answer, BitChange, sign_extend};
 use crate::decode::{self, mask};
 use crate::{MAX_LENGTH, Registers};
-use iced_x86::{Instruction, MemorySize, Mnemonic, OpKind, Register};
-use x86_defs::control::RFlags;
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// What is done to the operand in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,13 +77,7 @@ pub fn decode_write(cpu: &impl Registers) -> Option<Write> {
         return None;
     }
     let operation = operation(decoded.mnemonic())?;
-    let size = match decoded.memory_size() {
-        MemorySize::UInt8 | MemorySize::Int8 => 1,
-        MemorySize::UInt16 | MemorySize::Int16 => 2,
-        MemorySize::UInt32 | MemorySize::Int32 => 4,
-        MemorySize::UInt64 | MemorySize::Int64 => 8,
-        _ => return None,
-    };
+    let size = decode::memory_size(&decoded)?;
     let mut address = decode::effective_address(cpu, &decoded)?;
     let (register, mut source) = second_operand(cpu, &decoded)?;
     if matches!(operation, Operation::BitSet | Operation::BitReset | Operation::BitFlip) {
@@ -142,21 +136,9 @@ fn second_operand(cpu: &impl Registers, decoded: &Instruction) -> Option<(Regist
             let register = decoded.op1_register();
             Some((register, decode::value(cpu, register)?))
         }
-        OpKind::Immediate8
-        | OpKind::Immediate16
-        | OpKind::Immediate32
-        | OpKind::Immediate64
-        | OpKind::Immediate8to16
-        | OpKind::Immediate8to32
-        | OpKind::Immediate8to64
-        | OpKind::Immediate32to64 => Some((Register::None, decoded.immediate(1))),
+        kind if decode::is_immediate(kind) => Some((Register::None, decoded.immediate(1))),
         _ => None,
     }
-}
-
-const fn sign_extend(value: u64, size: u8) -> i64 {
-    let unused = 64 - 8 * size as u32;
-    (value << unused) as i64 >> unused
 }
 
 impl Write {
@@ -168,37 +150,31 @@ impl Write {
     /// What the instruction does if memory holds `old`.
     pub fn apply(&self, old: u64) -> Effect {
         let old = old & mask(self.size);
-        let bit = 1u64.wrapping_shl(self.source as u32);
-        let carry = self.flags & RFlags::CF.bits();
-        let unchanged = |value| self.effect(Some(value), None, self.flags);
-        let bits = |value| {
-            let flags = self.flags & !RFlags::CF.bits() | u64::from(old & bit != 0);
-            self.effect(Some(value), None, flags)
-        };
+        let alu = Alu { size: self.size, flags: self.flags };
         let source = self.source;
+        let bit = |change| alu.bit(old, source, change);
         match self.operation {
-            Operation::Mov => unchanged(source),
-            Operation::Not => unchanged(!old),
+            Operation::Mov => self.effect(Some(source), None, self.flags),
+            Operation::Not => self.effect(Some(!old), None, self.flags),
             Operation::Xchg => self.effect(Some(source), Some((self.register, old)), self.flags),
-            Operation::Cmpxchg => self.compare(old),
+            Operation::Cmpxchg => self.compare(alu, old),
             Operation::Xadd => {
-                let (sum, flags) = self.add(old, source, 0);
+                let (sum, flags) = alu.add(old, source);
                 self.effect(Some(sum), Some((self.register, old)), flags)
             }
-            Operation::Add => self.arithmetic(self.add(old, source, 0)),
-            Operation::Adc => self.arithmetic(self.add(old, source, carry)),
-            Operation::Sub => self.arithmetic(self.subtract(old, source, 0)),
-            Operation::Sbb => self.arithmetic(self.subtract(old, source, carry)),
-            Operation::Neg => self.arithmetic(self.subtract(0, old, 0)),
-            // Carry survives INC and DEC.
-            Operation::Inc => self.keep_carry(self.add(old, 1, 0)),
-            Operation::Dec => self.keep_carry(self.subtract(old, 1, 0)),
-            Operation::And => self.arithmetic(self.logic(old & source)),
-            Operation::Or => self.arithmetic(self.logic(old | source)),
-            Operation::Xor => self.arithmetic(self.logic(old ^ source)),
-            Operation::BitSet => bits(old | bit),
-            Operation::BitReset => bits(old & !bit),
-            Operation::BitFlip => bits(old ^ bit),
+            Operation::Add => self.arithmetic(alu.add(old, source)),
+            Operation::Adc => self.arithmetic(alu.add_with_carry(old, source)),
+            Operation::Sub => self.arithmetic(alu.subtract(old, source)),
+            Operation::Sbb => self.arithmetic(alu.subtract_with_borrow(old, source)),
+            Operation::Neg => self.arithmetic(alu.negate(old)),
+            Operation::Inc => self.arithmetic(alu.increment(old)),
+            Operation::Dec => self.arithmetic(alu.decrement(old)),
+            Operation::And => self.arithmetic(alu.logic(old & source)),
+            Operation::Or => self.arithmetic(alu.logic(old | source)),
+            Operation::Xor => self.arithmetic(alu.logic(old ^ source)),
+            Operation::BitSet => self.arithmetic(bit(BitChange::Set)),
+            Operation::BitReset => self.arithmetic(bit(BitChange::Reset)),
+            Operation::BitFlip => self.arithmetic(bit(BitChange::Flip)),
         }
     }
 
@@ -206,58 +182,15 @@ impl Write {
         Effect { value: value.map(|value| value & mask(self.size)), register, flags, next: self.next }
     }
 
-    fn arithmetic(&self, (value, flags): (u64, u64)) -> Effect {
+    fn arithmetic(&self, (value, flags): Answer) -> Effect {
         self.effect(Some(value), None, flags)
     }
 
-    fn keep_carry(&self, (value, flags): (u64, u64)) -> Effect {
-        let carry = RFlags::CF.bits();
-        self.effect(Some(value), None, flags & !carry | self.flags & carry)
-    }
-
-    fn compare(&self, old: u64) -> Effect {
-        let (_, flags) = self.subtract(self.accumulator, old, 0);
+    fn compare(&self, alu: Alu, old: u64) -> Effect {
+        let (_, flags) = alu.subtract(self.accumulator, old);
         if old == self.accumulator {
             return self.effect(Some(self.source), None, flags);
         }
-        let register = match self.size {
-            1 => Register::AL,
-            2 => Register::AX,
-            4 => Register::EAX,
-            _ => Register::RAX,
-        };
-        self.effect(None, Some((register, old)), flags)
-    }
-
-    fn add(&self, left: u64, right: u64, carry: u64) -> (u64, u64) {
-        let sum = left.wrapping_add(right).wrapping_add(carry) & mask(self.size);
-        let carries = left & right | (left | right) & !sum;
-        let overflow = (left ^ sum) & (right ^ sum);
-        (sum, self.arithmetic_flags(sum, carries, overflow))
-    }
-
-    fn subtract(&self, left: u64, right: u64, borrow: u64) -> (u64, u64) {
-        let difference = left.wrapping_sub(right).wrapping_sub(borrow) & mask(self.size);
-        let borrows = !left & right | (!left | right) & difference;
-        let overflow = (left ^ right) & (left ^ difference);
-        (difference, self.arithmetic_flags(difference, borrows, overflow))
-    }
-
-    fn logic(&self, value: u64) -> (u64, u64) {
-        (value, self.arithmetic_flags(value, 0, 0))
-    }
-
-    /// Status flags of a result (SDM vol. 1, 3.4.3.1). `carries` has the carry out of each bit, `overflow` its sign's bit.
-    fn arithmetic_flags(&self, result: u64, carries: u64, overflow: u64) -> u64 {
-        let top = u32::from(self.size) * 8 - 1;
-        let status = RFlags::CF | RFlags::PF | RFlags::AF | RFlags::ZF | RFlags::SF | RFlags::OF;
-        let mut flags = RFlags::empty();
-        flags.set(RFlags::CF, carries >> top & 1 != 0);
-        flags.set(RFlags::PF, (result as u8).count_ones() % 2 == 0);
-        flags.set(RFlags::AF, carries >> 3 & 1 != 0);
-        flags.set(RFlags::ZF, result == 0);
-        flags.set(RFlags::SF, result >> top & 1 != 0);
-        flags.set(RFlags::OF, overflow >> top & 1 != 0);
-        self.flags & !status.bits() | flags.bits()
+        self.effect(None, Some((decode::accumulator(self.size), old)), flags)
     }
 }
