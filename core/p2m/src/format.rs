@@ -187,7 +187,11 @@ mod tests {
                 assert_eq!(pte.has(PteFlags::WRITABLE), mapped && writable && access.may_write(), "{ty:?} {access:?}");
                 assert!(!mapped || pte.has(PteFlags::USER));
                 let code = ty.is_ram() || ty == Type::MmioDirect;
-                assert_eq!(!pte.has(PteFlags::NO_EXECUTE), !mapped || code && access.may_execute(), "{ty:?} {access:?}");
+                assert_eq!(
+                    !pte.has(PteFlags::NO_EXECUTE),
+                    !mapped || code && access.may_execute(),
+                    "{ty:?} {access:?}"
+                );
             }
         }
     }

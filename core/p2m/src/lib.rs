@@ -41,6 +41,8 @@ mod edit;
 mod entry;
 mod format;
 mod generation;
+#[cfg(test)]
+mod generation_model;
 mod pod;
 mod pool;
 mod reclaim;

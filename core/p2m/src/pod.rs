@@ -97,15 +97,24 @@ pub(crate) struct Pod {
     /// Guest frames that are marked.
     pub entries: u64,
     pub cache: Cache,
-    /// Where the next sweep for zeroes begins, downwards; 0 for the top.
-    pub sweep_from: u64,
+    /// Where the next sweep for zeroes begins, downwards; `None` for the top.
+    pub sweep_from: Option<u64>,
+    /// The sweep under way began at the top, and has found nothing.
+    pub sweep_whole: bool,
     pub recent: [Option<Populated>; RECENT],
     pub next_recent: usize,
 }
 
 impl Pod {
     pub fn new() -> Pod {
-        Pod { entries: 0, cache: Cache::default(), sweep_from: 0, recent: [None; RECENT], next_recent: 0 }
+        Pod {
+            entries: 0,
+            cache: Cache::default(),
+            sweep_from: None,
+            sweep_whole: false,
+            recent: [None; RECENT],
+            next_recent: 0,
+        }
     }
 
     /// Lets go of the cache: its frames are the domain's, which gives them back at its end.
@@ -183,7 +192,8 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
     fn trim_cache(&self, inner: &mut Inner) {
         while inner.pod.cache.count() > inner.pod.entries {
             let order = if inner.pod.cache.count() - inner.pod.entries >= LARGE_PAGES { LARGE } else { 0 };
-            let large = if order == LARGE { inner.pod.cache.take(&self.host, LARGE).map(|mfn| (mfn, LARGE)) } else { None };
+            let large =
+                if order == LARGE { inner.pod.cache.take(&self.host, LARGE).map(|mfn| (mfn, LARGE)) } else { None };
             let found = large.or_else(|| inner.pod.cache.take(&self.host, 0).map(|mfn| (mfn, 0)));
             match found {
                 Some((mfn, order)) => self.host.free_ram(mfn, order),
@@ -193,7 +203,8 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
     }
 
     /// Populates a guest frame that was touched, or that the hypervisor wants to use; what is there then. Of another type,
-    /// it stays as it is. `ENOMEM`: the guest has touched more than it may have, and Xen crashes it for that.
+    /// it stays as it is. `EAGAIN`: the search for memory was cut off; the guest may run into it again. `ENOMEM`: the guest
+    /// has touched more than it may have, and is to be crashed for that.
     pub fn populate(&self, gfn: Gfn, preempt: &dyn Preempt) -> Result<Entry> {
         let mut inner = self.change()?;
         // Each round but the last makes the entry smaller.
@@ -211,7 +222,7 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
                 self.reclaim_recent(&mut inner);
             }
             if inner.pod.cache.count() == 0 {
-                self.sweep(&mut inner, preempt);
+                self.sweep(&mut inner, preempt)?;
             }
             match inner.pod.cache.take(&self.host, entry.order) {
                 Some(mfn) => self.place(&mut inner, first, mfn, entry.order)?,

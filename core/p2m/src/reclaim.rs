@@ -7,9 +7,9 @@ use crate::table::{Inner, Never, P2m};
 use crate::{Demand, Host};
 use core::sync::atomic::Ordering;
 use platform::Preempt;
-use types::{Gfn, Mfn};
+use types::{Errno, Gfn, Mfn, Result};
 
-/// Guest frames that a sweep looks at whatever it finds.
+/// Entries that a sweep looks at whatever it finds.
 const SWEEP: u64 = 1024;
 /// Guest frames that are looked at with one flush.
 const STRIDE: usize = 16;
@@ -50,31 +50,53 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
         }
     }
 
-    /// Looks at all memory, downwards, from where the last sweep ended, until it has found something.
-    pub(crate) fn sweep(&self, inner: &mut Inner, preempt: &dyn Preempt) {
-        let start = match inner.pod.sweep_from {
-            0 => self.max_mapped_gfn().0,
-            from => from,
-        };
+    /// Looks at all memory, downwards, from where the last sweep ended, until it has found something. `EAGAIN`: cut off
+    /// before that; `ENOMEM`: there is nothing to find.
+    pub(crate) fn sweep(&self, inner: &mut Inner, preempt: &dyn Preempt) -> Result<()> {
+        loop {
+            inner.pod.sweep_whole |= inner.pod.sweep_from.is_none();
+            let start = inner.pod.sweep_from.unwrap_or(self.max_mapped_gfn().0);
+            inner.pod.sweep_from = self.sweep_down(inner, start, preempt);
+            if inner.pod.cache.count() > 0 {
+                inner.pod.sweep_whole = false;
+                return Ok(());
+            }
+            if inner.pod.sweep_from.is_some() {
+                return Err(Errno::AGAIN);
+            }
+            if core::mem::take(&mut inner.pod.sweep_whole) {
+                return Err(Errno::NOMEM);
+            }
+        }
+    }
+
+    /// Sweeps from a guest frame downwards; where to go on, if it has not come to the lowest.
+    fn sweep_down(&self, inner: &mut Inner, start: u64, preempt: &dyn Preempt) -> Option<u64> {
         let mut group = [Gfn(0); STRIDE];
         let mut grouped = 0;
+        let mut looked = 0;
         let mut gfn = start;
-        while gfn > 0 {
-            if self.entry(Gfn(gfn)).ty.is_ram() {
+        let next = loop {
+            let entry = self.entry(Gfn(gfn));
+            let mut first = gfn >> entry.order << entry.order;
+            if entry.ty.is_ram() {
                 group[grouped] = Gfn(gfn);
                 grouped += 1;
+                first = gfn;
             }
             if grouped == STRIDE {
                 self.reclaim_small(inner, &group);
                 grouped = 0;
             }
-            gfn -= 1;
-            if start - gfn > SWEEP && (inner.pod.cache.count() > 0 || preempt.should_yield()) {
-                break;
+            looked += 1;
+            let Some(below) = first.checked_sub(1) else { break None };
+            gfn = below;
+            if looked > SWEEP && (inner.pod.cache.count() > 0 || preempt.should_yield()) {
+                break Some(gfn);
             }
-        }
+        };
         self.reclaim_small(inner, &group[..grouped]);
-        inner.pod.sweep_from = gfn;
+        next
     }
 
     /// Makes the 2 MiB at `gfn` a mark if they are one page's worth of zeroes to which nobody else refers.

@@ -67,6 +67,20 @@ fn too_much_is_an_error() {
 }
 
 #[test]
+fn a_search_that_is_cut_off_comes_to_an_end() {
+    let map = started(4, 1500, 1600);
+    for gfn in 0..1500 {
+        write(&map, gfn, 9).unwrap();
+    }
+    let touch = || map.populate(Gfn(2047), &Always).map(|_| ());
+    assert_eq!((touch(), touch()), (Err(Errno::AGAIN), Err(Errno::NOMEM)));
+    write(&map, 5, 0).unwrap();
+    assert_eq!((touch(), touch()), (Err(Errno::AGAIN), Ok(())));
+    assert_eq!(map.get(Gfn(2047)).ty, Type::RamRw);
+    assert_eq!(map.get(Gfn(5)).ty, Type::PopulateOnDemand);
+}
+
+#[test]
 fn a_gib_is_marked_at_once() {
     let map = map(24, 600);
     map.mark_on_demand(Gfn(1 << 18), 18).unwrap();

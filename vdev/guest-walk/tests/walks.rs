@@ -86,17 +86,15 @@ fn four_levels() {
     let ram = long_tables(0xabc000 | ALL);
     let found = walk(&ram, &long(), LONG_ADDRESS + 0x123, Access::READ).unwrap();
     assert_eq!(found, Translation { gpa: 0xabc123, page_bits: 12, writable: true, user: true, executable: true });
-    for (at, entry) in [(0x1000 + 255 * 8, 0x2000 | ALL | A), (0x2008, 0x3000 | ALL | A), (0x4008, 0xabc000 | ALL | A)] {
+    for (at, entry) in [(0x1000 + 255 * 8, 0x2000 | ALL | A), (0x2008, 0x3000 | ALL | A), (0x4008, 0xabc000 | ALL | A)]
+    {
         assert_eq!(ram.get(at, 8), entry);
     }
     walk(&ram, &long(), LONG_ADDRESS, Access::WRITE).unwrap();
     assert_eq!((ram.get(0x3008, 8), ram.get(0x4008, 8)), (0x4000 | ALL | A, 0xabc000 | ALL | A | D));
     assert_eq!(walk(&ram, &long(), LONG_ADDRESS + 0x1000, Access::READ), page(FaultCode::empty()));
     let user_write = Access::WRITE.from_user();
-    assert_eq!(
-        walk(&ram, &long(), LONG_ADDRESS - 0x1000, user_write),
-        page(FaultCode::WRITE | FaultCode::USER)
-    );
+    assert_eq!(walk(&ram, &long(), LONG_ADDRESS - 0x1000, user_write), page(FaultCode::WRITE | FaultCode::USER));
     assert_eq!(walk(&ram, &long(), 1 << 47, Access::READ), Err(Fault::NotCanonical));
     assert_eq!(walk(&ram, &long(), !0 << 47, Access::READ), page(FaultCode::empty()));
     ram.put(0x3008, 8, 1 << 40 | ALL);
@@ -139,7 +137,9 @@ fn large_pages() {
 fn rights() {
     let user_read = Access::READ.from_user();
     let fetch = Access { fetch: true, ..Access::READ };
-    let at = |leaf: u64, mode: Mode, access| walk(&long_tables(0xabc000 | P | leaf), &mode, LONG_ADDRESS, access).map(|_| ());
+    let at = |leaf: u64, mode: Mode, access| {
+        walk(&long_tables(0xabc000 | P | leaf), &mode, LONG_ADDRESS, access).map(|_| ())
+    };
     let refused = |code| Err(Fault::Page(FaultCode::PRESENT | code));
     let without = |mode: Mode| Mode { cr0: mode.cr0 - Cr0::WP, ..mode };
     let smep = Mode { cr4: Cr4::PAE | Cr4::SMEP, ..long() };
@@ -231,9 +231,16 @@ fn pieces_follow_pages() {
     let beyond = for_each_piece(&ram, &long(), start, 0x1020, Access::READ, &mut visit);
     assert_eq!(beyond, Err(Stopped::Fault(LONG_ADDRESS + 0x2000, Fault::Page(FaultCode::empty()))));
     assert_eq!(pieces, [(0xabcff0, 0, 16), (0x7000, 16, 16), (0xabcff0, 0, 16), (0x7000, 16, 0x1000)]);
-    let stop = for_each_piece(&ram, &long(), start, 0x20, Access::READ, |_, offset, _| {
-        if offset == 0 { Ok(()) } else { Err(7) }
-    });
+    let stop = for_each_piece(
+        &ram,
+        &long(),
+        start,
+        0x20,
+        Access::READ,
+        |_, offset, _| {
+            if offset == 0 { Ok(()) } else { Err(7) }
+        },
+    );
     assert_eq!(stop, Err(Stopped::Visitor(7)));
 }
 
@@ -275,9 +282,11 @@ fn random_tables() {
         let nxe = if next() & 1 == 0 { Efer::NXE } else { Efer::empty() };
         let mode = Mode { cr3: next() & 0x6fff, alignment_check: next() & 1 == 0, ..mode(cr4, lma | nxe) };
         let bits = next();
-        let access = Access { write: bits & 1 != 0, fetch: bits & 3 == 2, user: bits & 4 != 0, implicit: bits & 0xe == 8 };
+        let access =
+            Access { write: bits & 1 != 0, fetch: bits & 3 == 2, user: bits & 4 != 0, implicit: bits & 0xe == 8 };
         let address = if long { next() & 0x7fff_ffff_ffff } else { next() };
-        let made = Made { read: RefCell::default(), next: RefCell::new(Box::new(|| next() & next() & !(0xffe << 52) | 1)) };
+        let made =
+            Made { read: RefCell::default(), next: RefCell::new(Box::new(|| next() & next() & !(0xffe << 52) | 1)) };
         if let Ok(translation) = walk(&made, &mode, address, access) {
             found += 1;
             let words = made.read.borrow();

@@ -105,9 +105,11 @@ impl Demand for World {
     fn allocate_ram(&self, order: u8) -> Option<Mfn> {
         let mut books = self.books.borrow_mut();
         let count = 1u64 << order;
-        let first = books.free.iter().copied().find(|first| {
-            first % count == 0 && (*first..first + count).all(|frame| books.free.contains(&frame))
-        })?;
+        let first = books
+            .free
+            .iter()
+            .copied()
+            .find(|first| first % count == 0 && (*first..first + count).all(|frame| books.free.contains(&frame)))?;
         for frame in first..first + count {
             books.free.remove(&frame);
             books.ram.insert(frame, 0);
