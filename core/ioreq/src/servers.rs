@@ -14,32 +14,32 @@ use xen_abi::memory::XENMEM_RESOURCE_IOREQ_SERVER_FRAME_BUFIOREQ;
 /// First bit of a [`Slot`] that is `HVM_PARAM_IOREQ_PFN` or `HVM_PARAM_BUFIOREQ_PFN`.
 const LEGACY: u8 = 64;
 
-/// Guest frames that the builder has set aside for servers' pages.
+/// Guest frames that the builder has set aside for servers' pages; the last two bits are the legacy ones.
 #[derive(Default)]
 struct Frames {
     base: u64,
-    free: u64,
     legacy: [u64; 2],
-    legacy_free: [bool; 2],
+    set_aside: u128,
+    used: u128,
 }
 
 impl Frames {
     fn take(&mut self) -> Option<Slot> {
-        if self.free != 0 {
-            let bit = self.free.trailing_zeros() as u8;
-            self.free &= self.free - 1;
-            return Some(Slot { gfn: Gfn(self.base.wrapping_add(bit.into())), bit });
+        let free = self.set_aside & !self.used;
+        if free == 0 {
+            return None;
         }
-        let index = self.legacy_free.iter().position(|free| *free)?;
-        self.legacy_free[index] = false;
-        Some(Slot { gfn: Gfn(self.legacy[index]), bit: LEGACY + index as u8 })
+        let bit = free.trailing_zeros() as u8;
+        self.used |= 1 << bit;
+        let gfn = match bit.checked_sub(LEGACY) {
+            Some(index) => self.legacy[usize::from(index) & 1],
+            None => self.base.wrapping_add(bit.into()),
+        };
+        Some(Slot { gfn: Gfn(gfn), bit })
     }
 
     fn give(&mut self, slot: Slot) {
-        match slot.bit.checked_sub(LEGACY) {
-            Some(index) => self.legacy_free[usize::from(index) & 1] = true,
-            None => self.free |= 1 << slot.bit,
-        }
+        self.used &= !(1 << slot.bit);
     }
 }
 
@@ -109,7 +109,7 @@ impl<H: Host> Servers<H> {
         if !(1..=64).contains(&count) {
             return Err(Errno::INVAL);
         }
-        self.state.write().frames.free |= !0 >> (64 - count);
+        self.state.write().frames.set_aside |= (1 << count) - 1;
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl<H: Host> Servers<H> {
     pub fn set_legacy_frame(&self, ring: bool, gfn: Gfn) {
         let frames = &mut self.state.write().frames;
         frames.legacy[usize::from(ring)] = gfn.0;
-        frames.legacy_free[usize::from(ring)] = true;
+        frames.set_aside |= 1 << (LEGACY + u8::from(ring));
     }
 
     /// Makes a server for `emulator`, with `buffering` (`HVM_IOREQSRV_BUFIOREQ_*`) and an event channel for each of the

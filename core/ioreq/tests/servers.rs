@@ -346,7 +346,9 @@ fn vcpus_come_and_go() {
     assert!(servers.host().books.borrow().ports.is_empty());
     servers.destroy(id, QEMU).unwrap();
     assert_eq!(servers.create(QEMU, 3, []), Err(Errno::INVAL));
-    (0..7).for_each(|_| drop(servers.create(QEMU, 0, []).unwrap()));
+    for _ in 0..7 {
+        servers.create(QEMU, 0, []).unwrap();
+    }
     assert_eq!(servers.create(QEMU, 0, []), Err(Errno::NOSPC));
 }
 
@@ -393,9 +395,15 @@ fn random_scribbling() {
         let id = next(9) as u16;
         let vcpu = VcpuId(next(3) as u32);
         match next(16) {
-            0 => drop(servers.create(DomId(next(2) as u16), next(3) as u8, (0..2).map(VcpuId))),
-            1 if next(8) == 0 => drop(servers.destroy(id, QEMU)),
-            2 => drop(servers.frame(id, QEMU, next(3))),
+            0 => {
+                let _full = servers.create(DomId(next(2) as u16), next(3) as u8, (0..2).map(VcpuId));
+            }
+            1 if next(8) == 0 => {
+                let _none = servers.destroy(id, QEMU);
+            }
+            2 => {
+                let _refused = servers.frame(id, QEMU, next(3));
+            }
             3 => {
                 servers.set_frame_count(1 + next(3)).unwrap();
                 let _ = servers.info(id, QEMU, next(2) == 0);
@@ -404,8 +412,12 @@ fn random_scribbling() {
                 let start = next(0x300);
                 let _ = servers.map_range(id, QEMU, next(4) as u32, start, start + next(0x80));
             }
-            6 => drop(servers.unmap_range(id, QEMU, next(3) as u32, next(0x300), next(0x300))),
-            7 => drop(servers.set_enabled(id, QEMU, next(3) != 0)),
+            6 => {
+                let _lacking = servers.unmap_range(id, QEMU, next(3) as u32, next(0x300), next(0x300));
+            }
+            7 => {
+                let _none = servers.set_enabled(id, QEMU, next(3) != 0);
+            }
             8..=9 => {
                 let books = servers.host().books.borrow();
                 let pages: Vec<u64> = books.frames.iter().chain(&books.held).copied().collect();

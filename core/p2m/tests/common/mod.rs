@@ -15,18 +15,49 @@ pub const FIRST_RAM: u64 = 512;
 /// Device frames, of which no references are counted.
 pub const DEVICE: u64 = 1 << 30;
 
+/// A count for each frame.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Counts(Vec<u32>);
+
+impl Counts {
+    pub fn new() -> Counts {
+        Counts(vec![0; 8192])
+    }
+    pub fn of(&self, frame: u64) -> u32 {
+        self.0[frame as usize]
+    }
+    pub fn add(&mut self, frame: u64) {
+        self.0[frame as usize] += 1;
+    }
+    pub fn drop_one(&mut self, frame: u64) {
+        let count = &mut self.0[frame as usize];
+        *count = count.checked_sub(1).expect("a reference was taken");
+    }
+    pub fn clear(&mut self) {
+        self.0.fill(0);
+    }
+    /// Frames with a count, in order.
+    pub fn frames(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.0.len() as u64).filter(|frame| self.of(*frame) != 0)
+    }
+    /// How many these are, and the highest count.
+    pub fn summary(&self) -> (usize, u32) {
+        (self.frames().count(), self.0.iter().copied().max().unwrap_or(0))
+    }
+}
+
 /// What the frame allocator knows.
 #[derive(Default)]
 pub struct Books {
     /// Frames for tables that the allocator has.
     pub spare: Vec<Mfn>,
     /// References that entries hold, by frame.
-    pub mapped: BTreeMap<u64, u64>,
+    pub mapped: Counts,
     /// The domain's frames, with the references that others hold.
     pub ram: BTreeMap<u64, u32>,
     /// Frames that the domain may still get.
     pub free: BTreeSet<u64>,
-    /// Frames whose last mapping went with no flush since the entry did would be here.
+    /// Flushes of the domain's translations.
     pub flushes: u64,
 }
 
@@ -40,6 +71,7 @@ impl World {
         let books = Books {
             spare: (1..=tables).map(Mfn).collect(),
             free: (FIRST_RAM..FIRST_RAM + ram).collect(),
+            mapped: Counts::new(),
             ..Books::default()
         };
         assert!(tables < FIRST_RAM);
@@ -83,7 +115,7 @@ impl Keeper for World {
         if !frames.clone().all(|frame| books.ram.contains_key(&frame)) {
             return Err(Errno::INVAL);
         }
-        frames.for_each(|frame| *books.mapped.entry(frame).or_default() += 1);
+        frames.for_each(|frame| books.mapped.add(frame));
         Ok(())
     }
     fn put(&self, mfn: Mfn, order: u8, ty: Type) {
@@ -92,11 +124,7 @@ impl Keeper for World {
         }
         let mut books = self.books.borrow_mut();
         for frame in mfn.0..mfn.0 + (1 << order) {
-            let count = books.mapped.get_mut(&frame).expect("a reference was taken");
-            *count -= 1;
-            if *count == 0 {
-                books.mapped.remove(&frame);
-            }
+            books.mapped.drop_one(frame);
         }
     }
 }
@@ -121,7 +149,7 @@ impl Demand for World {
         for frame in mfn.0..mfn.0 + (1 << order) {
             let others = books.ram.remove(&frame).expect("the domain's");
             if others == 0 {
-                assert!(!books.mapped.contains_key(&frame), "a frame was freed while mapped");
+                assert_eq!(books.mapped.of(frame), 0, "a frame was freed while mapped");
                 books.free.insert(frame);
             }
         }
@@ -129,7 +157,7 @@ impl Demand for World {
     fn references(&self, mfn: Mfn) -> Option<u32> {
         let books = self.books.borrow();
         let others = *books.ram.get(&mfn.0)?;
-        Some(others + books.mapped.get(&mfn.0).copied().unwrap_or(0) as u32)
+        Some(others + books.mapped.of(mfn.0))
     }
     fn total_pages(&self) -> u64 {
         self.books.borrow().ram.len() as u64
@@ -163,17 +191,19 @@ impl Preempt for Always {
 }
 
 /// What a walk of the tables from the root finds.
-#[derive(Default)]
 pub struct Walked {
     pub tables: BTreeSet<u64>,
     /// References by frame that entries should hold.
-    pub frames: BTreeMap<u64, u64>,
+    pub frames: Counts,
+    /// Those that a CPU can reach.
+    pub present: Counts,
     pub on_demand: u64,
     pub claimed: u64,
 }
 
 pub fn walk(map: &Map) -> Walked {
-    let mut walked = Walked::default();
+    let mut walked =
+        Walked { tables: BTreeSet::new(), frames: Counts::new(), present: Counts::new(), on_demand: 0, claimed: 0 };
     if let Some(root) = map.root() {
         visit(map, root, 4, &mut walked);
     }
@@ -183,7 +213,8 @@ pub fn walk(map: &Map) -> Walked {
 fn visit(map: &Map, table: Mfn, level: u8, walked: &mut Walked) {
     assert!(walked.tables.insert(table.0), "a table is reached twice");
     for word in map.host().table(table).unwrap() {
-        match Npt::decode(word.load(Ordering::Relaxed), level) {
+        let word = word.load(Ordering::Relaxed);
+        match Npt::decode(word, level) {
             p2m::Decoded::Hole => {}
             p2m::Decoded::Table(below) => {
                 assert!(level > 1);
@@ -198,7 +229,10 @@ fn visit(map: &Map, table: Mfn, level: u8, walked: &mut Walked) {
                 }
                 if leaf.ty.has_frame() && leaf.ty != Type::MmioDirect {
                     for frame in leaf.mfn.0..leaf.mfn.0 + pages {
-                        *walked.frames.entry(frame).or_default() += 1;
+                        walked.frames.add(frame);
+                        if word & 1 != 0 {
+                            walked.present.add(frame);
+                        }
                     }
                 }
             }
