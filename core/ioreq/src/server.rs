@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// Writes all event channels into the page of requests.
-    pub fn announce_all<H: Host>(&self, host: &H) {
+    fn announce_all<H: Host>(&self, host: &H) {
         for (vcpu, port) in self.ports.iter().enumerate() {
             if let Some(port) = *port {
                 self.announce(host, VcpuId(vcpu as u32), port);
@@ -154,14 +154,27 @@ impl Server {
         if self.enabled {
             return;
         }
-        for page in [self.requests, self.ring] {
-            if let Page::Guest(mfn, slot) = page {
-                host.hide(slot.gfn, mfn);
-                host.zero(mfn);
-            }
-        }
+        seclude(host, self.requests);
+        seclude(host, self.ring);
         self.enabled = true;
         self.announce_all(host);
+    }
+
+    /// Gives the server pages that it had not, or the ones that it had.
+    pub fn set_pages<H: Host>(&mut self, host: &H, requests: Page, ring: Page) {
+        if self.enabled {
+            if self.requests == Page::None {
+                seclude(host, requests);
+            }
+            if self.ring == Page::None {
+                seclude(host, ring);
+            }
+        }
+        let fresh = self.requests != requests;
+        (self.requests, self.ring) = (requests, ring);
+        if self.enabled && fresh {
+            self.announce_all(host);
+        }
     }
 
     /// Ends that.
@@ -176,5 +189,13 @@ impl Server {
             }
         }
         self.enabled = false;
+    }
+}
+
+/// Takes a guest frame out of the guest's reach, cleared.
+fn seclude<H: Host>(host: &H, page: Page) {
+    if let Page::Guest(mfn, slot) = page {
+        host.hide(slot.gfn, mfn);
+        host.zero(mfn);
     }
 }

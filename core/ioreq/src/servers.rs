@@ -198,14 +198,15 @@ impl<H: Host> Servers<H> {
 
     fn map_pages(&self, server: &mut Server, frames: &mut Frames) -> Result<()> {
         let requests = self.map_page(server.requests, frames)?;
+        let mut ring = server.ring;
         if server.buffering != Buffering::Off {
-            server.ring = self.map_page(server.ring, frames).inspect_err(|_| {
+            ring = self.map_page(ring, frames).inspect_err(|_| {
                 if server.requests == Page::None {
                     self.drop_page(frames, requests);
                 }
             })?;
         }
-        server.requests = requests;
+        server.set_pages(&self.host, requests, ring);
         Ok(())
     }
 
@@ -236,18 +237,15 @@ impl<H: Host> Servers<H> {
 
     fn make_pages(&self, server: &mut Server) -> Result<()> {
         let requests = self.make_page(server.requests)?;
+        let mut ring = server.ring;
         if server.buffering != Buffering::Off {
-            server.ring = self.make_page(server.ring).inspect_err(|_| {
+            ring = self.make_page(ring).inspect_err(|_| {
                 if let (Page::None, Page::Frame(mfn)) = (server.requests, requests) {
                     self.host.free_page(mfn);
                 }
             })?;
         }
-        let fresh = server.requests != requests;
-        server.requests = requests;
-        if fresh && server.enabled {
-            server.announce_all(&self.host);
-        }
+        server.set_pages(&self.host, requests, ring);
         Ok(())
     }
 

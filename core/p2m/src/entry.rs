@@ -75,14 +75,20 @@ impl Type {
 /// `XENMEM_access_*`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "the names say it: read, write, execute")]
 pub enum Access {
+    /// Nothing.
     N = 0,
+    /// Read.
     R = 1,
+    /// Write; the hardware cannot refuse reads then.
     W = 2,
+    /// Read and write.
     Rw = 3,
+    /// Execute, and for the hardware read.
     X = 4,
+    /// Read and execute.
     Rx = 5,
+    /// Write and execute, and for the hardware read.
     Wx = 6,
     /// Everything: the default.
     Rwx = 7,

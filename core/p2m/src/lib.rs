@@ -78,6 +78,8 @@ pub trait Demand {
     fn allocate_ram(&self, order: u8) -> Option<Mfn>;
     /// Drops the domain's own references to such frames.
     fn free_ram(&self, mfn: Mfn, order: u8);
+    /// Such frames, which were the guest's, now wait to be mapped again: their machine-to-physical entries are void.
+    fn unplaced(&self, mfn: Mfn, order: u8);
     /// References to a frame of the domain's RAM, its own one not counted; `None` if it is no such frame, or has another use.
     fn references(&self, mfn: Mfn) -> Option<u32>;
     /// Frames that the domain has (`tot_pages`).

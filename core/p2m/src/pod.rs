@@ -301,13 +301,19 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
         (marked, ram)
     }
 
+    /// Puts frames into the cache that were the guest's and to which nobody refers.
+    pub(crate) fn recycle(&self, inner: &mut Inner, mfn: Mfn, order: u8) {
+        self.host.unplaced(mfn, order);
+        inner.pod.cache.add(&self.host, mfn, order);
+    }
+
     /// Takes RAM away from the guest, for the cache where nobody else refers to it.
     fn steal(&self, inner: &mut Inner, gfn: Gfn, mfn: Mfn, order: u8) -> Result<()> {
         let _flushed_next = self.set_locked(inner, gfn, Mfn::INVALID, order, Type::Invalid, Access::Rwx)?;
         let _all = self.settle(inner, &Never);
         let idle = (0..1 << order).all(|n| self.host.references(mfn.offset(n)) == Some(0));
         if idle {
-            inner.pod.cache.add(&self.host, mfn, order);
+            self.recycle(inner, mfn, order);
         } else {
             self.host.free_ram(mfn, order);
         }

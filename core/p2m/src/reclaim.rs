@@ -113,7 +113,7 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
         let _all = self.settle(inner, &Never);
         // Nobody can write any more, unless somebody took a reference in between.
         if all(&|mfn| self.host.references(mfn) == Some(0) && self.is_zero(mfn, 512)) {
-            inner.pod.cache.add(&self.host, mfn, LARGE);
+            self.recycle(inner, mfn, LARGE);
             return true;
         }
         self.put_back(inner, gfn, mfn, LARGE, ty);
@@ -154,7 +154,7 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
         let _all = self.settle(inner, &Never);
         for Suspect { gfn, mfn, ty } in suspects.into_iter().flatten() {
             if self.host.references(mfn) == Some(0) && self.is_zero(mfn, 512) {
-                inner.pod.cache.add(&self.host, mfn, 0);
+                self.recycle(inner, mfn, 0);
             } else {
                 self.put_back(inner, gfn, mfn, 0, ty);
             }

@@ -114,7 +114,7 @@ fn frames_that_come_back_serve_marks() {
 
 #[test]
 fn random_guests_keep_what_they_wrote() {
-    let steps = std::env::var("XENOLITH_FUZZ_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(1500u64);
+    let steps = std::env::var("XENOLITH_FUZZ_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(900u64);
     const LARGE: u64 = 4;
     let mut found = [0u32; 3];
     for round in 0..steps / 150 {

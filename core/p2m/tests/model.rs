@@ -1,6 +1,6 @@
 //! Random changes of a table, compared with a map of guest frames after each step.
 //!
-//! `XENOLITH_FUZZ_STEPS` sets how many steps there are (800 by default).
+//! `XENOLITH_FUZZ_STEPS` sets how many steps there are (600 by default).
 
 mod common;
 mod random;
@@ -231,10 +231,10 @@ impl Fuzz {
 
 #[test]
 fn a_table_says_what_was_put_into_it() {
-    let steps = std::env::var("XENOLITH_FUZZ_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(800);
+    let steps = std::env::var("XENOLITH_FUZZ_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
     let mut fuzz = Fuzz::new(0x5eed_0001);
     for step in 0..steps {
-        if step % 400 == 399 {
+        if step % 300 == 299 {
             fuzz.check_settled();
             fuzz = Fuzz::new(0x5eed_0001 + step);
         }

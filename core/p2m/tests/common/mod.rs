@@ -154,6 +154,11 @@ impl Demand for World {
             }
         }
     }
+    fn unplaced(&self, mfn: Mfn, order: u8) {
+        let books = self.books.borrow();
+        let idle = |frame| books.mapped.of(frame) == 0 && books.ram[&frame] == 0;
+        assert!((mfn.0..mfn.0 + (1 << order)).all(idle), "somebody else can write to it");
+    }
     fn references(&self, mfn: Mfn) -> Option<u32> {
         let books = self.books.borrow();
         let others = *books.ram.get(&mfn.0)?;
