@@ -4,6 +4,7 @@ use crate::{Args, Caller, Outcome};
 use domain::Arch;
 use types::{Errno, Result};
 use xen_abi::GuestHandle;
+use xen_abi::dm_op::DmOpBuf;
 use xen_abi::hvm_op::*;
 use xen_abi::hvm_params::HVM_NR_PARAMS;
 

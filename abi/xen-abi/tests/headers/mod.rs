@@ -26,6 +26,7 @@ const INCLUDES: &[&str] = &[
     "elfnote.h",
     "hvm/params.h",
     "hvm/hvm_op.h",
+    "hvm/ioreq.h",
     "hvm/dm_op.h",
     "hvm/save.h",
     "nmi.h",

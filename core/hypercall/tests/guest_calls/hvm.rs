@@ -1,5 +1,6 @@
 use super::*;
 use hypercall::hvm::{dm_op, hvm_op};
+use xen_abi::dm_op::DmOpBuf;
 use xen_abi::hvm_op::*;
 use xen_abi::hvm_params::HVM_NR_PARAMS;
 
