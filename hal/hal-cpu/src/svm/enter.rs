@@ -55,9 +55,9 @@ pub fn enter_hvm(svm: Svm, vmcb: &mut Vmcb, regs: &mut GuestRegs) -> HvmExit {
     }
     segments::drop_for_guest_mode();
     tables::drop_ldt();
-    let guest = vmcb.address();
     let save = vmcb.save_area();
     (save.rax, save.rsp, save.rip, save.rflags) = (regs.rax, regs.rsp, regs.rip, regs.rflags);
+    let guest = vmcb.address();
     // SAFETY: the token says that SVM is on here. `arm` has just written all of the control block on which the hypervisor's
     // safety rests; block and registers are exclusive borrows; `host` is what VMSAVE wrote on this CPU, and its LDTR is null, as
     // is the LDTR that the CPU has now. The code returns on the same stack with interrupts off, and keeps what the calling

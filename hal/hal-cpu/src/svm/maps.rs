@@ -15,7 +15,7 @@ const RANGE_BYTES: usize = 0x800;
 
 /// MSRs that a guest may read and write itself: VMRUN and VMLOAD switch them (APM vol. 2, 15.5), or they hold nothing that the
 /// hypervisor's memory depends on.
-const READ_WRITE: [u32; 13] = [
+const READ_WRITE: [u32; 12] = [
     msr::SYSENTER_CS,
     msr::SYSENTER_ESP,
     msr::SYSENTER_EIP,
@@ -27,11 +27,10 @@ const READ_WRITE: [u32; 13] = [
     msr::FS_BASE,
     msr::GS_BASE,
     msr::KERNEL_GS_BASE,
-    msr::TSC_AUX,
     msr::SPEC_CTRL,
 ];
-/// MSRs that a guest may read itself. (The TSC comes with the offset.)
-const READ_ONLY: [u32; 1] = [msr::TSC];
+/// MSRs that a guest may read itself. (The TSC comes with the offset. Of TSC_AUX a record is kept, [`crate::set_tsc_aux`].)
+const READ_ONLY: [u32; 2] = [msr::TSC, msr::TSC_AUX];
 /// MSRs that a guest may write itself.
 const WRITE_ONLY: [u32; 2] = [msr::PRED_CMD, msr::FLUSH_CMD];
 
@@ -71,7 +70,7 @@ impl MsrMap {
     }
 
     /// Has reads and writes of an MSR cause an exit, or not. `EPERM` for an MSR that a guest may not access itself so, which
-    /// then stays as it was.
+    /// then stays as it was. Of those that it may, SPEC_CTRL alone is not switched with the guest: that is the caller's part.
     pub fn intercept(&self, number: u32, read: bool, write: bool) -> Result<()> {
         let free = READ_WRITE.contains(&number);
         let may_read = free || READ_ONLY.contains(&number);
@@ -100,7 +99,7 @@ impl MsrMap {
     }
 
     pub(crate) fn address(&self) -> u64 {
-        physical_of(&*self.0)
+        physical_of(&raw const *self.0)
     }
 }
 
@@ -129,7 +128,7 @@ impl PortMap {
     }
 
     pub(crate) fn address(&self) -> u64 {
-        physical_of(&*self.0)
+        physical_of(&raw const *self.0)
     }
 }
 

@@ -96,12 +96,11 @@ fn examine() -> Result<(Features, u32), Unavailable> {
 /// Takes a zeroed page for good; gives its physical address.
 fn take_page() -> Result<u64, Unavailable> {
     let page = VmcbPage::new_box_zeroed().map_err(|_| Unavailable::NoMemory)?;
-    Ok(physical_of(Box::leak(page)))
+    Ok(physical_of(Box::into_raw(page)))
 }
 
 /// The physical address of something on the heap that the CPU accesses by that address.
-fn physical_of<T>(object: &T) -> u64 {
-    let pointer = &raw const *object;
+fn physical_of<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance();
     // The heap lies in the direct map.
     paging::physical_of(pointer).unwrap_or_else(|| panic!("{pointer:p} is not on the heap"))

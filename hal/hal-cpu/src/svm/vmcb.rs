@@ -332,8 +332,8 @@ impl Vmcb {
         &mut self.page.save
     }
 
-    pub(super) fn address(&self) -> u64 {
-        physical_of(&*self.page)
+    pub(super) fn address(&mut self) -> u64 {
+        physical_of(&raw mut *self.page)
     }
 }
 
