@@ -144,11 +144,15 @@ impl core::fmt::Debug for ExitCode {
     }
 }
 
-/// With decode assists, EXITINFO1 of an access to a control or debug register names the general register, in the encoding's
-/// order from rax (15.8.1, 15.8.2). `None` for control registers where the instruction was CLTS, LMSW or SMSW, as `is_mov` of
-/// bit 63 says; for debug registers that bit means nothing: `needs_mov` is false.
-pub const fn mov_register(exit_info1: u64, needs_mov: bool) -> Option<u8> {
-    if needs_mov && exit_info1 >> 63 == 0 { None } else { Some((exit_info1 & 15) as u8) }
+/// EXITINFO1 of an access to a control register, with decode assists: the number of the general register, in the encoding's order
+/// from rax (15.8.1). `None` if the instruction was no MOV, but CLTS, LMSW or SMSW.
+pub const fn cr_operand(exit_info1: u64) -> Option<u8> {
+    if exit_info1 >> 63 != 0 { Some(dr_operand(exit_info1)) } else { None }
+}
+
+/// The same of an access to a debug register, which is always a MOV (15.8.2).
+pub const fn dr_operand(exit_info1: u64) -> u8 {
+    (exit_info1 & 15) as u8
 }
 
 /// EXITINFO1 of IN and OUT (15.10.2). EXITINFO2 is the rip behind the instruction.
@@ -288,9 +292,9 @@ mod tests {
 
     #[test]
     fn operands_and_task_switches() {
-        assert_eq!(mov_register(1 << 63 | 11, true), Some(11));
-        assert_eq!(mov_register(0, true), None);
-        assert_eq!(mov_register(3, false), Some(3));
+        assert_eq!(cr_operand(1 << 63 | 11), Some(11));
+        assert_eq!(cr_operand(11), None);
+        assert_eq!(dr_operand(3), 3);
         let call = TaskSwitch(1 << 44 | 0x18);
         assert_eq!(call.error_code(), Some(0x18));
         assert!(!call.by_iret() && !call.by_jump() && !call.resume_flag());

@@ -6,7 +6,7 @@ mod intercepts;
 mod segment;
 mod vmcb;
 
-pub use exit::{ExitCode, IoAccess, NestedFault, TaskSwitch, mov_register};
+pub use exit::{ExitCode, IoAccess, NestedFault, TaskSwitch, cr_operand, dr_operand};
 pub use intercepts::{Intercepts, Misc1, Misc2, Misc3};
 pub use segment::{Attributes, Segment};
 pub use vmcb::{Clean, Control, Event, EventKind, SaveArea, VirtualInterrupt, VmcbPage, tlb_control};

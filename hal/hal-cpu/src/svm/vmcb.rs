@@ -341,6 +341,8 @@ impl Vmcb {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Vmcb);
+
     fn fresh() -> Vmcb {
         Vmcb::new(Arc::new(MsrMap::new().unwrap()), Arc::new(PortMap::new().unwrap())).unwrap()
     }
@@ -388,14 +390,14 @@ mod tests {
     #[test]
     fn what_changes_is_not_clean() {
         let mut vmcb = fresh();
-        let changes: [(&dyn Fn(&mut Vmcb), Clean); 7] = [
-            (&|vmcb| vmcb.set_cr2(1), Clean::CR2),
-            (&|vmcb| vmcb.set_tsc_offset(1), Clean::INTERCEPTS),
-            (&|vmcb| vmcb.set_control_registers(0, 0, 0, Efer::SVME), Clean::CONTROL_REGISTERS),
-            (&|vmcb| vmcb.request_window(0, true), Clean::INTERRUPT.union(Clean::INTERCEPTS)),
-            (&|vmcb| vmcb.set_task_priority(3), Clean::INTERRUPT),
-            (&|vmcb| vmcb.state_mut().cpl = 3, Clean::SAVE_AREA),
-            (&|vmcb| vmcb.set_intercepts(Intercepts::NONE), Clean::INTERCEPTS),
+        let changes: [(Change, Clean); 7] = [
+            (|vmcb| vmcb.set_cr2(1), Clean::CR2),
+            (|vmcb| vmcb.set_tsc_offset(1), Clean::INTERCEPTS),
+            (|vmcb| vmcb.set_control_registers(0, 0, 0, Efer::SVME), Clean::CONTROL_REGISTERS),
+            (|vmcb| vmcb.request_window(0, true), Clean::INTERRUPT.union(Clean::INTERCEPTS)),
+            (|vmcb| vmcb.set_task_priority(3), Clean::INTERRUPT),
+            (|vmcb| vmcb.state_mut().cpl = 3, Clean::SAVE_AREA),
+            (|vmcb| vmcb.set_intercepts(Intercepts::NONE), Clean::INTERCEPTS),
         ];
         for (index, (change, dirty)) in changes.into_iter().enumerate() {
             vmcb.left(Features::CLEAN_BITS);
