@@ -2,7 +2,8 @@
 //!
 //! Start-up: hal's, then [`start_bsp`]; for each further CPU [`prepare`] and, on it, [`start_ap`]. To run a PV guest on a CPU:
 //! [`load_root`], [`set_guest_gdt`], [`set_guest_ldt`], [`set_guest_cr4`], [`load_segments`], [`load_debug`], [`set_xcr0`] and
-//! [`Xstate::restore`], then [`enter`] in a loop. Interrupts are off all along; see [`idle_wait`] and [`interrupt_window`].
+//! [`Xstate::restore`], then [`enter`] in a loop. For guests in AMD-V's guest mode see [`svm`]. Interrupts are off all along; see
+//! [`idle_wait`] and [`interrupt_window`].
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -38,6 +39,7 @@ mod guest;
 mod init;
 mod registers;
 mod segments;
+pub mod svm;
 mod tables;
 mod traps;
 mod xstate;
@@ -49,8 +51,8 @@ pub use hal::cpu::{Cpuid, cpuid, rdtsc};
 pub use init::{prepare, start_ap, start_bsp};
 pub use registers::{
     DebugRegs, GUEST_CR4, Gp, HOLE_END, HOLE_START, current_cr4, current_root, flush_local, invlpg, is_guest_address,
-    load_debug, load_hypervisor_root, load_root, read_debug_status, read_msr, save_debug, set_guest_cr4,
-    set_task_switched, set_tsc_aux, write_msr,
+    load_debug, load_debug_addresses, load_hypervisor_root, load_root, read_debug_status, read_msr, save_debug,
+    save_debug_addresses, set_guest_cr4, set_task_switched, set_tsc_aux, write_msr,
 };
 pub use segments::{
     SegmentFault, SegmentState, load_gs_selector, load_gs_selector_other, load_segments, read_fs_base, read_gs_base,

@@ -252,7 +252,8 @@ macro_rules! debug_register {
 
         fn $write(value: u64) {
             // SAFETY: values come from `DebugRegs::sanitised`: no fault now, no breakpoint in the hypervisor later. A watchpoint
-            // on guest memory that the hypervisor touches for the guest is ignored by `host_trap`.
+            // on guest memory that the hypervisor touches for the guest is ignored by `host_trap`. Or they are addresses that
+            // `load_debug_addresses` loads while DR7 enables none, and `load_debug` replaces before it does.
             unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nomem, nostack, preserves_flags)) };
         }
     };
@@ -286,6 +287,21 @@ pub fn load_debug(registers: &DebugRegs) {
     write_dr3(registers.address[3]);
     write_dr6(registers.status);
     write_dr7(registers.control);
+}
+
+/// Loads DR0 to DR3 for a guest in AMD-V's guest mode, which has DR6 and DR7 in its control block. No breakpoint is armed outside
+/// of it, so any address will do.
+pub fn load_debug_addresses(address: &[u64; 4]) {
+    write_dr7(DR7_DEFAULT);
+    write_dr0(address[0]);
+    write_dr1(address[1]);
+    write_dr2(address[2]);
+    write_dr3(address[3]);
+}
+
+/// DR0 to DR3, as such a guest left them.
+pub fn save_debug_addresses() -> [u64; 4] {
+    [read_dr0(), read_dr1(), read_dr2(), read_dr3()]
 }
 
 /// DR6: what raised the last #DB.

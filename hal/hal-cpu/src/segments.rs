@@ -202,6 +202,18 @@ pub fn load_segments(state: &SegmentState) -> Result<(), SegmentFault> {
     if fault == SegmentFault::default() { Ok(()) } else { Err(fault) }
 }
 
+/// Leaves nothing of a PV guest in the selectors that #VMEXIT loads from the descriptor tables again (APM vol. 2, 15.6): the guest
+/// may change those tables meanwhile, and a fault there stops the machine.
+pub(crate) fn drop_for_guest_mode() {
+    if read_ds() != 0 {
+        load_ds(0);
+    }
+    if read_es() != 0 {
+        load_es(0);
+    }
+    reload_ss();
+}
+
 /// Leaves a usable segment in SS: after a trap it is null, from which AMD's SYSRET makes a segment that 32-bit code cannot
 /// use (APM vol. 3, SYSRET: the attributes are not loaded).
 fn reload_ss() {

@@ -197,6 +197,14 @@ pub fn set_guest_ldt(frames: &[Option<Mfn>], entries: u32) -> Result<()> {
     Ok(())
 }
 
+/// Makes this CPU have no LDT.
+pub(crate) fn drop_ldt() {
+    let info = area::info();
+    if info.ldt_entries.replace(0) != 0 {
+        load_ldt(info, 0);
+    }
+}
+
 fn load_ldt(info: &CpuInfo, entries: u32) {
     let area = area::area(info.cpu.get() as usize);
     let words = Descriptor::ldt(area + LDT, (entries * 8).wrapping_sub(1));

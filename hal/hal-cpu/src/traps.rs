@@ -1,7 +1,9 @@
 //! The interrupt descriptor table, and exceptions and interrupts that arrive while the hypervisor itself runs.
 
+use crate::area::PerCpu;
 use crate::context::GuestRegs;
 use core::arch::asm;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Once;
 use x86_defs::control::{RFlags, Vector};
@@ -17,6 +19,19 @@ struct IdtTable([AtomicU64; 512]);
 
 static INTERRUPT_HOOK: Once<fn(u8)> = Once::new();
 static NMI_HOOK: Once<fn()> = Once::new();
+
+/// Where the next interrupt goes that arrives in the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Catch {
+    /// To the hook.
+    Off,
+    /// To [`take_interrupt`], which waits for it.
+    Waiting,
+    /// It was this one.
+    Caught(u8),
+}
+
+static CATCH: PerCpu<Cell<Catch>> = crate::per_cpu!(Cell::new(Catch::Off));
 
 unsafe extern "C" {
     static hal_cpu_stubs: [u8; 16 * 256];
@@ -110,6 +125,11 @@ fn fixup(rip: u64) -> Option<u64> {
 pub(crate) extern "sysv64" fn host_trap(frame: &mut TrapFrame) {
     let vector = frame.vector as u8;
     match vector {
+        32.. if CATCH.get().get() == Catch::Waiting => {
+            CATCH.get().set(Catch::Caught(vector));
+            // No other one in the same window.
+            frame.rflags &= !RFlags::IF.bits();
+        }
         32.. => {
             if let Some(hook) = INTERRUPT_HOOK.get() {
                 hook(vector);
@@ -185,6 +205,18 @@ pub fn idle_wait() {
 pub fn interrupt_window() {
     // SAFETY: as in `idle_wait`.
     unsafe { asm!("sti", "nop", "cli") };
+}
+
+/// Takes one of the interrupts that are pending, if there is any: what the guest left for. It is not acknowledged, and the hook
+/// does not hear of it.
+pub(crate) fn take_interrupt() -> Option<u8> {
+    let catch = CATCH.get();
+    catch.set(Catch::Waiting);
+    interrupt_window();
+    match catch.replace(Catch::Off) {
+        Catch::Caught(vector) => Some(vector),
+        Catch::Off | Catch::Waiting => None,
+    }
 }
 
 #[cfg(test)]
