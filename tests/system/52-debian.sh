@@ -2,7 +2,7 @@
 # Then by pygrub, which reads the same grub.cfg in dom0.
 # machine: --dom0 full
 # long
-# limit: 1200
+# limit: 1800
 . ./lib
 . ./net
 
@@ -38,7 +38,7 @@ busybox httpd -p $bridge_address:80 -h /run/www || fail "no web server"
 
 log_in() {
     console debian
-    heard debian 'debian login:' 400
+    heard debian 'debian login:' 600
     say root
     heard debian 'root@debian' 120
 }

@@ -377,6 +377,33 @@ fn one_server_claims_memory() {
     assert_eq!(servers.send_to(second, VCPU, &store), Sent::Nobody);
 }
 
+/// Changes a word of some server's page. `next` gives a number below its argument.
+fn scribble(servers: &Servers<World>, next: &mut impl FnMut(u64) -> u64) {
+    let books = servers.host().books.borrow();
+    let pages: Vec<u64> = books.frames.iter().chain(&books.held).copied().collect();
+    if pages.is_empty() {
+        return;
+    }
+    let page = Mfn(pages[next(pages.len() as u64) as usize]);
+    let at = next(13) as usize;
+    let old = word(servers, page, at);
+    let value = match next(16) {
+        0 => next(1 << 53) << 11 | next(2048),
+        1 => old ^ 1 << next(64),
+        // A state, if it is a word with one.
+        _ => old & !(0xf << 48) | next(5) << 48,
+    };
+    set_word(servers, page, at, value);
+}
+
+fn any_request(next: &mut impl FnMut(u64) -> u64) -> Request {
+    let kinds = [Kind::Port, Kind::Memory, Kind::TimeOffset];
+    let direction = if next(2) == 0 { Direction::Read } else { Direction::Write };
+    let address = if next(9) == 0 { !next(64) } else { next(0x400) };
+    let single = Request::single(kinds[next(3) as usize], direction, address, next(1 << 50), 1 << next(4));
+    Request { count: 1 + next(2) as u32 * next(1 << 32) as u32, downwards: next(2) == 0, ..single }
+}
+
 /// An emulator that writes anything anywhere while a guest does anything.
 #[test]
 fn random_scribbling() {
@@ -418,30 +445,10 @@ fn random_scribbling() {
             7 => {
                 let _none = servers.set_enabled(id, QEMU, next(3) != 0);
             }
-            8..=9 => {
-                let books = servers.host().books.borrow();
-                let pages: Vec<u64> = books.frames.iter().chain(&books.held).copied().collect();
-                if !pages.is_empty() {
-                    let page = Mfn(pages[next(pages.len() as u64) as usize]);
-                    let at = next(13) as usize;
-                    let old = word(&servers, page, at);
-                    let value = match next(16) {
-                        0 => next(1 << 53) << 11 | next(2048),
-                        1 => old ^ 1 << next(64),
-                        // A state, if it is a word with one.
-                        _ => old & !(0xf << 48) | next(5) << 48,
-                    };
-                    set_word(&servers, page, at, value);
-                }
-            }
+            8..=9 => scribble(&servers, &mut next),
             10 => servers.note_pci_address(next(1 << 32) as u32 | 0x8000_0000),
             11..=13 => {
-                let kinds = [Kind::Port, Kind::Memory, Kind::TimeOffset];
-                let direction = if next(2) == 0 { Direction::Read } else { Direction::Write };
-                let address = if next(9) == 0 { !next(64) } else { next(0x400) };
-                let single = Request::single(kinds[next(3) as usize], direction, address, next(1 << 50), 1 << next(4));
-                let request =
-                    Request { count: 1 + next(2) as u32 * next(1 << 32) as u32, downwards: next(2) == 0, ..single };
+                let request = any_request(&mut next);
                 let ring = next(2) == 0;
                 match servers.send(vcpu, &request, ring) {
                     Sent::Wait(waiting) => pending[vcpu.index()] = Some(waiting),

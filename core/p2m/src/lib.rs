@@ -30,6 +30,7 @@
 //! One per table. `Keeper`, `Supply` and `Demand` are called under it, and may take the locks of the frame allocator. Flushes
 //! are requested under it: who spins for it answers them.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(test, allow(clippy::duplicate_mod, reason = "the generation is compiled once more against loom's atomics"))]
 #![forbid(unsafe_code)]
 
 /// Here so that the model of [`generation`] can put others in their place.

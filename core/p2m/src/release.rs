@@ -84,7 +84,8 @@ impl<H: Host, F: Format> P2m<H, F> {
             Some(Retired::Page { mfn, order, ty }) => self.host.put(mfn, order, ty),
             Some(Retired::Bare { table }) => inner.pool.give(&self.host, table),
             Some(Retired::Tree { table, level }) => {
-                if !self.release_tree(inner, table, level, preempt) {
+                let is_done = self.release_tree(inner, table, level, preempt);
+                if !is_done {
                     self.retire(inner, Retired::Tree { table, level });
                 }
             }

@@ -53,7 +53,8 @@ impl Rights {
         } else {
             mode.cr4.contains(Cr4::SMAP) && (access.implicit || !mode.alignment_check)
         };
-        !(self.user && guarded) && (self.writable || !access.write || !mode.cr0.contains(Cr0::WP))
+        let protected = access.write && !self.writable && mode.cr0.contains(Cr0::WP);
+        !(self.user && guarded || protected)
     }
 }
 

@@ -175,5 +175,5 @@ impl Comparator {
 
 /// Nanoseconds of `ticks`; very long times are cut to two centuries.
 fn ns(ticks: u64) -> u64 {
-    ticks.checked_mul(TICK_NS).unwrap_or(u64::MAX).min(u64::MAX >> 10)
+    ticks.saturating_mul(TICK_NS).min(u64::MAX >> 10)
 }

@@ -46,7 +46,7 @@ const LEVEL: u32 = 1 << 15;
 fn machine() -> (Virq, Owner) {
     let (mut virq, mut owner) = (Virq::new(Controllers::All), Owner::default());
     for pin in 1..48 {
-        set_pin(&mut virq, &mut owner, pin, 0x40 + u32::from(pin) | if pin < 16 { 0 } else { LEVEL });
+        set_pin(&mut virq, &mut owner, pin, (0x40 + u32::from(pin)) | if pin < 16 { 0 } else { LEVEL });
     }
     for (port, base) in [(0x20, 0x20), (0xa0, 0x28)] {
         for (port, value) in [(port, 0x11), (port + 1, base), (port + 1, 0), (port + 1, 1)] {
