@@ -1,7 +1,7 @@
 //! Comparisons: each script in tests/compare/ has to print the same on Xenolith as on Debian's Xen.
 //!
-//! A line `cost WHAT NUMBER` is the same where Xenolith's number is not the larger one. A script may ask for a machine by
-//! `# machine: OPTIONS`, as the system tests do.
+//! A line `cost WHAT NUMBER` is the same where Xenolith's number is not the larger one. A script may say `# machine: OPTIONS`
+//! and `# long`, as the system tests do.
 
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::Hypervisor;
@@ -53,8 +53,12 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
         }
         let start = Instant::now();
         let text = fs::read_to_string(&path)?;
-        let machine = system::parse(&name, &text)?.machine;
-        let output = |hypervisor| output(hypervisor, &machine, text.as_bytes());
+        let script = system::parse(&name, &text)?;
+        if let Some(skipped) = selection.too_long(script.long) {
+            tally.add(&name, &skipped, Duration::ZERO);
+            continue;
+        }
+        let output = |hypervisor| output(hypervisor, &script.machine, text.as_bytes());
         let outcome = match (output(Hypervisor::Xenolith), output(Hypervisor::Xen)) {
             (Ok(ours), Ok(theirs)) => compare(&ours, &theirs),
             (Err(error), _) => Outcome::Failed(format!("on Xenolith: {error:#}")),

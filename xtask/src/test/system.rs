@@ -30,7 +30,8 @@ pub struct Script {
     /// Options of its machine.
     pub machine: String,
     limit: u64,
-    long: bool,
+    /// Whether it runs only where long tests are asked for.
+    pub long: bool,
 }
 
 fn folder() -> PathBuf {
