@@ -57,14 +57,14 @@ pub fn multicall<E: Entry, M: GuestMemory + Preempt>(
     mut call: impl FnMut(u64, &Args) -> Outcome,
 ) -> Outcome {
     let (mut at, count) = (args[0], args[1]);
+    let again = |at, done| Outcome::Again([at, count - done, args[2], args[3], args[4], args[5]]);
     for done in 0..count {
-        let again = Outcome::Again([at, count - done, args[2], args[3], args[4], args[5]]);
         if done % CHUNK == CHUNK - 1 && machine.should_yield() {
-            return again;
+            return again(at, done);
         }
         match carry_out::<E, M>(machine, at, &mut call) {
             Ok(true) => at = at.wrapping_add(size_of::<E>() as u64),
-            Ok(false) => return again,
+            Ok(false) => return again(at, done),
             Err(errno) => return errno.into(),
         }
     }
