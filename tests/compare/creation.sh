@@ -1,6 +1,5 @@
 #!/bin/sh
 # machine: --icount
-# long
 # What it costs to make guests of 256 MiB and to take them away, in hundredths of a second of a machine whose clock
 # counts instructions.
 

@@ -176,6 +176,9 @@ pub struct RunOptions {
     /// Build the hypervisor with debug assertions
     #[arg(long)]
     pub debug: bool,
+    /// Build the hypervisor in a few seconds, without optimising across crates: it needs twice the instructions
+    #[arg(long, conflicts_with = "debug")]
+    pub quick: bool,
     /// Boot this hypervisor image instead of a built one (ELF32 with a multiboot header)
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,

@@ -33,7 +33,7 @@ pub struct Image {
     pub gz: PathBuf,
 }
 
-/// Builds the hypervisor with cargo profile `profile` ("release" or "dev").
+/// Builds the hypervisor with cargo profile `profile` ("release", "quick" or "dev").
 ///
 /// # Errors
 /// Where it does not build, or no toolchain for it is found.

@@ -34,7 +34,11 @@ pub fn prepare(options: &RunOptions) -> Result<Prepared> {
     let image = match (&options.image, options.hypervisor) {
         (Some(path), _) => Some(path.clone()),
         (None, Hypervisor::Xenolith) => {
-            let profile = if options.debug { "dev" } else { "release" };
+            let profile = match options {
+                RunOptions { debug: true, .. } => "dev",
+                RunOptions { quick: true, .. } => "quick",
+                _ => "release",
+            };
             let image = hypervisor::build(profile).context("cannot build the hypervisor")?;
             Some(if options.boot == Boot::Direct { image.elf32 } else { image.gz })
         }

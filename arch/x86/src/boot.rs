@@ -91,8 +91,12 @@ fn start_dom0(
     initrd: Option<Module>,
     running: u32,
 ) {
-    let options =
-        dom0::Options { memory: boot.parsed.options.dom0_mem, vcpus: dom0_vcpus(boot, running), rsdp: boot.efi_rsdp };
+    let options = dom0::Options {
+        memory: boot.parsed.options.dom0_mem,
+        vcpus: dom0_vcpus(boot, running),
+        pinned: boot.parsed.options.dom0_vcpus_pin,
+        rsdp: boot.efi_rsdp,
+    };
     let built = dom0::build(hypervisor, kernel, initrd, &options);
     let domain = built.unwrap_or_else(|text| hal::fatal!("{text}"));
     READY.store(true, Release);

@@ -14,7 +14,8 @@ use domain::{Creation, Domain, Hypervisor};
 use hal::boot::{Module, Scratch};
 use memory::{Context, MAX_ORDER, Request};
 use platform::{Frames, write_bytes};
-use types::{DomId, Gfn, Mfn, PAGE_SIZE, Progress};
+use sched::{Affinity, Scheduler};
+use types::{CpuId, CpuMask, DomId, Gfn, Mfn, PAGE_SIZE, Progress};
 use x86_defs::pte::Pte;
 
 /// Limits of the control domain's tables.
@@ -31,6 +32,8 @@ pub struct Options<'a> {
     pub memory: Option<&'a str>,
     /// vCPUs.
     pub vcpus: u32,
+    /// Whether each vCPU stays on one CPU.
+    pub pinned: bool,
     /// Physical address of the ACPI root pointer where the firmware is no BIOS.
     pub rsdp: Option<u64>,
 }
@@ -80,6 +83,9 @@ pub fn build(
     let plan = Plan::new(&parsed, &Config { pages: size.pages, initrd_length }).map_err(|error| error.to_string())?;
 
     let domain = create(hypervisor, options.vcpus, &size)?;
+    if options.pinned {
+        pin(hypervisor, &domain).map_err(|errno| format!("Cannot pin dom0's vCPUs: {errno}; drop dom0_vcpus_pin"))?;
+    }
     let builder = Builder { hypervisor, domain: &domain, plan: &plan, p2m: Vec::new() };
     builder.run(&parsed, initrd, &command_line)?;
     give_back(hypervisor, unpacked.and_then(Scratch::release));
@@ -126,6 +132,17 @@ fn create(hypervisor: &'static Hypervisor<X86>, vcpus: u32, size: &MemorySize) -
     let vcpus = hypervisor.create_vcpus(&domain);
     vcpus.map_err(|errno| format!("Cannot make dom0's vCPUs: {errno}; lower dom0_max_vcpus="))?;
     Ok(domain)
+}
+
+/// Has each vCPU run on the CPU of its number only; they begin anew at the first where there are fewer CPUs.
+fn pin(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>) -> types::Result<()> {
+    let mut scheduler = hypervisor.scheduler.lock();
+    for (cpu, vcpu) in (0..hypervisor.cpus.len() as u32).cycle().zip(domain.vcpus()) {
+        let affinity = Affinity { hard: CpuMask::single(CpuId(cpu)), ..Affinity::default() };
+        // None of them runs yet, so no CPU has to look again.
+        scheduler.set_affinity(vcpu.unit, affinity, 0)?;
+    }
+    Ok(())
 }
 
 /// All devices are the control domain's, to use and to give; what the hypervisor keeps for itself is refused at each use.

@@ -3,6 +3,7 @@
 //! Blocks are kept by zone, the bit width of their frame numbers: an aligned block of 2^n frames never crosses a power of
 //! two, frame 0 aside, which is never given out. Allocation begins with the highest zone, so that low memory stays for devices.
 
+use crate::dirty::{CHUNK_ORDER, DirtyChunks};
 use crate::frame::{FrameInfo, FrameTable, NONE, Refs, State, TypeWord};
 use crate::nodes::PerNode;
 use core::sync::atomic::Ordering;
@@ -30,8 +31,22 @@ pub(crate) struct Heap {
     pub claimed: u64,
     /// Free frames whose contents are not yet zeroed.
     pub dirty: u64,
-    /// Where the search for dirty frames goes on.
-    pub scrub_cursor: u64,
+    /// Where they may be.
+    dirty_chunks: DirtyChunks,
+    /// Blocks that are free and in no list, since somebody zeroes them.
+    pub away: u32,
+}
+
+/// A free block that is in no list while its frames are zeroed, without the heap lock. It goes back by [`Heap::put_back`].
+pub(crate) struct Away {
+    pub first: u32,
+    pub order: u8,
+}
+
+impl Away {
+    pub fn frames(&self) -> core::ops::Range<u32> {
+        self.first..self.first + (1 << self.order)
+    }
 }
 
 /// The zone of a frame.
@@ -49,8 +64,14 @@ impl Heap {
             per_node: PerNode::new(Nodes::ONE),
             claimed: 0,
             dirty: 0,
-            scrub_cursor: 0,
+            dirty_chunks: DirtyChunks::new(),
+            away: 0,
         }
+    }
+
+    /// Room for frames up to this one. To be called before the first is given.
+    pub fn set_frames(&mut self, frames: u64) {
+        self.dirty_chunks = DirtyChunks::for_frames(frames);
     }
 
     fn push(&mut self, table: &FrameTable, mfn: u32, order: u8) {
@@ -97,13 +118,10 @@ impl Heap {
             if orders == 0 {
                 continue;
             }
-            let mut have = order + orders.trailing_zeros() as u8;
+            let have = order + orders.trailing_zeros() as u8;
             let mfn = self.first[zone][have as usize];
             self.unlink(table, mfn, have);
-            while have > order {
-                have -= 1;
-                self.push(table, mfn + (1 << have), have);
-            }
+            self.split(table, mfn, have, mfn, order);
             self.free -= 1 << order;
             self.per_node.taken(mfn, order);
             return Some(mfn);
@@ -111,17 +129,77 @@ impl Heap {
         None
     }
 
-    /// Gives back a block whose frames are nobody's, and merges it with its free neighbours.
-    pub fn give(&mut self, table: &FrameTable, first: u32, first_order: u8) {
-        for mfn in first..first + (1 << first_order) {
+    /// Keeps the part of 2^`order` frames around `mfn` of a block that was unlinked, and puts the rest into the lists; the
+    /// part's first frame.
+    fn split(&mut self, table: &FrameTable, mut first: u32, mut have: u8, mfn: u32, order: u8) -> u32 {
+        while have > order {
+            have -= 1;
+            let upper = first + (1 << have);
+            if mfn < upper {
+                self.push(table, upper, have);
+            } else {
+                self.push(table, first, have);
+                first = upper;
+            }
+        }
+        first
+    }
+
+    /// Gives back a block whose frames are nobody's.
+    pub fn give(&mut self, table: &FrameTable, first: u32, order: u8) {
+        for mfn in first..first + (1 << order) {
             let frame = table.at(mfn);
             frame.set_ty(TypeWord(0));
             frame.set_owner(DomId::INVALID);
             frame.set_refs(Refs::new(State::Free, 0, 0));
-            self.dirty += u64::from(frame.has_flag(FrameInfo::DIRTY));
+            if frame.has_flag(FrameInfo::DIRTY) {
+                self.dirty += 1;
+                self.dirty_chunks.insert(mfn);
+            }
         }
-        self.free += 1 << first_order;
-        self.per_node.given(first, first_order);
+        self.free += 1 << order;
+        self.per_node.given(first, order);
+        self.merge(table, first, order);
+    }
+
+    /// Takes a block out of the lists that has a frame to be zeroed, and at most a chunk of them. It stays free, and counted.
+    pub fn take_dirty(&mut self, table: &FrameTable) -> Option<Away> {
+        while self.dirty > 0 {
+            let chunk = self.dirty_chunks.take()?;
+            let last = (u64::from(chunk) + (1 << CHUNK_ORDER)).min(table.len()) as u32;
+            let is_dirty = |mfn: &u32| {
+                let frame = table.at(*mfn);
+                frame.has_flag(FrameInfo::DIRTY) && frame.refs().state() == State::Free
+            };
+            let mut blocks = (chunk..last).filter(is_dirty).filter_map(|mfn| self.block_of(table, mfn));
+            let Some((mfn, head, have)) = blocks.next() else {
+                continue;
+            };
+            self.unlink(table, head, have);
+            let order = have.min(CHUNK_ORDER);
+            self.away += 1;
+            return Some(Away { first: self.split(table, head, have, mfn, order), order });
+        }
+        None
+    }
+
+    /// Takes back what [`Heap::take_dirty`] gave. `zeroed` of its frames were, and are not dirty now; others may be.
+    pub fn put_back(&mut self, table: &FrameTable, block: &Away, zeroed: u64) {
+        self.dirty -= zeroed;
+        self.away -= 1;
+        self.dirty_chunks.insert(block.first);
+        self.merge(table, block.first, block.order);
+    }
+
+    /// The free block in the lists around a frame that is free: the frame, the block's first and its order. `None` where it is
+    /// away.
+    fn block_of(&self, table: &FrameTable, mfn: u32) -> Option<(u32, u32, u8)> {
+        let mut heads = (0..=MAX_ORDER).map(|order| (mfn, mfn & !((1 << order) - 1), order));
+        heads.find(|&(_, head, order)| self.is_free_head(table, head, order))
+    }
+
+    /// Puts a block into the lists, together with its free neighbours.
+    fn merge(&mut self, table: &FrameTable, first: u32, first_order: u8) {
         let (mut mfn, mut order) = (first, first_order);
         while order < MAX_ORDER {
             let buddy = mfn ^ 1 << order;
@@ -156,6 +234,7 @@ mod tests {
     fn filled(count: u32) -> (FrameTable, Heap) {
         let table = table(count as usize);
         let mut heap = Heap::new();
+        heap.set_frames(count.into());
         for mfn in 1..count {
             heap.give(&table, mfn, 0);
         }

@@ -21,6 +21,7 @@
 extern crate alloc;
 
 mod denied;
+mod dirty;
 mod domain;
 mod frame;
 mod heap;

@@ -8,7 +8,7 @@ use crate::policy::Host;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
-use platform::sync::{Mutex, RwLock};
+use platform::sync::{Mutex, RwLock, relax};
 use platform::{Nodes, Preempt, Table};
 use types::{DomId, Errno, Gfn, Mfn};
 
@@ -49,11 +49,13 @@ pub struct Memory<H> {
 impl<H: Host> Memory<H> {
     /// Memory without a free frame yet.
     pub fn new(host: H, table: FrameTable) -> Memory<H> {
+        let mut heap = Heap::new();
+        heap.set_frames(table.len());
         Memory {
             host,
             table,
             nodes: Nodes::ONE,
-            heap: Mutex::new(Heap::new()),
+            heap: Mutex::new(heap),
             accounts: RwLock::new(Vec::new()),
             epoch: AtomicU32::new(0),
             flushed: AtomicU32::new(0),
@@ -219,13 +221,21 @@ impl<H: Host> Memory<H> {
             return Err(none);
         }
         let pages = 1 << order;
-        let first = {
+        let first = loop {
             let mut heap = self.heap.lock();
             let own_claim = domain.map_or(0, DomainMemory::claimed_pages);
             if own_claim < pages && heap.free < heap.claimed + pages {
                 return Err(none);
             }
-            let first = heap.take(&self.table, order, bits).ok_or(none)?;
+            let Some(first) = heap.take(&self.table, order, bits) else {
+                if heap.away == 0 {
+                    return Err(none);
+                }
+                // What is being zeroed comes back soon, and may be all that there is.
+                drop(heap);
+                relax();
+                continue;
+            };
             for mfn in first..first + pages as u32 {
                 let frame = self.table.at(mfn);
                 if frame.refs() != Refs::new(State::Free, 0, 0) || frame.ty().count() != 0 {
@@ -238,7 +248,7 @@ impl<H: Host> Memory<H> {
                 frame.set_owner(DomId::INVALID);
                 heap.dirty -= u64::from(frame.has_flag(FrameInfo::DIRTY));
             }
-            first
+            break first;
         };
         self.flush_stale(Mfn(first.into()), pages);
         if zero {
@@ -274,23 +284,21 @@ impl<H: Host> Memory<H> {
     /// left.
     pub fn scrub_free(&self, preempt: &dyn Preempt) -> bool {
         loop {
-            let mut heap = self.heap.lock();
-            if heap.dirty == 0 {
-                return false;
-            }
-            // A bounded search, so that the lock is not held for long.
-            for _ in 0..256 {
-                let mfn = heap.scrub_cursor;
-                heap.scrub_cursor = if mfn + 1 < self.table.len() { mfn + 1 } else { 0 };
-                let frame = self.table.at(mfn as u32);
-                if frame.refs().state() == State::Free && frame.has_flag(FrameInfo::DIRTY) {
-                    self.scrub(mfn as u32);
-                    heap.dirty -= 1;
+            // In a statement of its own, so that the lock is not held while the block is zeroed.
+            let taken = self.heap.lock().take_dirty(&self.table);
+            let Some(block) = taken else { return false };
+            let mut zeroed = 0;
+            let mut is_wanted = false;
+            for mfn in block.frames().filter(|mfn| self.table.at(*mfn).has_flag(FrameInfo::DIRTY)) {
+                self.scrub(mfn);
+                zeroed += 1;
+                is_wanted = preempt.should_yield();
+                if is_wanted {
                     break;
                 }
             }
-            drop(heap);
-            if preempt.should_yield() {
+            self.heap.lock().put_back(&self.table, &block, zeroed);
+            if is_wanted {
                 return true;
             }
         }

@@ -134,3 +134,43 @@ fn what_another_cpu_demotes_is_waited_for() {
         assert_eq!(refused, None);
     });
 }
+
+/// Nothing is wrongly refused for want of memory while the last frames are being zeroed, none is lost or left dirty, and the
+/// blocks are whole again in the end.
+#[test]
+fn zeroing_takes_no_frame_from_those_who_allocate() {
+    let memory = machine();
+    let largest = (0..=memory::MAX_ORDER).rev().find(|order| {
+        let taken = memory.allocate_anonymous(Request::order(*order));
+        taken.map(|mfn| memory.free_anonymous(mfn, *order)).is_ok()
+    });
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for preempt in [&Never as &(dyn Preempt + Sync), &Always] {
+            let (memory, done) = (&memory, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    memory.scrub_free(preempt);
+                }
+            });
+        }
+        let free = memory.free_pages();
+        for round in 0..ROUNDS / 16 {
+            let order = (round % 3) as u8;
+            let taken: Vec<Mfn> =
+                std::iter::from_fn(|| memory.allocate_anonymous(Request::order(order)).ok()).collect();
+            if order == 0 {
+                assert_eq!(taken.len() as u64, free);
+            }
+            for mfn in taken {
+                assert_eq!(peek(&memory, mfn, 1), 0);
+                poke(&memory, mfn, 1, 7);
+                memory.free_anonymous(mfn, order);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(!memory.scrub_free(&Never));
+    assert_eq!(memory.dirty_pages(), 0);
+    assert!(memory.allocate_anonymous(Request::order(largest.unwrap())).is_ok());
+}

@@ -145,6 +145,7 @@ mod tests {
         assert_eq!(options.heap, Some(64 << 20));
         assert_eq!(options.dom0_mem, Some("2G,max:50%"), "the last one counts");
         assert_eq!(super::parse("dom0_max_vcpus=3").options.dom0_max_vcpus, VcpuRange { min: 3, max: 3 });
+        assert!(!options.dom0_vcpus_pin && super::parse("dom0_vcpus_pin").options.dom0_vcpus_pin);
         assert!(matches!(complaint("dom0_max_vcpus=8-2"), Complaint::BadValue(..)));
         assert!(matches!(complaint("maxcpus=0"), Complaint::BadValue(..)));
     }

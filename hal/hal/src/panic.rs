@@ -139,9 +139,12 @@ fn frame_pointer() -> u64 {
     frame
 }
 
-/// Prints the chain of callers from a frame pointer on.
-fn backtrace(out: &mut impl Write, mut frame: u64) -> fmt::Result {
+/// Prints where the hypervisor was, if `rip` tells, and the chain of callers from a frame pointer on.
+fn backtrace(out: &mut impl Write, rip: Option<u64>, mut frame: u64) -> fmt::Result {
     writeln!(out, "Xen call trace:")?;
+    if let Some((rip, (name, offset))) = rip.and_then(|rip| Some((rip, symbols::lookup(rip)?))) {
+        writeln!(out, "   [<{rip:016x}>] R {name}+{offset:#x}")?;
+    }
     for _ in 0..FRAMES {
         let (Some(next), Some(caller)) = (peek(frame), peek(frame.wrapping_add(8))) else {
             break;
@@ -149,7 +152,7 @@ fn backtrace(out: &mut impl Write, mut frame: u64) -> fmt::Result {
         let Some((name, offset)) = symbols::lookup(caller) else {
             break;
         };
-        writeln!(out, "   [<{caller:016x}>] {name}+{offset:#x}")?;
+        writeln!(out, "   [<{caller:016x}>] F {name}+{offset:#x}")?;
         if next <= frame {
             break;
         }
@@ -197,7 +200,9 @@ pub fn unexpected_exception(vector: u64, error: u64, registers: &Registers) -> !
     let _ = writeln!(out, "----[ Xenolith-{}  x86_64 ]----\nCPU:    {}", env!("CARGO_PKG_VERSION"), cpu_number());
     let _ = write!(out, "{registers}");
     // A guest's frames are its own affair: those of the hypervisor that ran it are shown.
-    let _ = backtrace(&mut out, if registers.in_guest() { frame_pointer() } else { registers.rbp });
+    let (rip, frame) =
+        if registers.in_guest() { (None, frame_pointer()) } else { (Some(registers.rip), registers.rbp) };
+    let _ = backtrace(&mut out, rip, frame);
     block(&mut out, format_args!("FATAL TRAP: vector = {vector} ({})\n[error_code={error:04x}]", name(vector)));
     end(out)
 }
@@ -249,7 +254,7 @@ macro_rules! fatal {
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let frame = frame_pointer();
     let mut out = begin();
-    let _ = backtrace(&mut out, frame);
+    let _ = backtrace(&mut out, None, frame);
     match info.location() {
         Some(place) => {
             block(&mut out, format_args!("{} ({}:{})", info.message(), place.file(), place.line()));

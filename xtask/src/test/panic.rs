@@ -17,18 +17,24 @@ use std::time::{Duration, Instant};
 
 /// How long the machine may take until dom0 is so far.
 const BOOT: Duration = Duration::from_secs(120);
+/// After what it has to say dom0 comes to rest, or polls, within this time.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How long the report may take; and how long the new start may take to come, which is due after five seconds.
 const REPORT: Duration = Duration::from_secs(20);
 /// For so long a machine that halts must still be there.
 const HALT: Duration = Duration::from_secs(8);
 
 /// An uncorrected error that has corrupted the processor's state, on CPU 1, in bank 4 (SDM vol. 3, 16.3.2).
-const MACHINE_CHECK: &str = "mce 1 4 0xbe00000000000000 0x5 0x1000 0\n";
+const IDLE_MACHINE_CHECK: &str = "mce 1 4 0xbe00000000000000 0x5 0x1000 0\n";
+/// The same on CPU 0.
+const BUSY_MACHINE_CHECK: &str = "mce 0 4 0xbe00000000000000 0x5 0x1000 0\n";
 
 /// What makes it end.
 struct Cause {
     /// dom0's console says this before it can.
     when: &'static str,
+    /// More for dom0's command line.
+    dom0: &'static str,
     /// The monitor's command.
     command: &'static str,
     /// What is then said, in this order.
@@ -37,16 +43,41 @@ struct Cause {
     xen_words: &'static [&'static str],
 }
 
-const MACHINE_ERROR: Cause =
-    Cause { when: "Linux version", command: MACHINE_CHECK, words: REPORT_WORDS, xen_words: XEN_WORDS };
+const MACHINE_ERROR: Cause = Cause {
+    when: "Linux version",
+    dom0: "",
+    command: IDLE_MACHINE_CHECK,
+    words: &[
+        "CPU:    1",
+        "RIP:    ",
+        "CONTEXT: hypervisor",
+        "rax: ",
+        "cr3: ",
+        "Xen call trace:",
+        "x86::run::",
+        "Panic on CPU 1:",
+        "FATAL TRAP: vector = 18 (machine check)",
+    ],
+    xen_words: &["Panic on CPU 1:"],
+};
+/// dom0 never lets go of its CPU.
+const MACHINE_ERROR_IN_GUEST: Cause = Cause {
+    when: "dom0: ready",
+    dom0: "idle=poll",
+    command: BUSY_MACHINE_CHECK,
+    words: &["CPU:    0", "CONTEXT: guest", "Xen call trace:", "x86::run::", "Panic on CPU 0:"],
+    xen_words: &["Panic on CPU 0:"],
+};
 const DOM0_CRASH: Cause = Cause {
     when: "dom0: ready",
+    dom0: "",
     command: "sendkey alt-sysrq-c\n",
     words: &["Kernel panic", "Hardware Dom0 crashed"],
     xen_words: &["Kernel panic", "Hardware Dom0 crashed"],
 };
 const DOM0_RESTART: Cause = Cause {
     when: "dom0: ready",
+    dom0: "",
     command: "sendkey ctrl-alt-delete\n",
     words: &["reboot: Restarting system", "Hardware Dom0 shutdown"],
     xen_words: &["reboot: Restarting system", "Hardware Dom0 shutdown"],
@@ -61,20 +92,29 @@ struct Case {
     restarts: bool,
 }
 
+/// dom0 stays on CPU 0, so that CPU 1 is idle.
+const PINNED: &str = "dom0_max_vcpus=1 dom0_vcpus_pin";
 const CASES: &[Case] = &[
     Case {
         name: "machine-check",
-        arguments: "",
+        arguments: PINNED,
         cause: MACHINE_ERROR,
         last_line: "Reboot in five seconds...",
         restarts: true,
     },
     Case {
         name: "machine-check-noreboot",
-        arguments: "noreboot",
+        arguments: "noreboot dom0_max_vcpus=1 dom0_vcpus_pin",
         cause: MACHINE_ERROR,
         last_line: "Manual reset required ('noreboot' specified)",
         restarts: false,
+    },
+    Case {
+        name: "machine-check-in-guest",
+        arguments: PINNED,
+        cause: MACHINE_ERROR_IN_GUEST,
+        last_line: "Reboot in five seconds...",
+        restarts: true,
     },
     Case {
         name: "dom0-crash",
@@ -98,20 +138,6 @@ const CASES: &[Case] = &[
         restarts: true,
     },
 ];
-
-/// What a report contains, in this order.
-const REPORT_WORDS: &[&str] = &[
-    "CPU:    1",
-    "RIP:    ",
-    "rax: ",
-    "cr3: ",
-    "Xen call trace:",
-    "x86::run::",
-    "Panic on CPU 1:",
-    "FATAL TRAP: vector = 18 (machine check)",
-];
-/// The same where Debian's Xen writes it.
-const XEN_WORDS: &[&str] = &["Panic on CPU 1:"];
 
 fn name(case: &Case) -> String {
     format!("panic/{}", case.name)
@@ -141,7 +167,7 @@ fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
     let mut options = MachineOptions::try_parse_from(["machine"])?.run;
     options.hypervisor = hypervisor;
     options.xen_args = Some(case.arguments.to_string());
-    options.dom0_args = Some("sysrq_always_enabled".to_string());
+    options.dom0_args = Some(format!("sysrq_always_enabled {}", case.cause.dom0));
     options.qemu_args = ["-chardev", "stdio,id=monitor,signal=off", "-mon", "chardev=monitor"].map(String::from).into();
     let folder = host::run_folder()?;
     let log = folder.join("serial.log");
@@ -165,6 +191,7 @@ fn provoke(child: &mut Child, log: &Path, case: &Case, words: &[&str]) -> Result
     if appears(child, log, 0, case.cause.when, BOOT)?.is_none() {
         return Ok(Some(format!("dom0 did not say: {}", case.cause.when)));
     }
+    sleep(SETTLE);
     let monitor = child.stdin.as_mut().context("the monitor is a pipe")?;
     monitor.write_all(case.cause.command.as_bytes())?;
     monitor.flush()?;

@@ -33,6 +33,8 @@ pub struct Options<'a> {
     pub dom0_mem: Option<&'a str>,
     /// `dom0_max_vcpus`.
     pub dom0_max_vcpus: VcpuRange,
+    /// `dom0_vcpus_pin`: each vCPU of dom0 stays on one CPU.
+    pub dom0_vcpus_pin: bool,
     /// `loglvl`: the hypervisor's own messages.
     pub loglvl: Levels,
     /// `guest_loglvl`: messages about guests.
@@ -57,6 +59,7 @@ impl Default for Options<'_> {
             console: "com1",
             dom0_mem: None,
             dom0_max_vcpus: VcpuRange { min: 0, max: u32::MAX },
+            dom0_vcpus_pin: false,
             loglvl: Levels { printed: Some(log::Level::Info) },
             guest_loglvl: Levels { printed: Some(log::Level::Warn) },
             noreboot: false,
@@ -105,15 +108,7 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
         "the default is used",
     ),
     (
-        &[
-            "credit2_runqueue",
-            "sched_ratelimit_us",
-            "sched-gran",
-            "cpupool",
-            "dom0_vcpus_pin",
-            "dom0_nodes",
-            "vcpu_migration_delay",
-        ],
+        &["credit2_runqueue", "sched_ratelimit_us", "sched-gran", "cpupool", "dom0_nodes", "vcpu_migration_delay"],
         "the default is used",
     ),
 ];
@@ -131,6 +126,7 @@ impl<'a> Options<'a> {
                 let wanted = "a number or a range such as 2-8";
                 self.dom0_max_vcpus = vcpus(text).ok_or(Complaint::BadValue(word.text, wanted))?;
             }
+            "dom0_vcpus_pin" => self.dom0_vcpus_pin = flag(word)?,
             "loglvl" => self.loglvl = levels(word)?,
             "guest_loglvl" => self.guest_loglvl = levels(word)?,
             "noreboot" => self.noreboot = flag(word)?,
