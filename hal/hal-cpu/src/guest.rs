@@ -130,8 +130,9 @@ unsafe fn copy_long(to: u64, from: u64, count: usize) -> u32 {
 
 impl GuestMemory for GuestSpace {
     #[inline]
-    fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
-        if !is_guest_range(address, to.len() as u64) {
+    fn copy_in(&self, address: u64, mut to: &mut [u8]) -> Result<()> {
+        let length = to.len();
+        if !is_guest_range(address, length as u64) {
             return Err(Errno::FAULT);
         }
         let mut failed = 0;
@@ -140,6 +141,11 @@ impl GuestMemory for GuestSpace {
             // SAFETY: the source is guest range, the target is exclusive memory.
             failed = unsafe { copy_long(to.as_mut_ptr().expose_provenance() as u64, address, to.len()) };
             return outcome(failed);
+        }
+        if let (Some(last), 1..) = (to.len().checked_sub(8), to.len() % 8) {
+            // The last word overlaps the one before.
+            to[last..].copy_from_slice(&load64(address.wrapping_add(last as u64), &mut failed).to_le_bytes());
+            to = &mut to[..length / 8 * 8];
         }
         let mut at = address;
         let mut words = to.chunks_exact_mut(8);

@@ -12,11 +12,13 @@ mod decode;
 mod forced;
 pub mod hvm;
 mod privileged;
+mod recent;
 mod string;
 mod write;
 
 pub use forced::forced_cpuid;
 pub use privileged::privileged;
+pub use recent::Recent;
 pub use write::{Effect, Write, decode_write};
 
 /// Longest instruction in bytes (SDM vol. 2, 2.3.11).
@@ -98,6 +100,10 @@ pub trait Registers {
     fn segment_base(&self, segment: Segment) -> u64;
     /// Copies code from `rip` on; how many bytes could be.
     fn fetch(&self, rip: u64, to: &mut [u8; MAX_LENGTH]) -> usize;
+    /// Where [`decode_write`] keeps what it decodes, if anywhere.
+    fn recent(&self) -> Option<&Recent> {
+        None
+    }
 }
 
 /// What privileged instructions reach.

@@ -72,7 +72,10 @@ impl Effect {
 pub fn decode_write(cpu: &impl Registers) -> Option<Write> {
     let mut bytes = [0; MAX_LENGTH];
     let available = cpu.fetch(cpu.rip(), &mut bytes).min(MAX_LENGTH);
-    let decoded = decode::instruction(cpu, &bytes[..available])?;
+    let decoded = match cpu.recent() {
+        Some(recent) => recent.instruction(cpu, &bytes, available)?,
+        None => decode::instruction(cpu, &bytes[..available])?,
+    };
     if decoded.op0_kind() != OpKind::Memory || decoded.has_rep_prefix() && !decoded.has_lock_prefix() {
         return None;
     }

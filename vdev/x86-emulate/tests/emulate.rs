@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::rc::Rc;
 use x86_emulate::*;
 
 const CF: u64 = 1;
@@ -27,6 +28,7 @@ struct Cpu {
     ports: Vec<(u16, u8, u32)>,
     xcr0: u64,
     is_flushed: bool,
+    recent: Option<Rc<Recent>>,
 }
 
 impl Registers for Cpu {
@@ -58,6 +60,9 @@ impl Registers for Cpu {
         let count = self.code.len().min(to.len());
         to[..count].copy_from_slice(&self.code[..count]);
         count
+    }
+    fn recent(&self) -> Option<&Recent> {
+        self.recent.as_deref()
     }
 }
 
@@ -367,6 +372,29 @@ fn addresses() {
 }
 
 proptest! {
+    /// Code that changes under the same addresses, in both modes, cut off here and there.
+    #[test]
+    fn what_was_decoded_before_makes_no_difference(
+        runs in prop::collection::vec((0u64..24, 0usize..6, prop::option::of(0usize..8), any::<bool>()), 1..60),
+    ) {
+        const STORES: [&[u8]; 6] = [
+            &[0x48, 0x89, 0x03],
+            &[0x89, 0x05, 0x10, 0, 0, 0],
+            &[0x89, 0x05, 0x20, 0, 0, 0],
+            &[0xf0, 0x48, 0x0f, 0xba, 0x33, 1],
+            &[0x48, 0xc7, 0x03, 1, 2, 3, 4],
+            &[0x48, 0x8b, 0x03],
+        ];
+        let recent = Rc::new(Recent::default());
+        for (distance, store, cut, is_32bit) in runs {
+            let mut code = STORES[store].to_vec();
+            code.truncate(cut.unwrap_or(8));
+            let fresh = Cpu { rip: 0x1000 + distance, is_32bit, ..cpu(&code) };
+            let remembering = Cpu { recent: Some(recent.clone()), ..fresh.clone() };
+            prop_assert_eq!(decode_write(&remembering), decode_write(&fresh));
+        }
+    }
+
     #[test]
     fn random_code_does_no_harm(code: Vec<u8>, gpr: [u64; 16], is_32bit: bool, is_user: bool, old: u64, start in 0usize..6) {
         const STARTS: [&[u8]; 6] = [&[], &[0x0f], &[0x0f, 0x01], &[0xf3], &[0xf0, 0x48], &[0x0f, 0xba]];

@@ -6,7 +6,7 @@ use hal_cpu::GuestRegs;
 use platform::{Frames, GuestMemory};
 use types::Errno;
 use x86_defs::control::{Cr0, Cr4, PageFault, RFlags, Vector, Xcr0};
-use x86_emulate::{MAX_LENGTH, Privileged, Registers, Result, Segment, Trap};
+use x86_emulate::{MAX_LENGTH, Privileged, Recent, Registers, Result, Segment, Trap};
 use xen_abi::arch_x86::FLAT_KERNEL_CS64;
 
 const PAGE: u64 = 4096;
@@ -140,6 +140,11 @@ impl Registers for Guest<'_, '_> {
     fn is_64bit(&self) -> bool {
         let selector = self.regs().cs as u16;
         self.0.state.narrow.is_none() && (selector == FLAT_KERNEL_CS64 || self.is_long_segment(selector))
+    }
+
+    #[inline]
+    fn recent(&self) -> Option<&Recent> {
+        Some(&self.0.state.recent)
     }
 
     fn segment_base(&self, segment: Segment) -> u64 {

@@ -7,6 +7,7 @@ use evtchn::Info;
 use hal_cpu::{BadImage, DebugRegs, GuestContext, SegmentState, Xstate};
 use types::{Errno, Mfn, Result};
 use x86_defs::control::Xcr0;
+use x86_emulate::Recent;
 use xen_abi::arch_x86::{FLAT_KERNEL_SS64, cr3_to_pfn, pfn_to_cr3};
 
 /// Pages of descriptors that a guest may have (FIRST_RESERVED_GDT_PAGE, arch-x86/xen.h).
@@ -107,6 +108,8 @@ pub struct VcpuState {
     pub pci_address: u32,
     /// Where the last page fault was that was taken for spurious: rip and address.
     pub retried: (u64, u64),
+    /// Stores to page tables that were decoded lately.
+    pub recent: Recent,
     /// NMI handler that was registered by nmi_op; where there is none, trap 2 serves.
     pub nmi: Callback,
 }
@@ -149,6 +152,7 @@ impl VcpuState {
             io_bitmap: (0, 0),
             pci_address: 0,
             retried: (0, 0),
+            recent: Recent::default(),
             nmi: Callback::default(),
         })
     }
