@@ -4,7 +4,6 @@ use super::cpio::Archive;
 use super::narrow;
 use super::tree::{Tree, module_name};
 use anyhow::Result;
-use std::path::Path;
 
 /// Everything that decides what the guest looks like.
 pub const RECIPE: &str = concat!(
@@ -27,15 +26,12 @@ const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "xen_wdt"];
 /// What it loads when asked to, in /modules/more: a file system takes time to start.
 const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic"];
 
-/// What is at /root/guests, but for Debian's kernel; with GNU Mach where its package is at `narrow`.
+/// What is at /root/guests, but for Debian's kernel; with the kernels in `narrow`.
 ///
 /// # Errors
 /// Where the tree lacks something.
-pub fn files(tree: &Tree, narrow: Option<&Path>) -> Result<Files> {
-    let mut files = match narrow {
-        Some(folder) => narrow::files(folder)?,
-        None => Vec::new(),
-    };
+pub fn files(tree: &Tree, narrow: &[narrow::Kernel]) -> Result<Files> {
+    let mut files = narrow::files(narrow)?;
     files.extend([
         ("pv.cfg", include_bytes!("files/pv.cfg").to_vec()),
         ("initrd", initrd(tree)?),

@@ -89,10 +89,9 @@ fn open_cache() -> Result<Cache> {
 impl Cache {
     /// The small guests for /root/guests, and the key of what they are made from.
     fn guests(&self) -> Result<(String, guest::Files)> {
-        let narrow = narrow::ensure_kernel(&self.tree.root().join(KEYRING), &self.folder);
-        let name =
-            narrow.as_deref().and_then(Path::file_name).map_or_else(Default::default, |name| name.to_string_lossy());
-        Ok((key(&[guest::RECIPE, &name]), guest::files(&self.tree, narrow.as_deref())?))
+        let narrow = narrow::ensure_kernels(&self.tree.root().join(KEYRING), &self.folder);
+        let keys: Vec<_> = narrow.iter().map(narrow::Kernel::key).collect();
+        Ok((key(&[guest::RECIPE, &keys.join(" ")]), guest::files(&self.tree, &narrow)?))
     }
 }
 

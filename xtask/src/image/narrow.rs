@@ -8,45 +8,75 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is downloaded.
-const PACKAGE: &str = "gnumach-image-1.8-xen-486:i386";
+const PACKAGE: &str = "gnumach-image-1.8-xen-486";
 /// Where its kernel is.
 const KERNEL: &str = "boot/gnumach-1.8-xen-486.gz";
 
-/// The package, unpacked at a folder in the cache; `None` with a note where the mirror does not give them, and what tests them
-/// is skipped then.
-pub fn ensure_kernel(keyring: &Path, cache: &Path) -> Option<PathBuf> {
-    let folder = cache.join(format!("narrow-{}", key(&[include_str!("narrow.rs"), debian::SUITE])));
+/// Releases of Debian, and the name that their kernel has in dom0.
+const RELEASES: &[(&str, &str)] = &[
+    // This kernel never starts its console; what it says stays in its memory.
+    (debian::SUITE, "gnumach.gz"),
+    // The last one that starts it. Debian 12's writes to a page table of its own before that, and dies of it.
+    ("bullseye", "gnumach-11.gz"),
+];
+
+/// A kernel that was fetched.
+pub struct Kernel {
+    /// Its name in dom0.
+    name: &'static str,
+    /// The package, unpacked in the cache.
+    folder: PathBuf,
+}
+
+impl Kernel {
+    /// What decides what is in it.
+    pub fn key(&self) -> String {
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// The kernels; with a note instead of one that the mirror does not give, and what tests it is skipped then.
+pub fn ensure_kernels(keyring: &Path, cache: &Path) -> Vec<Kernel> {
+    RELEASES
+        .iter()
+        .filter_map(|&(suite, name)| Some(Kernel { name, folder: ensure_kernel(keyring, cache, suite)? }))
+        .collect()
+}
+
+/// The kernels by their names in dom0.
+///
+/// # Errors
+/// Where one cannot be read.
+pub fn files(kernels: &[Kernel]) -> Result<Files> {
+    kernels.iter().map(|kernel| Ok((kernel.name, fs::read(kernel.folder.join(KERNEL))?))).collect()
+}
+
+/// The package of one release, unpacked at a folder in the cache.
+fn ensure_kernel(keyring: &Path, cache: &Path, suite: &str) -> Option<PathBuf> {
+    let folder = cache.join(format!("narrow-{}", key(&[include_str!("narrow.rs"), suite])));
     if folder.exists() {
         return Some(folder);
     }
-    match fetch(keyring, cache, &folder) {
+    match fetch(keyring, cache, suite, &folder) {
         Ok(()) => Some(folder),
         Err(error) => {
-            eprintln!("no GNU Mach in dom0: {error:#}");
+            eprintln!("no GNU Mach of Debian's {suite} in dom0: {error:#}");
             None
         }
     }
 }
 
-/// The kernel of the package at `folder`, by its name in dom0.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn files(folder: &Path) -> Result<Files> {
-    Ok(vec![("gnumach.gz", fs::read(folder.join(KERNEL))?)])
-}
-
 /// Downloads and unpacks the package by an apt of their own, so that this machine's stays as it is.
-fn fetch(keyring: &Path, cache: &Path, folder: &Path) -> Result<()> {
+fn fetch(keyring: &Path, cache: &Path, suite: &str, folder: &Path) -> Result<()> {
     let scratch = cache.join("narrow-apt");
     fs::remove_dir_all(&scratch).ok();
     for part in ["state/lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d"] {
         fs::create_dir_all(scratch.join(part))?;
     }
-    let source = format!("deb [signed-by={}] {} {} main\n", keyring.display(), debian::mirror()?, debian::SUITE);
+    let source = format!("deb [signed-by={}] {} {suite} main\n", keyring.display(), debian::mirror()?);
     fs::write(scratch.join("etc/sources.list"), source)?;
     fs::write(scratch.join("apt.conf"), configuration(&scratch))?;
-    eprintln!("fetching {PACKAGE}");
+    eprintln!("fetching {PACKAGE} of Debian's {suite}");
     run(Command::new("apt-get").arg("update"), &scratch)?;
     run(Command::new("apt-get").arg("download").arg(PACKAGE), &scratch)?;
     let partial = scratch.join("unpacked");
@@ -61,12 +91,12 @@ fn fetch(keyring: &Path, cache: &Path, folder: &Path) -> Result<()> {
     fs::remove_dir_all(&scratch).context("cannot remove what apt left")
 }
 
-/// An apt for both architectures that reads and writes in `scratch` only.
+/// An apt for i386 that reads and writes in `scratch` only.
 fn configuration(scratch: &Path) -> String {
     let place = scratch.display();
     format!(
         "Dir::State \"{place}/state\";\nDir::State::status \"/dev/null\";\nDir::Cache \"{place}/cache\";\n\
-         Dir::Etc \"{place}/etc\";\nAPT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; \"i386\"; }};\n\
+         Dir::Etc \"{place}/etc\";\nAPT::Architecture \"i386\";\nAPT::Architectures {{ \"i386\"; }};\n\
          APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
          Acquire::http::Timeout \"20\";\n"
     )
