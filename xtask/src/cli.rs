@@ -155,6 +155,10 @@ pub struct RunOptions {
     /// Deterministic: one thread, time counts instructions
     #[arg(long)]
     pub icount: bool,
+    /// Count instructions by function between the lines `profile: begin` and `profile: end`, which the script writes to
+    /// /dev/console, or of the whole run; shown at the end. Implies --icount
+    #[arg(long, conflicts_with = "accel")]
+    pub profile: bool,
     /// Time limit of a script, in seconds
     #[arg(long, value_name = "S", default_value_t = 300)]
     pub timeout: u64,

@@ -27,6 +27,8 @@ const OUTER: [&str; 7] = [
 
 /// The built hypervisor.
 pub struct Image {
+    /// As it was linked, with its symbols.
+    pub elf64: PathBuf,
     /// ELF32 file with a multiboot header, for QEMU's `-kernel`.
     pub elf32: PathBuf,
     /// The same gzip'd, for `/boot` and GRUB.
@@ -41,7 +43,7 @@ pub fn build(profile: &str) -> Result<Image> {
     let built = build_bare("xenolith", profile)?;
     let elf64 = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let elf32 = image::convert(&elf64).with_context(|| format!("cannot convert {}", built.display()))?;
-    let image = Image { elf32: built.with_extension("elf32"), gz: built.with_extension("gz") };
+    let image = Image { elf32: built.with_extension("elf32"), gz: built.with_extension("gz"), elf64: built };
     if fs::read(&image.elf32).is_ok_and(|old| old == elf32) && image.gz.exists() {
         return Ok(image);
     }

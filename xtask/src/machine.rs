@@ -84,7 +84,9 @@ pub fn command(options: &RunOptions, payload: &Payload, console: &Console, chann
     command.args(["--pdeathsig", "KILL", QEMU, "-nodefaults", "-M", "q35", "-display", "none"]);
     command.arg("-cpu").arg(options.cpu.as_deref().unwrap_or(CPU));
     match options.accel {
-        Accel::Tcg if options.icount => command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]),
+        Accel::Tcg if options.icount || options.profile => {
+            command.args(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"])
+        }
         Accel::Tcg => command.args(["-accel", "tcg,thread=multi"]),
         Accel::Kvm => command.args(["-accel", "kvm"]),
     };

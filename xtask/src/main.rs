@@ -10,6 +10,7 @@ mod host;
 mod hypervisor;
 mod image;
 mod machine;
+mod profile;
 mod run;
 mod script;
 mod test;

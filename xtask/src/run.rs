@@ -5,7 +5,7 @@ use crate::image::cpio::Archive;
 use crate::image::{self, Dom0};
 use crate::machine::{self, Channels, Console, Payload};
 use crate::script::{self, Verdict};
-use crate::{grub, host, hypervisor};
+use crate::{grub, host, hypervisor, profile};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -22,6 +22,8 @@ pub const TIME_LIMIT: u8 = 98;
 pub struct Prepared {
     /// The hypervisor; `None` boots the kernel alone.
     pub image: Option<PathBuf>,
+    /// The hypervisor's file with its symbols, where it was built here.
+    pub symbols: Option<PathBuf>,
     /// dom0's files.
     pub dom0: Dom0,
 }
@@ -31,6 +33,7 @@ pub struct Prepared {
 /// # Errors
 /// Where that fails.
 pub fn prepare(options: &RunOptions) -> Result<Prepared> {
+    let mut symbols = None;
     let image = match (&options.image, options.hypervisor) {
         (Some(path), _) => Some(path.clone()),
         (None, Hypervisor::Xenolith) => {
@@ -40,6 +43,7 @@ pub fn prepare(options: &RunOptions) -> Result<Prepared> {
                 _ => "release",
             };
             let image = hypervisor::build(profile).context("cannot build the hypervisor")?;
+            symbols = Some(image.elf64);
             Some(if options.boot == Boot::Direct { image.elf32 } else { image.gz })
         }
         (None, Hypervisor::Xen) => Some(image::debian_xen()?),
@@ -52,7 +56,7 @@ pub fn prepare(options: &RunOptions) -> Result<Prepared> {
     if let Some(kernel) = &options.kernel {
         dom0.kernel.clone_from(kernel);
     }
-    Ok(Prepared { image, dom0 })
+    Ok(Prepared { image, symbols, dom0 })
 }
 
 /// Carries out `./x run`.
@@ -81,6 +85,9 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
             let state = if *up { "while the script ran" } else { "before dom0 came up" };
             eprintln!("x: the time limit of {} s passed {state}; see {}", options.timeout, log.display());
         }
+    }
+    if options.profile {
+        eprint!("{}", profile::report(&folder, prepared.symbols.as_deref())?);
     }
     Ok(ExitCode::from(status_of(&verdict)))
 }
@@ -127,7 +134,10 @@ pub fn scripted(
     let image = prepared.image.as_deref();
     let grub = grub::disk(options, image, &dom0, folder)?;
     let payload = Payload { image, dom0: &dom0, grub: grub.as_ref() };
-    let command = machine::command(options, &payload, &Console::File(log), Some(&channels));
+    let mut command = machine::command(options, &payload, &Console::File(log), Some(&channels));
+    if options.profile {
+        command.args(profile::arguments(folder, log)?);
+    }
     script::watch(command, folder, log, Duration::from_secs(options.timeout), out, err)
 }
 
