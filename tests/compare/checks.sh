@@ -15,7 +15,17 @@ try() {
     sed -E "s,$bin/,,g; s/Created d[0-9]+/Created dN/; s/: [0-9]+ ns/: N ns/; s/0x[0-9a-f]{9,}/ADDRESS/g; /PVH/,\$d" /run/said
 }
 
+# try_pv NAME ARGUMENTS: the same, without what is said of HVM guests and their policies.
+try_pv() {
+    try "$@" | awk '/^Dynamic/ { dynamic = 1 } /^[A-Z=s]/ { hvm = /HVM.* polic/ || /^Testing HVM/ || dynamic && /^HVM/ } !hvm && !/support HVM/'
+}
+
 try test-cpu-policy
+try_pv test-tsx
+try_pv xen-cpuid
+try_pv xen-cpuid -d
+try_pv xen-cpuid -p
+try xen-cpuid -p 0
 try test-resource
 try test-xenstore
 try lsevtchn 99

@@ -26,6 +26,12 @@ pub const MTRR_CAP: u32 = 0xfe;
 pub const ARCH_CAPABILITIES: u32 = 0x10a;
 /// L1 data cache flush.
 pub const FLUSH_CMD: u32 = 0x10b;
+/// How transactional memory is set by microcode (Intel).
+pub const TSX_FORCE_ABORT: u32 = 0x10f;
+/// Transactional memory's switches (Intel).
+pub const TSX_CTRL: u32 = 0x122;
+/// Switches of microcode's protections, of random numbers among them (Intel).
+pub const MCU_OPT_CTRL: u32 = 0x123;
 /// Misc. features enables (Intel): CPUID faulting.
 pub const INTEL_MISC_FEATURES_ENABLES: u32 = 0x140;
 /// Code segment for SYSENTER.

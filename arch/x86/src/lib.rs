@@ -19,6 +19,7 @@ mod physdev;
 mod platform_op;
 mod policy;
 pub mod pv;
+mod resource;
 mod run;
 mod time;
 mod wallclock;

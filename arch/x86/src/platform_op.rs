@@ -3,7 +3,7 @@
 use crate::current::Current;
 use crate::machine::X86;
 use crate::microcode::{self, File, Processor};
-use crate::{irq, wallclock};
+use crate::{irq, resource, wallclock};
 use core::sync::atomic::Ordering::Relaxed;
 use hypercall::{Args, Caller, Outcome};
 use platform::{Clock, GuestMemory};
@@ -28,10 +28,13 @@ pub fn platform_op(current: &mut Current<'_>, args: &Args) -> Outcome {
             return Err(Errno::ACCES);
         }
         caller.require_privilege()?;
+        if op.cmd == XENPF_RESOURCE_OP {
+            return resource::access(&caller, &op.u.read());
+        }
         if carry_out(&caller, &mut op)? {
             caller.write(handle, &op)?;
         }
-        Ok(())
+        Ok(0)
     });
     result.into()
 }

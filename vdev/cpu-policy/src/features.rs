@@ -3,6 +3,8 @@
 use crate::policy::{EXTENDED, Leaf, Policy};
 use xen_abi::cpufeatureset::*;
 
+/// Bits of leaf 1's edx that AMD repeats in leaf 0x80000001's.
+pub(crate) const COMMON: u32 = 0x0183_f3ff;
 /// Words of a feature set that the toolstack gets.
 pub const FEATURESET_WORDS: usize = FEATURESET_NR_ENTRIES;
 
@@ -50,6 +52,14 @@ impl FeatureSet {
                 dependents.iter().for_each(|dependent| self.set(*dependent, false));
             }
         }
+    }
+
+    /// All features that have a name. OSXSAVE is not among them: it follows CR4 of who asks, hence is no matter of policy.
+    pub fn known() -> FeatureSet {
+        let mut set = FeatureSet::EMPTY;
+        FEATURES.iter().for_each(|feature| set.set(feature.index, feature.index != XEN_X86_FEATURE_OSXSAVE));
+        set.0[2] |= COMMON;
+        set
     }
 
     /// The features that a policy shows.

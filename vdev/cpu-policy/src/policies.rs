@@ -1,17 +1,28 @@
 //! The policies of a host.
 
-use crate::features::FeatureSet;
+use crate::features::{COMMON, FeatureSet};
 use crate::policy::{BASIC, EXTD, EXTENDED, FEAT, Leaf, Policy, Vendor};
 use alloc::boxed::Box;
 use x86_defs::control::Xcr0;
 use xen_abi::cpufeatureset::*;
 
-/// Bits of leaf 1's edx that AMD repeats in leaf 0x80000001's.
-const COMMON: u32 = 0x0183_f3ff;
+/// In ecx of a state's leaf: it is in IA32_XSS, not in XCR0.
+const SUPERVISOR_STATE: u32 = 1;
+/// The same: it begins at a multiple of 64 bytes in a compacted area.
+const ALIGNED_STATE: u32 = 2;
 /// Highest extended leaf on Intel that guests see.
 const LAST_EXTENDED_INTEL: u32 = EXTENDED + 8;
 /// Features that say how the CPU differs, not what it can: guests see them as they are.
 const FACTS: [u32; 2] = [XEN_X86_FEATURE_FDP_EXCP_ONLY, XEN_X86_FEATURE_NO_FPU_SEL];
+
+/// Features that any guest may be told of, as guests that come from other hosts may know them: topology, which is the toolstack's
+/// choice; x2APIC, which PV guests cannot use; an instruction that clears buffers here or does nothing.
+const HARMLESS: [(u32, Option<Vendor>); 4] = [
+    (XEN_X86_FEATURE_HTT, None),
+    (XEN_X86_FEATURE_CMP_LEGACY, None),
+    (XEN_X86_FEATURE_X2APIC, None),
+    (XEN_X86_FEATURE_VERW_CLEAR, Some(Vendor::Amd)),
+];
 
 /// Features whose MSRs are not served: speculation control would have to follow the guest.
 const UNSERVED: [u32; 7] = [
@@ -49,7 +60,7 @@ impl Policies {
         let raw = Box::new(Policy::read(cpuid));
         let mut host = raw.clone();
         host.clip();
-        let mut known = FeatureSet::of(&host);
+        let mut known = FeatureSet::of(&host).and(&FeatureSet::known());
         // Without MSR 0x10a the feature that announces it says nothing.
         known.set(XEN_X86_FEATURE_ARCH_CAPS, host.arch_caps != 0);
         // AMD's CPUs have no SYSENTER in long mode (APM vol. 3), in which the kernel of a PV guest always runs.
@@ -57,10 +68,13 @@ impl Policies {
             known.set(XEN_X86_FEATURE_SEP, false);
         }
         known.drop_dependents();
+        host.derive(known, &raw);
 
-        let max = known.and(&with_facts("Aa"));
+        let mut max = known.and(&with_facts("Aa"));
+        let harmless = HARMLESS.iter().filter(|(_, vendor)| vendor.is_none_or(|vendor| vendor == host.vendor()));
+        harmless.for_each(|(feature, _)| max.set(*feature, true));
         let default = known.and(&with_facts("A"));
-        let pv_max = host.for_pv(max);
+        let pv_max = host.widened().for_pv(max);
         let pv_default = host.for_pv(default);
         let mut control = default;
         control.set(XEN_X86_FEATURE_ITSC, known.has(XEN_X86_FEATURE_ITSC));
@@ -81,8 +95,6 @@ fn with_facts(attributes: &str) -> FeatureSet {
     let mut set = FeatureSet::with_attributes(attributes);
     FACTS.iter().for_each(|fact| set.set(*fact, true));
     UNSERVED.iter().for_each(|feature| set.set(*feature, false));
-    // Follows the guest's CR4, hence no matter of policy.
-    set.set(XEN_X86_FEATURE_OSXSAVE, false);
     set
 }
 
@@ -112,22 +124,77 @@ impl Policy {
         policy
     }
 
-    /// Empties leaves that are about what no PV guest has: MONITOR, power, performance counters, SVM, SEV, topology.
+    /// The same with as many leaves as there are in any policy; those that this host lacks are empty.
+    fn widened(&self) -> Box<Policy> {
+        let mut wide = Box::new(self.clone());
+        wide.basic[0][0] = BASIC as u32 - 1;
+        wide.feat[0][0] = FEAT as u32 - 1;
+        wide.extd[0][0] = EXTENDED + EXTD as u32 - 1;
+        wide
+    }
+
+    /// As the host lists it: AMD's copies of leaf 1 are made for each domain only, of the features that it has then.
+    pub fn listed(&self) -> Box<Policy> {
+        let mut listed = Box::new(self.clone());
+        listed.extd[1][3] &= !COMMON;
+        listed
+    }
+
+    /// Empties leaves that are of no use or of the CPU that was asked: MONITOR, power, performance counters, SEV, topology.
     fn hide(&mut self) {
         for leaf in [3, 5, 6, 8, 9, 0xa, 0xc] {
             self.basic[leaf] = [0; 4];
         }
-        if self.vendor() != Vendor::Intel {
-            self.basic[2] = [0; 4];
-            self.cache.fill([0; 4]);
-        }
         self.topo.fill([0; 4]);
-        self.extd[0xa..=0x18].fill([0; 4]);
+        // Without the processor's type, which only Intel has.
+        self.basic[1][0] &= 0x0fff_0fff;
+        // The APIC's number is of the CPU that was asked.
+        self.basic[1][1] &= 0x00ff_ffff;
+        self.extd[7] = [0, 0, 0, self.extd[7][3]];
+        // Without how wide a guest's own guests' addresses may be.
+        self.extd[8][0] &= 0xffff;
+        self.extd[8][3] = 0;
+        match self.vendor() {
+            Vendor::Intel => self.hide_intel(),
+            Vendor::Amd => self.hide_amd(),
+            Vendor::Other => {}
+        }
+        self.extd[0xb..=0x18].fill([0; 4]);
         self.extd[0x1b..=0x20].fill([0; 4]);
+        self.extd[0x21] = [self.extd[0x21][0], 0, self.extd[0x21][2], 0];
     }
 
-    /// Makes all that depends on features fit them, with the host's `max` for the rest.
-    pub(crate) fn settle(&mut self, mut features: FeatureSet, max: &Policy) {
+    fn hide_intel(&mut self) {
+        // One query tells all of leaf 2.
+        self.basic[2][0] = self.basic[2][0] & !0xff | 1;
+        let [last, ..] = self.extd[0];
+        self.extd[0] = [last, 0, 0, 0];
+        self.extd[1][..2].fill(0);
+        self.extd[5] = [0; 4];
+        self.extd[6] = [0, 0, self.extd[6][2], 0];
+        self.extd[8][2] = 0;
+    }
+
+    fn hide_amd(&mut self) {
+        self.basic[2] = [0; 4];
+        self.cache.fill([0; 4]);
+        let ([last, ..], [_, b, c, d]) = (self.extd[0], self.basic[0]);
+        self.extd[0] = [last, b, c, d];
+        self.extd[1][0] = self.basic[1][0];
+        self.extd[1][1] &= 0xff00_ffff;
+        // Threads of the package, the size of its APIC numbers, and the timer's.
+        self.extd[8][2] &= 0x0003_f0ff;
+        self.extd[9] = [0; 4];
+    }
+
+    /// Makes all that depends on features fit them, for a guest, with the host's `max` for the rest.
+    pub(crate) fn settle(&mut self, features: FeatureSet, max: &Policy) {
+        self.extd[0xa] = [0; 4];
+        self.derive(features, max);
+    }
+
+    /// The same, SVM's leaf aside.
+    fn derive(&mut self, mut features: FeatureSet, max: &Policy) {
         self.hide();
         features.drop_dependents();
         // AMD's copies of features in leaf 1 are derived.
@@ -136,11 +203,6 @@ impl Policy {
         if self.vendor() == Vendor::Amd {
             self.extd[1][3] |= self.basic[1][3] & COMMON;
         }
-        // The APIC's number and the count of threads are of the CPU that was asked.
-        self.basic[1][1] &= 0x00ff_ffff;
-        self.extd[7] = [0, 0, 0, self.extd[7][3]];
-        self.extd[8][3] = 0;
-        self.extd[0x21] = [self.extd[0x21][0], 0, self.extd[0x21][2], 0];
         self.settle_xstate(&features, max);
         self.clip();
     }
@@ -150,6 +212,8 @@ impl Policy {
         if features.has(XEN_X86_FEATURE_XSAVE) {
             states = Xcr0::X87 | Xcr0::SSE;
             states.set(Xcr0::AVX, features.has(XEN_X86_FEATURE_AVX));
+            states.set(Xcr0::BNDREGS | Xcr0::BNDCSR, features.has(XEN_X86_FEATURE_MPX));
+            states.set(Xcr0::PKRU, features.has(XEN_X86_FEATURE_PKU));
             states.set(Xcr0::OPMASK | Xcr0::ZMM_HI256 | Xcr0::HI16_ZMM, features.has(XEN_X86_FEATURE_AVX512F));
             states &= max.xcr0();
         }
@@ -158,13 +222,22 @@ impl Policy {
         if states.is_empty() {
             return;
         }
+        let mut attributes = 0;
+        if features.has(XEN_X86_FEATURE_XSAVES) {
+            attributes |= SUPERVISOR_STATE;
+        }
+        if features.has(XEN_X86_FEATURE_XSAVEC) {
+            attributes |= ALIGNED_STATE;
+        }
         for state in 2..self.xstate.len() {
             if states.bits() >> state & 1 != 0 {
-                self.xstate[state] = max.xstate[state];
+                let [size, offset, about, _] = max.xstate[state];
+                self.xstate[state] = [size, offset, about & attributes, 0];
             }
         }
+        // The size for the guest's XCR0 goes into ebx when it asks.
         let size = self.xstate_size(states);
-        self.xstate[0] = [states.bits() as u32, size, size, (states.bits() >> 32) as u32];
+        self.xstate[0] = [states.bits() as u32, 0, size, (states.bits() >> 32) as u32];
         self.xstate[1] = [instructions, 0, 0, 0];
     }
 }

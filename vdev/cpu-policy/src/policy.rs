@@ -1,6 +1,7 @@
 //! The leaves and MSRs that one kind of guest sees.
 
 use x86_defs::control::Xcr0;
+use xen_abi::cpufeatureset::XEN_X86_FEATURE_OSXSAVE;
 
 /// Registers of a leaf: eax, ebx, ecx, edx.
 pub type Leaf = [u32; 4];
@@ -75,7 +76,7 @@ impl Policy {
         let last = (policy.max_leaf() as usize).min(BASIC - 1);
         for leaf in 1..=last {
             match leaf {
-                4 => fill(&mut policy.cache, |subleaf| cpuid(4, subleaf)),
+                4 => fill(&mut policy.cache, is_cache, |subleaf| cpuid(4, subleaf)),
                 7 => {
                     policy.feat[0] = cpuid(7, 0);
                     let subleaves = (policy.feat[0][0] as usize).min(FEAT - 1);
@@ -83,8 +84,13 @@ impl Policy {
                         policy.feat[subleaf] = cpuid(7, subleaf as u32);
                     }
                 }
-                0xb => fill(&mut policy.topo, |subleaf| cpuid(0xb, subleaf)),
+                0xb => fill(&mut policy.topo, is_level, |subleaf| cpuid(0xb, subleaf)),
                 0xd => policy.read_xstate(&mut cpuid),
+                1 => {
+                    policy.basic[1] = cpuid(1, 0);
+                    // Follows CR4 of who asks.
+                    policy.basic[1][2] &= !(1 << (XEN_X86_FEATURE_OSXSAVE % 32));
+                }
                 _ => policy.basic[leaf] = cpuid(leaf as u32, 0),
             }
         }
@@ -104,6 +110,9 @@ impl Policy {
     fn read_xstate(&mut self, cpuid: &mut impl FnMut(u32, u32) -> Leaf) {
         self.xstate[0] = cpuid(0xd, 0);
         self.xstate[1] = cpuid(0xd, 1);
+        // Sizes for the present XCR0 and IA32_XSS of who asks.
+        self.xstate[0][1] = 0;
+        self.xstate[1][1] = 0;
         let user = pair(self.xstate[0][3], self.xstate[0][0]);
         let supervisor = pair(self.xstate[1][3], self.xstate[1][2]);
         for state in 2..XSTATE {
@@ -167,8 +176,23 @@ pub(crate) const fn pair(high: u32, low: u32) -> u64 {
     (high as u64) << 32 | low as u64
 }
 
-fn fill(leaves: &mut [Leaf], mut read: impl FnMut(u32) -> Leaf) {
+/// Reads subleaves up to the first of no type.
+fn fill(leaves: &mut [Leaf], typed: fn(&Leaf) -> bool, mut read: impl FnMut(u32) -> Leaf) {
     for (subleaf, leaf) in leaves.iter_mut().enumerate() {
-        *leaf = read(subleaf as u32);
+        let found = read(subleaf as u32);
+        if !typed(&found) {
+            break;
+        }
+        *leaf = found;
     }
+}
+
+/// Whether a subleaf of leaf 4 is about a cache.
+pub(crate) fn is_cache(leaf: &Leaf) -> bool {
+    leaf[0] & 0x1f != 0
+}
+
+/// Whether a subleaf of leaf 0xb is about a level of the topology.
+pub(crate) fn is_level(leaf: &Leaf) -> bool {
+    leaf[2] & 0xff00 != 0
 }

@@ -1,7 +1,7 @@
 //! Policies as the toolstack reads and writes them (domctl get/set_cpu_policy, sysctl get_cpu_policy).
 
 use crate::features::FeatureSet;
-use crate::policy::{BASIC, CACHE, EXTD, EXTENDED, FEAT, Leaf, Policy, TOPO, XSTATE};
+use crate::policy::{BASIC, CACHE, EXTD, EXTENDED, FEAT, Leaf, Policy, TOPO, XSTATE, is_cache, is_level, pair};
 use types::Errno;
 use x86_defs::msr;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
@@ -47,7 +47,20 @@ fn entry(leaf: u32, subleaf: u32, [a, b, c, d]: Leaf) -> CpuidLeaf {
     CpuidLeaf { leaf, subleaf, a, b, c, d }
 }
 
+/// Subleaves up to the first of no type, which is handed out too.
+fn through_last(leaves: &[Leaf], typed: fn(&Leaf) -> bool) -> &[Leaf] {
+    let last = leaves.iter().position(|leaf| !typed(leaf));
+    &leaves[..last.map_or(leaves.len(), |last| last + 1)]
+}
+
 impl Policy {
+    /// Subleaves of leaf 0xd up to that of the last state.
+    fn state_leaves(&self) -> usize {
+        let supervisor = pair(self.xstate[1][3], self.xstate[1][2]);
+        let states = self.xcr0().bits() | supervisor;
+        ((u64::BITS - states.leading_zeros()) as usize).clamp(2, XSTATE)
+    }
+
     /// Hands out all leaves in order, [`MAX_LEAVES`] at most.
     ///
     /// # Errors
@@ -56,10 +69,10 @@ impl Policy {
         let last = (self.max_leaf() as usize).min(BASIC - 1);
         for leaf in 0..=last {
             let subleaves: &[Leaf] = match leaf {
-                4 => &self.cache,
+                4 => through_last(&self.cache, is_cache),
                 7 => &self.feat[..=(self.max_subleaf() as usize).min(FEAT - 1)],
-                0xb => &self.topo,
-                0xd => &self.xstate,
+                0xb => through_last(&self.topo, is_level),
+                0xd => &self.xstate[..self.state_leaves()],
                 _ => {
                     each(entry(leaf as u32, NO_SUBLEAF, self.basic[leaf]))?;
                     continue;

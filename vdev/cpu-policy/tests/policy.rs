@@ -49,6 +49,30 @@ fn intel(leaf: u32, subleaf: u32) -> Leaf {
     }
 }
 
+/// QEMU's EPYC without KVM, with OSXSAVE set and sizes for some XCR0.
+fn emulated(leaf: u32, subleaf: u32) -> Leaf {
+    match (leaf, subleaf) {
+        (0, _) => [0xd, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
+        (1, _) => [0x0080_0f12, 0x0002_0800, 0xfed8_3203, 0x178b_fbfd],
+        (5, _) => [0, 0, 3, 0],
+        (6, _) => [4, 0, 0, 0],
+        (7, 0) => [0, 0x209c_01a9, 0, 0],
+        (0xb, 0) => [0, 1, 0x100, 0],
+        (0xb, 1) => [1, 2, 0x201, 0],
+        (0xb, n) => [0, 0, n, 0],
+        (0xd, 0) => [7, 0x340, 0x340, 0],
+        (0xd, 1) => [5, 0x340, 0, 0],
+        (0xd, 2) => [0x100, 0x240, 0, 0],
+        (0x8000_0000, _) => [0x8000_001e, 0x6874_7541, 0x444d_4163, 0x6974_6e65],
+        (0x8000_0001, _) => [0x0080_0f12, 0, 0x177, 0x25d3_fbfd],
+        (0x8000_0006, _) => [0, 0x4200_4200, 0x0200_6140, 0x0040_8140],
+        (0x8000_0008, _) => [0x3028, 0, 0x1001, 0],
+        (0x8000_000a, _) => [1, 0x10, 0, 1],
+        (0x8000_001d, _) => [0x121, 0x01c0_003f, 0x3f, 1],
+        _ => [0; 4],
+    }
+}
+
 fn kernel() -> Guest {
     Guest {
         is_kernel: true,
@@ -128,6 +152,54 @@ fn amd_repeats_leaf_1_in_the_extended_one() {
     assert_eq!(answer(0x8000_001e), [0; 4]);
     assert_eq!(answer(0x8000_001f), [0; 4]);
     assert_eq!(answer(5), [0; 4]);
+}
+
+/// How many leaves a policy is written as, and those with something in them: number, subleaf, registers.
+fn listed(policy: &Policy) -> (usize, Vec<(u32, u32, Leaf)>) {
+    let all = leaves(policy);
+    let used = all.iter().map(|leaf| (leaf.leaf, leaf.subleaf, [leaf.a, leaf.b, leaf.c, leaf.d]));
+    (all.len(), used.filter(|(.., registers)| *registers != [0; 4]).collect())
+}
+
+/// As `xen-cpuid -p` prints them on Xen, on this CPU.
+#[test]
+fn the_hosts_policies_are_listed_as_on_xen() {
+    const NONE: u32 = NO_SUBLEAF;
+    let policies = Policies::of_host(emulated);
+    let common = |width: Leaf| {
+        vec![
+            (0, NONE, [0xd, 0x6874_7541, 0x444d_4163, 0x6974_6e65]),
+            (0xd, 0, [7, 0, 0x340, 0]),
+            (0xd, 1, [5, 0, 0, 0]),
+            (0xd, 2, [0x100, 0x240, 0, 0]),
+            (0x8000_0006, NONE, [0, 0x4200_4200, 0x0200_6140, 0x0040_8140]),
+            (0x8000_0008, NONE, width),
+        ]
+    };
+    let check = |policy: &Policy, count, last, subleaves, own: &[(u32, u32, Leaf)]| {
+        let mut expected = common([0x3028, 0, 0x1001, 0]);
+        expected.push((0x8000_0000, NONE, [last, 0x6874_7541, 0x444d_4163, 0x6974_6e65]));
+        expected.push((7, 0, [subleaves, own[0].2[1], 0, 0]));
+        expected.extend(&own[1..]);
+        expected.sort();
+        assert_eq!(listed(policy), (count, expected));
+    };
+    let features = |b| (7, 0, [0, b, 0, 0]);
+    let leaf1 = |c, d| (1, NONE, [0x0080_0f12, 0x0002_0800, c, d]);
+    let extended = |c, d| (0x8000_0001, NONE, [0x0080_0f12, 0, c, d]);
+    let svm = (0x8000_000a, NONE, [1, 0x10, 0, 1]);
+    let of_host = [features(0x209c_01a9), leaf1(0xf6d8_3203, 0x178b_f3fd), extended(0x177, 0x25d3_fbfd), svm];
+    check(&policies.host, 49, 0x8000_001e, 0, &of_host);
+    let mut default = [features(0x208c_0129), leaf1(0xf6d8_3203, 0x1789_c3f5), extended(0x163, 0x2050_0800)];
+    check(&policies.pv_default.listed(), 49, 0x8000_001e, 0, &default);
+    default[1] = leaf1(0xf6f8_3203, 0x1789_c3f5);
+    let max = [&default[..], &[(0x8000_0021, NONE, [0x20, 0, 0, 0])]].concat();
+    check(&policies.pv_max.listed(), 54, 0x8000_0021, 2, &max);
+
+    let raw = listed(&policies.raw);
+    assert_eq!(raw.0, 50);
+    assert!(raw.1.contains(&leaf1(0xf6d8_3203, 0x178b_fbfd)) && raw.1.contains(&(0xb, 1, [1, 2, 0x201, 0])));
+    assert!(raw.1.contains(&(0xd, 0, [7, 0, 0x340, 0])) && raw.1.contains(&(0xd, 1, [5, 0, 0, 0])));
 }
 
 #[test]
@@ -222,8 +294,8 @@ fn wrong_proposals_are_named() {
     assert_eq!(refused(leaf(7, 3, 0)), bad(Errno::RANGE, 7, 3));
     assert_eq!(refused(leaf(0x8000_0022, NO_SUBLEAF, 0)), bad(Errno::RANGE, 0x8000_0022, NO_SUBLEAF));
     assert_eq!(refused(leaf(0, NO_SUBLEAF, 0xe)), bad(Errno::INVAL, 0, NO_SUBLEAF));
-    assert_eq!(refused(leaf(7, 0, 1)), bad(Errno::INVAL, 7, 0));
-    assert_eq!(refused(leaf(0x8000_0000, NO_SUBLEAF, 0x8000_0021)), bad(Errno::INVAL, 0x8000_0000, NO_SUBLEAF));
+    assert_eq!(refused(leaf(7, 0, 3)), bad(Errno::INVAL, 7, 0));
+    assert_eq!(refused(leaf(0x8000_0000, NO_SUBLEAF, 0x8000_0022)), bad(Errno::INVAL, 0x8000_0000, NO_SUBLEAF));
     let msr = |idx, flags, val| {
         let entry = MsrEntry { idx, flags, val };
         updated(&policies, &[], &[entry]).unwrap_err()

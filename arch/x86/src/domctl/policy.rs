@@ -90,21 +90,24 @@ pub fn set(call: Call<'_>, domain: &Domain<X86>, op: &mut CpuPolicy) -> Done {
     Ok(true)
 }
 
-/// XEN_SYSCTL_get_cpu_policy.
+/// XEN_SYSCTL_get_cpu_policy; `EOPNOTSUPP` for guests of a kind that the host cannot have.
 pub fn of_host(hypervisor: &Hypervisor<X86>, op: &mut sysctl::CpuPolicy) -> Done {
     let all = policies();
     let policy = match op.index {
         _ if op._rsvd != 0 => return Err(Errno::INVAL),
-        sysctl::XEN_SYSCTL_CPU_POLICY_RAW => &all.raw,
-        sysctl::XEN_SYSCTL_CPU_POLICY_HOST => &all.host,
-        sysctl::XEN_SYSCTL_CPU_POLICY_PV_MAX => &all.pv_max,
-        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_MAX => &all.hvm_max,
-        sysctl::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => &all.pv_default,
-        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => &all.hvm_default,
+        sysctl::XEN_SYSCTL_CPU_POLICY_RAW => all.raw.clone(),
+        sysctl::XEN_SYSCTL_CPU_POLICY_HOST => all.host.clone(),
+        sysctl::XEN_SYSCTL_CPU_POLICY_PV_MAX => all.pv_max.listed(),
+        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_MAX => all.hvm_max.listed(),
+        sysctl::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => all.pv_default.listed(),
+        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => all.hvm_default.listed(),
         _ => return Err(Errno::INVAL),
     };
+    if *policy == Policy::empty() {
+        return Err(Errno::OPNOTSUPP);
+    }
     let to = Buffers { leaves: (op.leaves, op.nr_leaves), msrs: (op.msrs, op.nr_msrs) };
-    (op.nr_leaves, op.nr_msrs) = write(hypervisor.machine(), policy, &to)?;
+    (op.nr_leaves, op.nr_msrs) = write(hypervisor.machine(), &policy, &to)?;
     Ok(true)
 }
 
@@ -116,15 +119,15 @@ pub fn features(hypervisor: &Hypervisor<X86>, op: &mut sysctl::CpuFeatureset) ->
         return Ok(true);
     }
     let policy = match op.index {
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_RAW => &all.raw,
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_HOST => &all.host,
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV => &all.pv_default,
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM => &all.hvm_default,
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => &all.pv_max,
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => &all.hvm_max,
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_RAW => all.raw.clone(),
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_HOST => all.host.clone(),
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV => all.pv_default.listed(),
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM => all.hvm_default.listed(),
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => all.pv_max.listed(),
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => all.hvm_max.listed(),
         _ => return Err(Errno::INVAL),
     };
-    let words = FeatureSet::of(policy).0;
+    let words = FeatureSet::of(&policy).0;
     let count = (op.nr_features as usize).min(words.len());
     hypervisor.machine().copy_out(op.features.address(), words[..count].as_bytes())?;
     op.nr_features = count as u32;
