@@ -15,6 +15,7 @@ impl Arch for X86 {
     type Domain = facts::X86Domain;
     type Shared = ();
     type State = VcpuState;
+    type Format = p2m::Npt;
 
     fn new_domain(&self, creation: &Creation) -> Result<facts::X86Domain> {
         facts::X86Domain::new(creation)

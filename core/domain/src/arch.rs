@@ -44,6 +44,8 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     type Shared: Send + Sync + Default;
     /// Architecture's part of a vCPU that only the CPU that runs it, or one that has stopped it, touches.
     type State: Send;
+    /// How the machine wants the second-stage tables of translated domains.
+    type Format: p2m::Format + 'static;
 
     /// Makes the part of a new domain.
     ///

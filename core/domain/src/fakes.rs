@@ -178,6 +178,7 @@ impl Arch for FakeArch {
     type Domain = ();
     type Shared = ();
     type State = ();
+    type Format = p2m::Npt;
 
     fn new_domain(&self, _creation: &Creation) -> Result<()> {
         Ok(())

@@ -20,6 +20,7 @@ mod ports;
 mod run;
 mod table;
 mod timer;
+mod translated;
 mod vcpu;
 mod watchdog;
 
@@ -32,4 +33,5 @@ pub use hypervisor::{CpuState, Hypervisor, PowerSettings};
 pub use lifecycle::PIRQS;
 pub use table::DomainTable;
 pub use timer::{TimerEvent, TimerSlot};
+pub use translated::{FIRST_POOL, GuestMap, MapHost, Translated};
 pub use vcpu::{PauseFlags, Vcpu};

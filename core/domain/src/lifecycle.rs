@@ -1,7 +1,9 @@
 //! A domain's beginning and end.
 
 use crate::cap::group_of;
-use crate::{Arch, Creation, Domain, Hypervisor, Life, MachineEnd, PauseFlags, ShutdownCode, Vcpu};
+use crate::translated::Never;
+use crate::{Arch, Creation, Domain, Hypervisor, Life, MachineEnd, PauseFlags, ShutdownCode, Translated, Vcpu};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -46,13 +48,24 @@ impl<A: Arch> Hypervisor<A> {
             pirqs: self.machine().pirqs(&creation).min(PIRQS),
         });
         let channels = channels.inspect_err(|_| self.free_shared(shared_info))?;
+        let translated = self.translation(&creation, memory).inspect_err(|_| self.free_shared(shared_info))?;
+        let tables = (gnttab, maptrack);
         let domain =
-            Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, (gnttab, maptrack), arch));
+            Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, tables, translated, arch));
         domain.pauses.store(1, SeqCst);
         domain.toolstack_pauses.store(1, SeqCst);
         self.mask_upcalls(&domain);
-        self.domains.insert(domain.clone()).inspect_err(|_| self.free_shared(shared_info))?;
+        self.domains.insert(domain.clone()).inspect_err(|_| {
+            self.free_shared(shared_info);
+            // An empty table is taken down at once.
+            let _ = domain.translated.as_ref().map(|translated| translated.tear_down(&Never));
+        })?;
         Ok(domain)
+    }
+
+    /// What a translated domain has beyond others.
+    fn translation(&self, creation: &Creation, memory: &Arc<DomainMemory>) -> Result<Option<Box<Translated<A>>>> {
+        creation.is_translated().then(|| Translated::new(&self.memory, memory)).transpose()
     }
 
     /// Every vCPU starts with events masked.
@@ -195,6 +208,9 @@ impl<A: Arch> Hypervisor<A> {
         self.release_records(domain);
         self.release_grants(domain)?;
         self.machine().relinquish(self, domain)?;
+        if let Some(translated) = &domain.translated {
+            translated.tear_down(self.machine())?;
+        }
         if let Progress::Again(_) = self.memory.relinquish(&domain.memory, self.machine()) {
             return Err(Errno::AGAIN);
         }
