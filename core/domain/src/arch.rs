@@ -56,7 +56,7 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     ///
     /// # Errors
     /// `ENOMEM`.
-    fn new_vcpu(&self, domain: &Domain<Self>) -> Result<Self::State>;
+    fn new_vcpu(&self, domain: &Domain<Self>, id: VcpuId) -> Result<Self::State>;
 
     /// Facts about the host.
     fn host(&self) -> HostFacts;

@@ -184,7 +184,7 @@ impl Arch for FakeArch {
         Ok(())
     }
 
-    fn new_vcpu(&self, _domain: &Domain<Self>) -> Result<()> {
+    fn new_vcpu(&self, _domain: &Domain<Self>, _id: VcpuId) -> Result<()> {
         Ok(())
     }
 

@@ -87,7 +87,7 @@ impl<A: Arch> Hypervisor<A> {
         let mut vcpus = Vec::new();
         vcpus.try_reserve_exact(domain.creation.max_vcpus as usize).map_err(|_| Errno::NOMEM)?;
         for number in 0..domain.creation.max_vcpus {
-            let state = self.machine().new_vcpu(domain)?;
+            let state = self.machine().new_vcpu(domain, VcpuId(number))?;
             let unit = self.claim_unit(domain.id)?;
             let vcpu = Arc::new(Vcpu::new(domain, VcpuId(number), unit, state, now));
             if let Some(slot) = self.units.write().get_mut(unit.0 as usize) {
