@@ -1,7 +1,7 @@
 //! The order of start-up, from the boot loader's hand-over to dom0's first instruction.
 
 use crate::machine::X86;
-use crate::{console, dom0, irq, memory_map, run, wallclock};
+use crate::{console, dom0, hvm, irq, memory_map, run, wallclock};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::sync::atomic::{
@@ -64,6 +64,7 @@ fn on_own_stack(early: Box<Early>) -> ! {
     irq::init(hypervisor, &machine);
     wallclock::init();
     console::init(hypervisor, &boot.parsed.options);
+    hvm::enable(true);
     let running = start_cpus(hypervisor, boot, &machine);
     start_dom0(hypervisor, boot, early.kernel, early.initrd, running);
     run::run(hypervisor)
@@ -141,6 +142,7 @@ fn usable_cpus(boot: &BootInfo, machine: &hal_irq::Machine) -> usize {
 
 /// Where every other CPU goes on once it is set up.
 fn other_cpu(_cpu: CpuId) -> ! {
+    hvm::enable(false);
     loop {
         platform::sync::relax();
         if let (true, Some(hypervisor)) = (READY.load(Acquire), HYPERVISOR.get()) {

@@ -11,6 +11,8 @@ mod dom0;
 mod domctl;
 mod facts;
 mod glue;
+mod hvm;
+mod hypercalls;
 mod irq;
 mod machine;
 mod memory_map;
@@ -21,6 +23,8 @@ mod policy;
 pub mod pv;
 mod run;
 mod time;
+mod vcpu;
+mod vectors;
 mod wallclock;
 
 pub use current::Current;

@@ -1,6 +1,7 @@
 //! The toolstack's commands that only x86 understands (domctl.h, sysctl.h).
 
 mod frames;
+mod hvm;
 mod policy;
 mod vcpu;
 mod xstate;
@@ -99,6 +100,8 @@ pub fn machine_domctl(
         XEN_DOMCTL_GETVCPUCONTEXT => with(payload, |op| vcpu::get_context(call, domain, op)),
         XEN_DOMCTL_SET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::set_extended(call, domain, op)),
         XEN_DOMCTL_GET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::get_extended(call, domain, op)),
+        XEN_DOMCTL_GETHVMCONTEXT => with(payload, |op| hvm::get(call, domain, op)),
+        XEN_DOMCTL_SETHVMCONTEXT => with(payload, |op| hvm::set(call, domain, op)),
         XEN_DOMCTL_SETVCPUEXTSTATE => with(payload, |op| xstate::set(call, domain, op)),
         XEN_DOMCTL_GETVCPUEXTSTATE => with(payload, |op| xstate::get(call, domain, op)),
         XEN_DOMCTL_GET_VCPU_MSRS => with(payload, |op| vcpu::get_msrs(call, domain, op)),
