@@ -12,15 +12,15 @@ use xen_abi::grant_table::*;
 use xen_abi::memory::*;
 
 /// A machine with dom0, PV domain 1, and translated domain 2.
-struct Hvm {
-    world: World,
-    hvm: Arc<Domain<FakeArch>>,
+pub struct Hvm {
+    pub world: World,
+    pub hvm: Arc<Domain<FakeArch>>,
     /// Frames that were free before domain 2 was.
     free: u64,
 }
 
 impl Hvm {
-    fn new() -> Hvm {
+    pub fn new() -> Hvm {
         let world = World::with_frames(4096);
         let free = world.hypervisor.memory.free_pages();
         let mut creation = Creation::of_test(false, 2);
@@ -44,7 +44,7 @@ impl Hvm {
         self.world.with(&self.world.dom0, memory_op, op, &mut call, &[])
     }
 
-    fn populate(&self, gfns: &[u64], order: u32) {
+    pub fn populate(&self, gfns: &[u64], order: u32) {
         assert_eq!(self.reserve(XENMEM_POPULATE_PHYSMAP, gfns, order, 0), gfns.len() as i64);
     }
 
@@ -53,7 +53,7 @@ impl Hvm {
         self.world.with(&self.world.dom0, memory_op, XENMEM_ADD_TO_PHYSMAP, &mut call, &[])
     }
 
-    fn at(&self, gfn: u64) -> (Type, Mfn) {
+    pub fn at(&self, gfn: u64) -> (Type, Mfn) {
         let entry = self.hvm.p2m().unwrap().get(Gfn(gfn));
         (entry.ty, entry.mfn)
     }
