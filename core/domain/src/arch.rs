@@ -162,6 +162,31 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         None
     }
 
+    /// A translated domain's parameter (HVM_PARAM_*) is to have this value, and the architecture has something to do for that:
+    /// it is the callback interrupt, the firmware's places of registers, sleep states, enlightenments. Others are just kept.
+    ///
+    /// # Errors
+    /// `EINVAL` for a value that it cannot have, `EOPNOTSUPP` for what is not there.
+    fn set_hvm_parameter(
+        &self,
+        hypervisor: &Hypervisor<Self>,
+        domain: &Arc<Domain<Self>>,
+        index: u32,
+        value: u64,
+    ) -> Result<()> {
+        let _ = (hypervisor, domain, index, value);
+        Err(Errno::OPNOTSUPP)
+    }
+
+    /// A vCPU of a translated domain wants to hear of events by an interrupt of its own.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where it cannot.
+    fn set_upcall_vector(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>, vector: u8) -> Result<()> {
+        let _ = (hypervisor, vcpu, vector);
+        Err(Errno::OPNOTSUPP)
+    }
+
     /// Bytes of the hypervisor's heap that are in use, and its size.
     fn heap_usage(&self) -> (usize, usize) {
         (0, 0)

@@ -245,8 +245,7 @@ impl<A: Arch> Domain<A> {
         memory: Arc<DomainMemory>,
         shared_info: Mfn,
         evtchn: EventChannels,
-        (gnttab, maptrack): (GrantTable, MapTrack),
-        translated: Option<Box<Translated<A>>>,
+        (gnttab, maptrack, translated): (GrantTable, MapTrack, Option<Box<Translated<A>>>),
         arch: A::Domain,
     ) -> Domain<A> {
         Domain {

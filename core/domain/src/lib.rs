@@ -14,6 +14,7 @@ mod events;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 mod grants;
+mod hold;
 mod hypervisor;
 mod lifecycle;
 mod ports;

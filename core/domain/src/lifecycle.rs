@@ -49,9 +49,8 @@ impl<A: Arch> Hypervisor<A> {
         });
         let channels = channels.inspect_err(|_| self.free_shared(shared_info))?;
         let translated = self.translation(&creation, memory).inspect_err(|_| self.free_shared(shared_info))?;
-        let tables = (gnttab, maptrack);
-        let domain =
-            Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, tables, translated, arch));
+        let tables = (gnttab, maptrack, translated);
+        let domain = Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, tables, arch));
         domain.pauses.store(1, SeqCst);
         domain.toolstack_pauses.store(1, SeqCst);
         self.mask_upcalls(&domain);

@@ -79,20 +79,6 @@ impl<A: Arch> Domain<A> {
     }
 }
 
-impl<A: Arch> Domain<A> {
-    /// The machine frame behind one of its frame numbers: of its own memory, or of what it has mapped of another's. What is to
-    /// be populated on demand is. `None` where nothing is. No reference is taken, so whoever takes one says whose the frame has
-    /// to be.
-    pub fn frame(&self, number: u64, preempt: &dyn Preempt) -> Option<Mfn> {
-        let Some(p2m) = self.p2m() else { return Some(Mfn(number)) };
-        let entry = match p2m.get(Gfn(number)) {
-            entry if entry.ty == Type::PopulateOnDemand => p2m.populate(Gfn(number), preempt).ok()?,
-            entry => entry,
-        };
-        entry.ty.has_frame().then_some(entry.mfn)
-    }
-}
-
 /// For work that is bounded by itself.
 pub(crate) struct Never;
 
