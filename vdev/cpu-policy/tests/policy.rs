@@ -88,7 +88,9 @@ fn hvm_guests_have_a_local_apic_but_no_hvm_of_their_own() {
     let host = FeatureSet::of(&all.host);
     assert!(host.has(XEN_X86_FEATURE_SVM) && !host.has(XEN_X86_FEATURE_X2APIC));
     for set in [&most, &usual] {
-        assert!(set.has(XEN_X86_FEATURE_APIC) && set.has(XEN_X86_FEATURE_X2APIC) && set.has(XEN_X86_FEATURE_HYPERVISOR));
+        assert!(
+            set.has(XEN_X86_FEATURE_APIC) && set.has(XEN_X86_FEATURE_X2APIC) && set.has(XEN_X86_FEATURE_HYPERVISOR)
+        );
         assert!(set.has(XEN_X86_FEATURE_LM) && set.has(XEN_X86_FEATURE_PSE36));
         assert!(!set.has(XEN_X86_FEATURE_SVM) && !set.has(XEN_X86_FEATURE_TSC_DEADLINE));
         assert_eq!(set.and(&most), *set, "the usual ones can be had");

@@ -17,6 +17,8 @@ use x86_emulate::hvm::{
 
 /// Units of a string instruction that are moved at once at most.
 const MOST: u64 = 64;
+/// Where a guest may write text for the hypervisor's log (hvm/hvm_info_table.h).
+const XEN_HVM_DEBUGCONS_IOPORT: u16 = 0xe9;
 /// DR6.BS: a single step (SDM vol. 3, 17.2.3).
 const SINGLE_STEP: u64 = 1 << 14;
 /// Bits of debug registers that cannot be changed, and what they are.
@@ -229,7 +231,10 @@ impl Memory for Client<'_, '_> {
         Ok(u32::MAX >> (32 - 8 * u32::from(size)))
     }
 
-    fn write_port(&mut self, _port: u16, _size: u8, _value: u32) -> Result<()> {
+    fn write_port(&mut self, port: u16, size: u8, value: u32) -> Result<()> {
+        if port == XEN_HVM_DEBUGCONS_IOPORT && size == 1 {
+            self.current.print(value as u8);
+        }
         Ok(())
     }
 

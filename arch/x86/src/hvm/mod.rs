@@ -19,6 +19,7 @@ mod state;
 pub use amd::Maps;
 pub use state::{Shared, VcpuState};
 
+use crate::console;
 use crate::current::Current;
 use crate::vcpu::Guest;
 use domain::ShutdownCode;
@@ -46,6 +47,19 @@ impl Current<'_, VcpuState> {
     pub fn find_info(&mut self) {
         self.domain.evtchn.set_upcall_mask(self.machine(), self.vcpu.id, false);
         self.state.info = self.domain.evtchn.info(self.machine(), self.vcpu.id);
+    }
+
+    /// Takes a byte of text for the log, which gets whole lines.
+    pub fn print(&mut self, byte: u8) {
+        let line = &mut self.state.line;
+        if byte != b'\n' && line.try_push(byte).is_ok() {
+            return;
+        }
+        console::write(Some(self.domain.id), line);
+        line.clear();
+        if byte != b'\n' {
+            line.push(byte);
+        }
     }
 
     /// Logs its registers.

@@ -5,6 +5,7 @@ use super::engine::{Control, Engine, System};
 use super::mtrr::Mtrr;
 use crate::vectors::Vectors;
 use alloc::boxed::Box;
+use arrayvec::ArrayVec;
 use domain::TimerSlot;
 use evtchn::Info;
 use hal_cpu::GuestRegs;
@@ -13,6 +14,8 @@ use vlapic::{Lapic, Port};
 use x86_defs::control::Cr0;
 use x86_emulate::hvm::{Replay, Segment, State};
 
+/// Longest line of a guest's text in the log.
+const LINE: usize = 80;
 /// PAT after reset (APM vol. 2, 7.8.1).
 const RESET_PAT: u64 = 0x0007_0406_0007_0406;
 /// DR6 and DR7 after reset.
@@ -53,6 +56,8 @@ pub struct VcpuState {
     pub info: Option<Info<'static>>,
     /// What devices have answered to the instruction that is being emulated.
     pub replay: Replay,
+    /// Text for the hypervisor's log, of which the end of the line has not come.
+    pub line: ArrayVec<u8, LINE>,
     /// Count of the domain's flushes when it last ran.
     pub flushes: u32,
 }
@@ -74,6 +79,7 @@ impl VcpuState {
             mtrr: Mtrr::default(),
             info: None,
             replay: Replay::default(),
+            line: ArrayVec::new(),
             flushes: 0,
         };
         state.reset(0xf000, 0xffff_0000, 0xfff0);
