@@ -10,6 +10,7 @@ mod arch;
 mod area;
 mod cap;
 mod domain;
+mod emulators;
 mod events;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
@@ -29,6 +30,7 @@ pub use arch::{Arch, HostFacts, MachineEnd};
 pub use area::{Area, RunstateRecord};
 pub use cap::group_of;
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};
+pub use emulators::ServerHost;
 pub use events::GlobalVirqs;
 pub use hypervisor::{CpuState, Hypervisor, PowerSettings};
 pub use lifecycle::PIRQS;

@@ -203,6 +203,9 @@ impl<A: Arch> Hypervisor<A> {
                 let _ = self.memory.claim(&domain.memory, 0);
             }
         }
+        if let Some(servers) = self.servers(domain) {
+            servers.destroy_all();
+        }
         self.close_ports(domain)?;
         self.release_records(domain);
         self.release_grants(domain)?;

@@ -23,6 +23,8 @@ pub struct Translated<A: Arch> {
     pub p2m: GuestMap<A>,
     /// HVM_PARAM_*, by number.
     pub params: [AtomicU64; HVM_NR_PARAMS as usize],
+    /// Its device emulators; [`crate::Hypervisor::servers`] is what uses them.
+    pub servers: ioreq::Book,
 }
 
 impl<A: Arch> Translated<A> {
@@ -33,7 +35,8 @@ impl<A: Arch> Translated<A> {
     pub(crate) fn new(memory: &Arc<Memory<A>>, account: &Arc<DomainMemory>) -> Result<Box<Translated<A>>> {
         let host = MapHost { memory: memory.clone(), account: account.clone() };
         let params = [const { AtomicU64::new(0) }; HVM_NR_PARAMS as usize];
-        let translated = Box::new(Translated { p2m: P2m::new(host, account.id()), params });
+        let translated =
+            Box::new(Translated { p2m: P2m::new(host, account.id()), params, servers: ioreq::Book::default() });
         let opened = translated.p2m.resize_pool(FIRST_POOL, &Never).and_then(|_| translated.p2m.open());
         match opened {
             Ok(_root) => Ok(translated),

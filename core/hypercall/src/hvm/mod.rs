@@ -1,17 +1,17 @@
 //! hvm_op and dm_op (hvm/hvm_op.h, hvm/dm_op.h), which concern translated domains and refuse others.
 
+mod emulator;
 mod params;
+
+pub use emulator::dm_op;
 
 use crate::{Args, Caller, Outcome};
 use domain::{Arch, Domain};
 use p2m::Type;
 use types::{Errno, Gfn, Result, VcpuId};
 use xen_abi::GuestHandle;
-use xen_abi::dm_op::DmOpBuf;
 use xen_abi::hvm_op::*;
 
-/// Buffers that a device model's request may have.
-const MAX_BUFFERS: u32 = 2;
 /// Lower vectors cannot be sent to a local APIC (SDM vol. 3, 11.5.2).
 const FIRST_VECTOR: u8 = 16;
 /// Bits of a trace event's number that a guest may choose (`TRC_SUBCLS_SHIFT`, trace.h).
@@ -40,28 +40,6 @@ pub fn hvm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         _ => Err(Errno::NOSYS),
     };
     result.into()
-}
-
-/// HYPERVISOR_dm_op: domain, number of buffers, address of their list.
-pub fn dm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
-    let (domain, count, list) = (args[0] as u16, args[1] as u32, GuestHandle::<DmOpBuf>::new(args[2]));
-    let request = || -> Result<()> {
-        if count > MAX_BUFFERS {
-            return Err(Errno::TOOBIG);
-        }
-        for index in 0..count {
-            caller.read(list.offset(index.into()))?;
-        }
-        if count == 0 {
-            return Err(Errno::NODATA);
-        }
-        let domain = caller.other_domain(domain)?;
-        translated(&domain)?;
-        caller.require_privilege()?;
-        // Device emulators are not served yet.
-        Err(Errno::OPNOTSUPP)
-    };
-    request().into()
 }
 
 /// Refuses PV domains.

@@ -4,7 +4,7 @@ use crate::Caller;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use domain::{Arch, Domain};
-use types::{Errno, Result};
+use types::{Errno, Gfn, Result};
 use xen_abi::GuestHandle;
 use xen_abi::hvm_op::HvmParam;
 use xen_abi::hvm_params::*;
@@ -127,6 +127,20 @@ pub fn set<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<HvmParam>) -> Result
         }
     })?;
     slot(&domain, index)?.store(value, SeqCst);
+    set_aside(caller, &domain, index, value)
+}
+
+/// Frames for device emulators' pages.
+fn set_aside<A: Arch>(caller: &Caller<'_, A>, domain: &Arc<Domain<A>>, index: u32, value: u64) -> Result<()> {
+    let servers = caller.hypervisor.servers(domain).ok_or(Errno::INVAL)?;
+    match index {
+        HVM_PARAM_IOREQ_SERVER_PFN => servers.set_frame_base(Gfn(value)),
+        HVM_PARAM_NR_IOREQ_SERVER_PAGES => servers.set_frame_count(value)?,
+        HVM_PARAM_IOREQ_PFN | HVM_PARAM_BUFIOREQ_PFN if value != 0 => {
+            servers.set_legacy_frame(index == HVM_PARAM_BUFIOREQ_PFN, Gfn(value));
+        }
+        _ => {}
+    }
     Ok(())
 }
 

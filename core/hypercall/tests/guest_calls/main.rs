@@ -1,5 +1,6 @@
 //! Guests' calls, made by domains of a machine on a desk.
 
+mod emulator;
 mod event;
 mod grant;
 mod hvm;

@@ -63,7 +63,7 @@ impl Hvm {
     }
 
     /// Ends domain 2 and sees that nothing is lost.
-    fn end(self) {
+    pub fn end(self) {
         self.world.hypervisor.destroy(&self.hvm).unwrap();
         assert_eq!(self.world.hypervisor.memory.free_pages(), self.free);
     }
