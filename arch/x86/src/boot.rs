@@ -1,7 +1,7 @@
 //! The order of start-up, from the boot loader's hand-over to dom0's first instruction.
 
 use crate::machine::X86;
-use crate::{console, dom0, irq, memory_map, resource, run, wallclock};
+use crate::{console, dom0, hvm, irq, memory_map, resource, run, wallclock};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::sync::atomic::{
@@ -65,6 +65,7 @@ fn on_own_stack(early: Box<Early>) -> ! {
     wallclock::init();
     console::init(hypervisor, &boot.parsed.options);
     resource::note(CpuId(0));
+    hvm::enable(true);
     let running = start_cpus(hypervisor, boot, &machine);
     start_dom0(hypervisor, boot, early.kernel, early.initrd, running);
     run::run(hypervisor)
@@ -147,6 +148,7 @@ fn usable_cpus(boot: &BootInfo, machine: &hal_irq::Machine) -> usize {
 /// Where every other CPU goes on once it is set up.
 fn other_cpu(cpu: CpuId) -> ! {
     resource::note(cpu);
+    hvm::enable(false);
     loop {
         platform::sync::relax();
         if let (true, Some(hypervisor)) = (READY.load(Acquire), HYPERVISOR.get()) {

@@ -1,13 +1,13 @@
 //! The vCPU that runs on this CPU.
 
 use crate::machine::X86;
-use crate::pv::VcpuState;
+use crate::pv;
 use alloc::sync::Arc;
 use domain::{Domain, Hypervisor, ShutdownCode, Vcpu};
 use hypercall::Caller;
 
-/// The vCPU that runs here: what all may see of it, and the state that only we may touch.
-pub struct Current<'a> {
+/// The vCPU that runs here: what all may see of it, and the state that only we may touch, `S`, by the kind of its guest.
+pub struct Current<'a, S = pv::VcpuState> {
     /// All there is.
     pub hypervisor: &'static Hypervisor<X86>,
     /// Its domain.
@@ -15,10 +15,10 @@ pub struct Current<'a> {
     /// The vCPU.
     pub vcpu: &'a Arc<Vcpu<X86>>,
     /// Its own state.
-    pub state: &'a mut VcpuState,
+    pub state: &'a mut S,
 }
 
-impl<'a> Current<'a> {
+impl<'a, S> Current<'a, S> {
     /// The machine.
     pub fn machine(&self) -> &'static X86 {
         self.hypervisor.machine()
@@ -28,7 +28,9 @@ impl<'a> Current<'a> {
     pub fn caller(&self) -> Caller<'a, X86> {
         Caller { hypervisor: self.hypervisor, domain: self.domain, vcpu: self.vcpu }
     }
+}
 
+impl Current<'_> {
     /// Looks up where its vcpu_info is: when it begins to run here, and when it may have registered another.
     pub fn find_info(&mut self) {
         self.state.info = self.domain.evtchn.info(self.machine(), self.vcpu.id);

@@ -187,7 +187,7 @@ impl Builder<'_> {
         self.write_start_page(command_line)?;
         let root = self.mfn(plan.page_tables.start)?;
         self.adopt_root(root)?;
-        self.start(root);
+        self.start(root).map_err(|errno| errno.to_string())?;
         self.describe();
         Ok(())
     }
@@ -334,10 +334,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn start(&self, root: Mfn) {
+    fn start(&self, root: Mfn) -> types::Result<()> {
         let entry = self.plan.entry_state();
         let vcpu = &self.domain.vcpus()[0];
-        let mut state = vcpu.state.lock();
+        let mut guard = vcpu.state.lock();
+        let state = guard.pv()?;
         state.root_kernel = Some(root);
         state.kernel_mode = true;
         state.cr4 = 0;
@@ -349,9 +350,10 @@ impl Builder<'_> {
         regs.cs = entry.cs.into();
         regs.ss = entry.ss.into();
         regs.restore_all();
-        drop(state);
+        drop(guard);
         vcpu.initialised.store(true, Relaxed);
         self.hypervisor.bring_up(vcpu);
+        Ok(())
     }
 
     fn describe(&self) {

@@ -1,10 +1,12 @@
 //! Facts about the host and about a domain that only x86 has.
 
+use crate::hvm::Maps;
 use alloc::boxed::Box;
+use core::sync::atomic::AtomicUsize;
 use domain::{Creation, HostFacts};
 use platform::sync::{Mutex, RwLock};
 use types::{Errno, Result};
-use xen_abi::arch_x86::XEN_X86_EMU_ALL;
+use xen_abi::arch_x86::{XEN_X86_EMU_ALL, XEN_X86_EMU_LAPIC};
 
 /// x86's part of a domain.
 pub struct X86Domain {
@@ -12,6 +14,10 @@ pub struct X86Domain {
     pub policy: RwLock<Box<cpu_policy::Policy>>,
     /// How the toolstack wants it to see the time-stamp counter.
     pub tsc: Mutex<Tsc>,
+    /// What the vCPUs of an HVM guest reach themselves.
+    pub maps: Option<Maps>,
+    /// Whose local APIC got the last message for the one of lowest priority.
+    pub turn: AtomicUsize,
 }
 
 /// How a domain sees the time-stamp counter (XEN_DOMCTL_settscinfo).
@@ -28,17 +34,46 @@ pub struct Tsc {
 }
 
 impl X86Domain {
-    /// Starts with the default policy of PV guests.
+    /// Starts with the default policy of guests of its kind.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` for emulated devices, which a PV guest has none of.
+    /// `EOPNOTSUPP` for emulated devices: a PV guest has none, and of those of an HVM guest only the local APIC is there.
+    /// `ENOMEM`.
     pub fn new(creation: &Creation) -> Result<X86Domain> {
-        if creation.emulation_flags & XEN_X86_EMU_ALL != 0 {
+        let is_hvm = creation.is_translated();
+        let devices = if is_hvm { XEN_X86_EMU_LAPIC } else { 0 };
+        if creation.emulation_flags & XEN_X86_EMU_ALL != devices {
             return Err(Errno::OPNOTSUPP);
         }
         let all = policies();
-        let policy = if creation.privileged { &all.control_domain } else { &all.pv_default };
-        Ok(X86Domain { policy: RwLock::new(policy.clone()), tsc: Mutex::default() })
+        let policy = match creation.privileged {
+            _ if is_hvm => &all.hvm_default,
+            true => &all.control_domain,
+            false => &all.pv_default,
+        };
+        Ok(X86Domain {
+            policy: RwLock::new(policy.clone()),
+            tsc: Mutex::default(),
+            maps: is_hvm.then(Maps::new).transpose()?,
+            turn: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// The time-stamp counter as CPUID tells a domain of it.
+pub fn tsc(domain: &X86Domain) -> cpu_policy::Tsc {
+    let wanted = *domain.tsc.lock();
+    let scale = hal_irq::time::scale();
+    let host_khz = u32::try_from(hal_irq::time::tsc_hz() / 1000).unwrap_or(u32::MAX);
+    cpu_policy::Tsc {
+        mode: wanted.mode,
+        // Nothing scales the counter: every guest sees the host's.
+        khz: host_khz,
+        host_khz,
+        shift: scale.shift,
+        multiplier: scale.mul,
+        incarnation: wanted.incarnation,
+        is_reliable: !hal_irq::time::skewed(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::machine::X86;
 use crate::pv::compat::context::Given;
-use crate::pv::{self, VcpuState};
-use crate::{console, domctl, facts, irq, memory_map, time, wallclock};
+use crate::vcpu::VcpuState;
+use crate::{console, domctl, facts, hvm, irq, memory_map, pv, time, wallclock};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
@@ -13,15 +14,19 @@ use xen_abi::memory::E820Entry;
 
 impl Arch for X86 {
     type Domain = facts::X86Domain;
-    type Shared = ();
+    type Shared = hvm::Shared;
     type State = VcpuState;
+    type Format = p2m::Npt;
 
     fn new_domain(&self, creation: &Creation) -> Result<facts::X86Domain> {
         facts::X86Domain::new(creation)
     }
 
-    fn new_vcpu(&self, _domain: &Domain<X86>) -> Result<VcpuState> {
-        VcpuState::new()
+    fn new_vcpu(&self, domain: &Domain<X86>, id: VcpuId) -> Result<VcpuState> {
+        Ok(match &domain.arch.maps {
+            None => VcpuState::Pv(Box::new(pv::VcpuState::new()?)),
+            Some(maps) => VcpuState::Hvm(Box::new(hvm::VcpuState::new(id, maps)?)),
+        })
     }
 
     fn host(&self) -> HostFacts {
@@ -46,9 +51,11 @@ impl Arch for X86 {
 
     fn relinquish(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>) -> Result<()> {
         for vcpu in domain.vcpus() {
-            let mut state = vcpu.state.lock();
-            pv::guest_context::release(hypervisor, &mut state);
-            pv::compat::release(hypervisor, &mut state);
+            hypervisor.forget_timer(&vcpu.arch.timer);
+            if let VcpuState::Pv(state) = &mut *vcpu.state.lock() {
+                pv::guest_context::release(hypervisor, state);
+                pv::compat::release(hypervisor, state);
+            }
         }
         irq::release(hypervisor, domain.id);
         match hypervisor.memory.settle(&domain.memory, self) {
@@ -66,6 +73,10 @@ impl Arch for X86 {
     ) -> Result<()> {
         if vcpu.initialised.load(SeqCst) {
             return Err(Errno::EXIST);
+        }
+        if domain.is_translated() {
+            log::debug!("{}: VCPUOP_initialise of an HVM guest is not implemented", domain.id);
+            return Err(Errno::OPNOTSUPP);
         }
         Given::read(self, domain, context)?.apply(hypervisor, domain, vcpu)
     }

@@ -11,6 +11,8 @@ mod dom0;
 mod domctl;
 mod facts;
 mod glue;
+mod hvm;
+mod hypercalls;
 mod irq;
 mod machine;
 mod memory_map;
@@ -22,6 +24,8 @@ pub mod pv;
 mod resource;
 mod run;
 mod time;
+mod vcpu;
+mod vectors;
 mod wallclock;
 
 pub use current::Current;

@@ -1,5 +1,6 @@
 //! The machine, as the logic sees it.
 
+use crate::hvm::space::Space;
 use crate::memory_map;
 use alloc::boxed::Box;
 use compat::{Window, is_in_window};
@@ -21,8 +22,14 @@ static NEXT_LOOK: PerCpu<Cell<u64>> = hal_cpu::per_cpu!(Cell::new(0));
 /// Arguments in 64-bit layout of the call that this CPU carries out for a 32-bit guest, while it does.
 static WINDOW: PerCpu<RefCell<Option<Box<Window>>>> = hal_cpu::per_cpu!(RefCell::new(None));
 
+/// Address space of the HVM guest whose call this CPU carries out, while it does.
+static SPACE: PerCpu<RefCell<Option<Space>>> = hal_cpu::per_cpu!(RefCell::new(None));
+
 /// No guest's page tables are loaded.
 const NO_DOMAIN: u32 = u32::MAX;
+
+/// Counts of flushes.
+const FLUSH_COUNTS: usize = 64;
 
 /// An x86-64 machine.
 pub struct X86 {
@@ -30,6 +37,8 @@ pub struct X86 {
     guest: GuestSpace,
     /// The domain whose page tables each CPU has loaded.
     loaded: [AtomicU32; MAX_CPUS],
+    /// How often the translations of each domain were flushed; several domains may share a count.
+    flushes: [AtomicU32; FLUSH_COUNTS],
     /// Which CPUs are in which node.
     proximity: Proximity,
     /// [`LOOK_EVERY`], in ticks.
@@ -47,6 +56,7 @@ impl X86 {
             frames,
             guest: GuestSpace,
             loaded: [const { AtomicU32::new(NO_DOMAIN) }; MAX_CPUS],
+            flushes: [const { AtomicU32::new(0) }; FLUSH_COUNTS],
             proximity,
             look_every: hal_irq::time::scale().ticks(LOOK_EVERY),
             forbidden_io: memory_map::forbidden_io(),
@@ -69,6 +79,21 @@ impl X86 {
     pub fn set_loaded(&self, domain: Option<DomId>) {
         let word = domain.map_or(NO_DOMAIN, |domain| domain.0.into());
         self.loaded[hal_cpu::cpu_id().index()].store(word, SeqCst);
+    }
+
+    fn flush_count(&self, domain: DomId) -> &AtomicU32 {
+        &self.flushes[usize::from(domain.0) % FLUSH_COUNTS]
+    }
+
+    /// A number that is another after each flush of the domain's translations. CPUs drop them only if they have the domain
+    /// loaded; whoever loads it later, and does not drop all of them anyway, asks afterwards.
+    pub fn flushes_of(&self, domain: DomId) -> u32 {
+        self.flush_count(domain).load(SeqCst)
+    }
+
+    /// Width of a physical address, in bits.
+    pub fn address_bits(&self) -> u8 {
+        self.frame_limit.trailing_zeros() as u8 + types::PAGE_SHIFT as u8
     }
 
     /// CPUs that may hold translations of the domain.
@@ -131,8 +156,16 @@ fn with_window(action: impl FnOnce(&mut Window) -> Result<()>) -> Result<()> {
     WINDOW.get().borrow_mut().as_deref_mut().map_or(Err(Errno::FAULT), action)
 }
 
+/// Makes an address space the one that this CPU copies to and from, or takes it away.
+pub(crate) fn set_space(space: Option<Space>) {
+    SPACE.get().replace(space);
+}
+
 impl GuestMemory for X86 {
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        if let Some(space) = SPACE.get().borrow().as_ref() {
+            return space.copy_in(self, address, to);
+        }
         match self.guest.copy_in(address, to) {
             Err(_) if is_in_window(address) => with_window(|window| window.read(address, to)),
             result => result,
@@ -140,6 +173,9 @@ impl GuestMemory for X86 {
     }
 
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
+        if let Some(space) = SPACE.get().borrow().as_ref() {
+            return space.copy_out(self, address, from);
+        }
         match self.guest.copy_out(address, from) {
             Err(_) if is_in_window(address) => with_window(|window| window.write(address, from)),
             result => result,
@@ -147,16 +183,24 @@ impl GuestMemory for X86 {
     }
 
     fn is_guest_range(&self, address: u64, length: u64) -> bool {
+        // All addresses are an HVM guest's.
+        if SPACE.get().borrow().is_some() {
+            return true;
+        }
         self.guest.is_guest_range(address, length) || is_in_window(address) && with_window(|_| Ok(())).is_ok()
     }
 }
 
 impl Tlb for X86 {
     fn flush_domain(&self, domain: DomId) {
+        self.flush_count(domain).fetch_add(1, SeqCst);
         hal_irq::ipi::flush_cpus(&self.cpus_of(domain), FlushKind::All);
     }
 
     fn flush_all(&self) {
+        for count in &self.flushes {
+            count.fetch_add(1, SeqCst);
+        }
         hal_irq::ipi::flush_cpus(&hal_irq::cpus::online(), FlushKind::All);
     }
 }

@@ -39,6 +39,11 @@ impl PvPolicy for X86 {
         hal::m2p::narrow_entries()
     }
 
+    fn translate(&self, owner: DomId, frame: u64) -> Option<Mfn> {
+        let owner = boot::hypervisor().and_then(|hypervisor| hypervisor.domains.get(owner));
+        owner.map_or(Some(Mfn(frame)), |owner| owner.frame(frame, self))
+    }
+
     fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
         hal::m2p::set(mfn, gfn.0);
     }

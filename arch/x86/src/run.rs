@@ -2,12 +2,11 @@
 
 use crate::current::Current;
 use crate::machine::{self, X86};
-use crate::pv;
-use crate::{console, irq, time};
+use crate::vcpu::{Guest, VcpuState};
+use crate::{console, irq};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use domain::{Arch, Hypervisor, PauseFlags, Vcpu};
-use hal_cpu::Exit;
 use hal_irq::Irq;
 use platform::Clock;
 use sched::{Decision, Runstate, Scheduler};
@@ -70,20 +69,33 @@ fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X8
         return choose(hypervisor, cpu);
     };
     let mut state = vcpu.state.lock();
-    let mut current = Current { hypervisor, domain: &domain, vcpu, state: &mut state };
     vcpu.set_running_on(Some(cpu));
-    enter_runstate(&current, Runstate::Running);
+    vcpu.runstate.lock().change(Runstate::Running, hypervisor.machine().system_time());
+    let decision = match &mut *state {
+        VcpuState::Pv(state) => {
+            run_while_chosen(Current { hypervisor, domain: &domain, vcpu, state: &mut **state }, cpu)
+        }
+        VcpuState::Hvm(state) => {
+            run_while_chosen(Current { hypervisor, domain: &domain, vcpu, state: &mut **state }, cpu)
+        }
+    };
+    drop(state);
+    leave(hypervisor, vcpu);
+    decision
+}
+
+/// Makes the CPU the vCPU's, and runs it until another is to run, or none.
+fn run_while_chosen<S: Guest>(mut current: Current<'_, S>, cpu: CpuId) -> Decision {
+    let hypervisor = current.hypervisor;
     load(&mut current);
     let decision = loop {
         run_guest(&mut current, cpu);
         let decision = choose(hypervisor, cpu);
-        if decision.unit != Some(vcpu.unit) || !hypervisor.may_run(vcpu) {
+        if decision.unit != Some(current.vcpu.unit) || !hypervisor.may_run(current.vcpu) {
             break decision;
         }
     };
     save(&mut current);
-    drop(state);
-    leave(hypervisor, vcpu);
     decision
 }
 
@@ -109,52 +121,30 @@ fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
     }
 }
 
-fn enter_runstate(current: &Current<'_>, kind: Runstate) {
-    let now = current.machine().system_time();
-    current.vcpu.runstate.lock().change(kind, now);
-}
-
-/// Makes the CPU the vCPU's: page tables, descriptors, segments, vector and debug registers, time.
-fn load(current: &mut Current<'_>) {
+fn load<S: Guest>(current: &mut Current<'_, S>) {
     current.machine().set_loaded(Some(current.domain.id));
-    current.find_info();
-    pv::context::load(current);
-    time::update_record(current.machine(), current.domain, current.vcpu);
-    pv::context::write_records(current);
+    S::load(current);
     current.hypervisor.tick(current.domain, current.vcpu, current.machine().system_time());
 }
 
-fn save(current: &mut Current<'_>) {
+fn save<S: Guest>(current: &mut Current<'_, S>) {
     current.hypervisor.stop_ticking(current.vcpu);
-    pv::context::save(current);
-    hal_cpu::load_hypervisor_root();
+    S::save(current);
     current.machine().set_loaded(None);
 }
 
 /// Enters the guest again and again until the schedule has to be looked at.
-fn run_guest(current: &mut Current<'_>, cpu: CpuId) {
+fn run_guest<S: Guest>(current: &mut Current<'_, S>, cpu: CpuId) {
     let reschedule = &current.hypervisor.cpu(cpu).reschedule;
     loop {
         hal_irq::ipi::poll_mailbox();
         // A guest without a place to deliver to is crashed, so this comes before the question.
-        pv::events::deliver_pending(current);
+        S::deliver(current);
         if reschedule.load(Relaxed) {
             return;
         }
         machine::forget_looks();
-        let exit = hal_cpu::enter(&mut current.state.context);
-        let exit = match current.state.narrow {
-            None => exit,
-            Some(_) => match pv::compat::sort(current, exit) {
-                Some(exit) => exit,
-                None => continue,
-            },
-        };
-        match exit {
-            Exit::Interrupt(vector) => interrupt(current.hypervisor, vector),
-            Exit::Nmi => hal_irq::ipi::stop_if_asked(),
-            exit => pv::traps::handle(current, exit),
-        }
+        S::run(current);
     }
 }
 

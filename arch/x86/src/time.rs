@@ -3,9 +3,10 @@
 use crate::machine::X86;
 use core::array;
 use core::sync::atomic::{Ordering::SeqCst, fence};
-use domain::{Domain, Vcpu};
+use domain::{Domain, Hypervisor, RunstateRecord, Vcpu};
 use platform::{GuestMemory, Table, read_bytes, write_bytes};
 use types::CpuId;
+use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 use zerocopy::IntoBytes;
 
 /// Byte of the record in vcpu_info.
@@ -77,6 +78,52 @@ pub fn copy_record(machine: &X86, vcpu: &Vcpu<X86>) {
     // The place was readable a moment ago; if it cannot be written, the guest has only itself to blame.
     let written = machine.copy_out(address, new.as_bytes());
     let _ = written.and_then(|()| machine.copy_out(address, &odd.wrapping_add(1).to_le_bytes()));
+}
+
+/// Records that a guest wants at addresses of its kernel.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    runstate: bool,
+    time: bool,
+}
+
+/// Writes how the vCPU spent its time, and its time record, to frames; what is left to be written by address.
+pub fn write_by_frame(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) -> Wanted {
+    Wanted {
+        runstate: !hypervisor.record_runstate(vcpu) && vcpu.runstate_area.load(SeqCst) != 0,
+        time: !record_by_frame(hypervisor.machine(), vcpu) && vcpu.time_area.load(SeqCst) != 0,
+    }
+}
+
+impl Wanted {
+    /// Whether nothing is left.
+    pub fn is_empty(self) -> bool {
+        !self.runstate && !self.time
+    }
+
+    /// Writes it. The kernel's address space is loaded.
+    pub fn write(self, machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
+        if self.runstate {
+            copy_runstate(machine, domain, vcpu);
+        }
+        if self.time {
+            copy_record(machine, vcpu);
+        }
+    }
+}
+
+/// Writes how the vCPU spent its time (VCPUOP_register_runstate_memory_area). Its kernel's address space is loaded.
+fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
+    let address = vcpu.runstate_area.load(SeqCst);
+    let runstate = *vcpu.runstate.lock();
+    let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
+    let record = RunstateRecord::new(&runstate, domain.memory.is_pae(), flagged);
+    let written = machine.copy_out(address, record.bytes());
+    if flagged && written.is_ok() {
+        // It was writable a moment ago; if it is no more, the guest has only itself to blame.
+        let (entry_time, unmarked) = record.unmarked();
+        let _ = machine.copy_out(address.wrapping_add(entry_time as u64), &unmarked);
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     type Shared: Send + Sync + Default;
     /// Architecture's part of a vCPU that only the CPU that runs it, or one that has stopped it, touches.
     type State: Send;
+    /// How the machine wants the second-stage tables of translated domains.
+    type Format: p2m::Format + 'static;
 
     /// Makes the part of a new domain.
     ///
@@ -54,7 +56,7 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     ///
     /// # Errors
     /// `ENOMEM`.
-    fn new_vcpu(&self, domain: &Domain<Self>) -> Result<Self::State>;
+    fn new_vcpu(&self, domain: &Domain<Self>, id: VcpuId) -> Result<Self::State>;
 
     /// Facts about the host.
     fn host(&self) -> HostFacts;
@@ -158,6 +160,31 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     fn sysctl(&self, hypervisor: &Hypervisor<Self>, cmd: u32, payload: &mut [u8; 128]) -> Option<Result<bool>> {
         let _ = (hypervisor, cmd, payload);
         None
+    }
+
+    /// A translated domain's parameter (HVM_PARAM_*) is to have this value, and the architecture has something to do for that:
+    /// it is the callback interrupt, the firmware's places of registers, sleep states, enlightenments. Others are just kept.
+    ///
+    /// # Errors
+    /// `EINVAL` for a value that it cannot have, `EOPNOTSUPP` for what is not there.
+    fn set_hvm_parameter(
+        &self,
+        hypervisor: &Hypervisor<Self>,
+        domain: &Arc<Domain<Self>>,
+        index: u32,
+        value: u64,
+    ) -> Result<()> {
+        let _ = (hypervisor, domain, index, value);
+        Err(Errno::OPNOTSUPP)
+    }
+
+    /// A vCPU of a translated domain wants to hear of events by an interrupt of its own.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where it cannot.
+    fn set_upcall_vector(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>, vector: u8) -> Result<()> {
+        let _ = (hypervisor, vcpu, vector);
+        Err(Errno::OPNOTSUPP)
     }
 
     /// Bytes of the hypervisor's heap that are in use, and its size.

@@ -1,7 +1,7 @@
 //! One domain.
 
 use crate::watchdog::{WATCHDOGS, Watchdog};
-use crate::{Arch, TimerSlot, Vcpu};
+use crate::{Arch, TimerSlot, Translated, Vcpu};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -232,6 +232,8 @@ pub struct Domain<A: Arch> {
     pub memory_map: Mutex<alloc::vec::Vec<[u8; 20]>>,
     /// Used by one destroying call at a time.
     pub(crate) destroying: AtomicBool,
+    /// What only a translated domain has.
+    pub translated: Option<Box<Translated<A>>>,
     /// The architecture's part.
     pub arch: A::Domain,
 }
@@ -243,7 +245,7 @@ impl<A: Arch> Domain<A> {
         memory: Arc<DomainMemory>,
         shared_info: Mfn,
         evtchn: EventChannels,
-        (gnttab, maptrack): (GrantTable, MapTrack),
+        (gnttab, maptrack, translated): (GrantTable, MapTrack, Option<Box<Translated<A>>>),
         arch: A::Domain,
     ) -> Domain<A> {
         Domain {
@@ -271,6 +273,7 @@ impl<A: Arch> Domain<A> {
             vm_assist: AtomicU32::new(0),
             memory_map: Mutex::default(),
             destroying: AtomicBool::new(false),
+            translated,
             arch,
             creation,
         }

@@ -37,6 +37,9 @@ impl<A: Arch> Hypervisor<A> {
         if let Some(vcpu) = raised.upcall.and_then(|vcpu| domain.vcpu(vcpu)) {
             self.notify(vcpu);
         }
+        if let Some(vcpu) = raised.consumer.and_then(|(_, vcpu)| domain.vcpu(vcpu)) {
+            self.end_wait_for_device(vcpu);
+        }
         if raised.pollers {
             for vcpu in domain.evtchn.take_pollers(raised.port).filter_map(|vcpu| domain.vcpu(vcpu)) {
                 self.end_wait(vcpu);
@@ -63,7 +66,21 @@ impl<A: Arch> Hypervisor<A> {
     /// # Errors
     /// As EVTCHNOP_send.
     pub fn send(&self, domain: &Domain<A>, port: Port) -> Result<()> {
-        match domain.evtchn.send(self.machine(), port)? {
+        let delivery = domain.evtchn.send(self.machine(), port)?;
+        self.complete(domain, delivery);
+        Ok(())
+    }
+
+    /// Sends on a port of the hypervisor's own, if it still is one.
+    pub(crate) fn send_own(&self, domain: &Domain<A>, port: Port) {
+        if let Ok(delivery) = domain.evtchn.send_from_hypervisor(self.machine(), port) {
+            self.complete(domain, delivery);
+        }
+    }
+
+    /// Takes an event of a domain's to where it has to go.
+    fn complete(&self, domain: &Domain<A>, delivery: Delivery) {
+        match delivery {
             Delivery::Local(raised) => self.follow(domain, raised),
             Delivery::Remote { domain: remote, port, from } => {
                 if let Some(remote) = self.domains.get(remote) {
@@ -72,7 +89,6 @@ impl<A: Arch> Hypervisor<A> {
             }
             Delivery::Dropped => {}
         }
-        Ok(())
     }
 
     /// A vCPU has something to notice: makes it run, or leave the guest and look.

@@ -7,12 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use memory::{FrameInfo, FrameTable, Memory, PvPolicy};
 use platform::fakes::FakeMachine;
 use platform::sync::Mutex;
 use platform::{Clock, Frames, GuestMemory, Kick, Nodes, Preempt, Table, Tlb};
 use types::{CpuId, DomId, Errno, Gfn, Mfn, Result};
+use xen_abi::hvm_params::HVM_PARAM_CALLBACK_IRQ;
 use xen_abi::memory::{E820_RAM, E820_RESERVED, E820Entry};
 
 /// The architecture.
@@ -35,6 +36,10 @@ pub struct FakeArch {
     pub root: Mutex<Option<Mfn>>,
     /// What was written back from the caches.
     pub flushed: Mutex<Vec<(Mfn, Range<usize>)>>,
+    /// Whether it runs HVM guests.
+    pub hvm: AtomicBool,
+    /// HVM parameters for which the architecture had to do something, and upcall vectors of vCPUs.
+    pub parameters: Mutex<Vec<(u32, u64)>>,
     /// How the machine's work was ended.
     pub ended: Mutex<Option<MachineEnd>>,
     /// Number of NUMA nodes; the CPUs are in them by turns.
@@ -55,6 +60,8 @@ impl FakeArch {
             pirqs: Mutex::default(),
             root: Mutex::default(),
             flushed: Mutex::default(),
+            hvm: AtomicBool::new(false),
+            parameters: Mutex::default(),
             ended: Mutex::default(),
             nodes,
             m2p: Mutex::new(alloc::vec![!0; frames]),
@@ -178,17 +185,19 @@ impl Arch for FakeArch {
     type Domain = ();
     type Shared = ();
     type State = ();
+    type Format = p2m::Npt;
 
     fn new_domain(&self, _creation: &Creation) -> Result<()> {
         Ok(())
     }
 
-    fn new_vcpu(&self, _domain: &Domain<Self>) -> Result<()> {
+    fn new_vcpu(&self, _domain: &Domain<Self>, _id: VcpuId) -> Result<()> {
         Ok(())
     }
 
     fn host(&self) -> HostFacts {
-        HostFacts { cpu_khz: 1_000_000, threads_per_core: 1, cores_per_socket: 2, ..HostFacts::default() }
+        let hvm = self.hvm.load(SeqCst);
+        HostFacts { cpu_khz: 1_000_000, threads_per_core: 1, cores_per_socket: 2, hvm, ..HostFacts::default() }
     }
 
     fn node_of(&self, cpu: CpuId) -> Option<u32> {
@@ -284,6 +293,25 @@ impl Arch for FakeArch {
             ring.clear();
         }
         (count, (start + count) as u32)
+    }
+
+    fn set_hvm_parameter(
+        &self,
+        _hypervisor: &Hypervisor<Self>,
+        _domain: &Arc<Domain<Self>>,
+        index: u32,
+        value: u64,
+    ) -> Result<()> {
+        if index != HVM_PARAM_CALLBACK_IRQ {
+            return Err(Errno::OPNOTSUPP);
+        }
+        self.parameters.lock().push((index, value));
+        Ok(())
+    }
+
+    fn set_upcall_vector(&self, _hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>, vector: u8) -> Result<()> {
+        self.parameters.lock().push((vcpu.id.0, vector.into()));
+        Ok(())
     }
 
     fn machine_off(&self, end: MachineEnd) -> Errno {

@@ -39,7 +39,7 @@ pub struct PowerSettings {
 /// The hypervisor's state. There is one; everything is given it by reference.
 pub struct Hypervisor<A: Arch> {
     /// Every frame: who owns it and what it is used as; the allocator; and with them the machine below.
-    pub memory: Memory<A>,
+    pub memory: Arc<Memory<A>>,
     /// The domains.
     pub domains: DomainTable<A>,
     /// Who runs where.
@@ -75,7 +75,7 @@ impl<A: Arch> Hypervisor<A> {
             idle_time: AtomicU64::new(0),
         };
         Hypervisor {
-            memory,
+            memory: Arc::new(memory),
             domains: DomainTable::default(),
             scheduler: Mutex::new(Credit2::new()),
             units: RwLock::new(Vec::new()),

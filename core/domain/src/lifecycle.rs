@@ -1,7 +1,9 @@
 //! A domain's beginning and end.
 
 use crate::cap::group_of;
-use crate::{Arch, Creation, Domain, Hypervisor, Life, MachineEnd, PauseFlags, ShutdownCode, Vcpu};
+use crate::translated::Never;
+use crate::{Arch, Creation, Domain, Hypervisor, Life, MachineEnd, PauseFlags, ShutdownCode, Translated, Vcpu};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -46,13 +48,23 @@ impl<A: Arch> Hypervisor<A> {
             pirqs: self.machine().pirqs(&creation).min(PIRQS),
         });
         let channels = channels.inspect_err(|_| self.free_shared(shared_info))?;
-        let domain =
-            Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, (gnttab, maptrack), arch));
+        let translated = self.translation(&creation, memory).inspect_err(|_| self.free_shared(shared_info))?;
+        let tables = (gnttab, maptrack, translated);
+        let domain = Arc::new(Domain::new(id, creation, memory.clone(), shared_info, channels, tables, arch));
         domain.pauses.store(1, SeqCst);
         domain.toolstack_pauses.store(1, SeqCst);
         self.mask_upcalls(&domain);
-        self.domains.insert(domain.clone()).inspect_err(|_| self.free_shared(shared_info))?;
+        self.domains.insert(domain.clone()).inspect_err(|_| {
+            self.free_shared(shared_info);
+            // An empty table is taken down at once.
+            let _ = domain.translated.as_ref().map(|translated| translated.tear_down(&Never));
+        })?;
         Ok(domain)
+    }
+
+    /// What a translated domain has beyond others.
+    fn translation(&self, creation: &Creation, memory: &Arc<DomainMemory>) -> Result<Option<Box<Translated<A>>>> {
+        creation.is_translated().then(|| Translated::new(&self.memory, memory)).transpose()
     }
 
     /// Every vCPU starts with events masked.
@@ -74,7 +86,7 @@ impl<A: Arch> Hypervisor<A> {
         let mut vcpus = Vec::new();
         vcpus.try_reserve_exact(domain.creation.max_vcpus as usize).map_err(|_| Errno::NOMEM)?;
         for number in 0..domain.creation.max_vcpus {
-            let state = self.machine().new_vcpu(domain)?;
+            let state = self.machine().new_vcpu(domain, VcpuId(number))?;
             let unit = self.claim_unit(domain.id)?;
             let vcpu = Arc::new(Vcpu::new(domain, VcpuId(number), unit, state, now));
             if let Some(slot) = self.units.write().get_mut(unit.0 as usize) {
@@ -191,10 +203,16 @@ impl<A: Arch> Hypervisor<A> {
                 let _ = self.memory.claim(&domain.memory, 0);
             }
         }
+        if let Some(servers) = self.servers(domain) {
+            servers.destroy_all();
+        }
         self.close_ports(domain)?;
         self.release_records(domain);
         self.release_grants(domain)?;
         self.machine().relinquish(self, domain)?;
+        if let Some(translated) = &domain.translated {
+            translated.tear_down(self.machine())?;
+        }
         if let Progress::Again(_) = self.memory.relinquish(&domain.memory, self.machine()) {
             return Err(Errno::AGAIN);
         }

@@ -31,6 +31,12 @@ impl<A: Arch> Hypervisor<A> {
         domain.evtchn.close(self.machine(), &Surroundings { hypervisor: self, domain }, port)
     }
 
+    /// Closes a port of the hypervisor's own, if it still is one.
+    pub(crate) fn close_own_port(&self, domain: &Domain<A>, port: Port) {
+        // A domain that ends may have closed it already.
+        let _ = domain.evtchn.close_for_consumer(self.machine(), &Surroundings { hypervisor: self, domain }, port);
+    }
+
     /// Closes all ports of a domain (EVTCHNOP_reset), from `cursor` on.
     ///
     /// # Errors

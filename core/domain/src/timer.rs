@@ -23,6 +23,8 @@ pub enum TimerEvent {
     Watchdog(DomId, u32),
     /// The next period of the domain's CPU time begins.
     Budget(DomId),
+    /// A device of the architecture's has something for the vCPU, which is to look.
+    Device(DomId, VcpuId),
 }
 
 impl<A: Arch> Hypervisor<A> {
@@ -62,7 +64,7 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     /// Removes a timer for good: its vCPU goes.
-    pub(crate) fn forget_timer(&self, slot: &TimerSlot) {
+    pub fn forget_timer(&self, slot: &TimerSlot) {
         let place = slot.lock().take();
         if let Some((cpu, timer)) = place {
             self.cpu(cpu).timers.lock().destroy(timer);
@@ -112,7 +114,8 @@ impl<A: Arch> Hypervisor<A> {
         let (domain, vcpu) = match event {
             TimerEvent::Singleshot(domain, vcpu)
             | TimerEvent::Periodic(domain, vcpu)
-            | TimerEvent::Poll(domain, vcpu) => (domain, vcpu),
+            | TimerEvent::Poll(domain, vcpu)
+            | TimerEvent::Device(domain, vcpu) => (domain, vcpu),
             TimerEvent::Watchdog(domain, id) => {
                 if let Some(domain) = self.domains.get(domain) {
                     self.watchdog_fired(&domain, id);
@@ -131,6 +134,7 @@ impl<A: Arch> Hypervisor<A> {
         match event {
             TimerEvent::Singleshot(..) => self.raise_vcpu_virq(&domain, vcpu.id, VIRQ_TIMER),
             TimerEvent::Periodic(..) => self.tick(&domain, vcpu, now),
+            TimerEvent::Device(..) => self.notify(vcpu),
             _ => {
                 if vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0 {
                     self.end_wait(vcpu);

@@ -16,6 +16,8 @@ impl PauseFlags {
     pub const POLLING: u32 = 2;
     /// Not brought up, or taken down.
     pub const DOWN: u32 = 4;
+    /// Waits for a device emulator's answer: whoever sets it looks for the answer once more afterwards.
+    pub const DEVICE: u32 = 8;
 }
 
 /// Period of the periodic timer that a vCPU has until it says otherwise: 10 ms, as old guests expect.

@@ -50,11 +50,9 @@ fn take<A: Arch>(caller: &Caller<'_, A>, address: u64, size: usize) -> Result<u6
     if offset as usize + size > PAGE_SIZE || offset % word as u64 != 0 {
         return Err(Errno::NXIO);
     }
-    let domain = caller.domain.id;
-    let mfn = caller.machine().translate(domain, address / PAGE_SIZE as u64).ok_or(Errno::INVAL)?;
-    if let Err(denied) = caller.hypervisor.memory.get_writable(mfn, domain) {
+    let held = caller.hypervisor.hold(caller.domain, address / PAGE_SIZE as u64, true).map_err(|denied| {
         let errno = caller.explain("register_phys_area", denied);
-        return Err(if denied.is_other_use() { Errno::ACCES } else { errno });
-    }
-    Ok(mfn.address() | offset)
+        if denied.is_other_use() { Errno::ACCES } else { errno }
+    })?;
+    Ok(held.keep().address() | offset)
 }

@@ -137,11 +137,8 @@ fn status<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Status>) -> Result<()
 
 /// A frame of the caller with a reference and a writable use, for the FIFO layout.
 fn take_writable<A: Arch>(caller: &Caller<'_, A>, gfn: u64) -> Result<Mfn> {
-    let mfn = caller.machine().translate(caller.domain.id, gfn).ok_or(Errno::INVAL)?;
-    match caller.hypervisor.memory.get_writable(mfn, caller.domain.id) {
-        Ok(()) => Ok(mfn),
-        Err(denied) => Err(caller.explain("event_channel_op", denied)),
-    }
+    let held = caller.hypervisor.hold(caller.domain, gfn, true);
+    held.map(|frame| frame.keep()).map_err(|denied| caller.explain("event_channel_op", denied))
 }
 
 fn init_control<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<InitControl>) -> Result<()> {

@@ -185,15 +185,12 @@ fn register_info<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandl
     if !is_own(caller, vcpu) && vcpu.is_up() {
         return Err(Errno::INVAL);
     }
-    let mfn = caller.machine().translate(caller.domain.id, call.mfn).ok_or(Errno::INVAL)?;
-    let memory = &caller.hypervisor.memory;
-    if let Err(denied) = memory.get_writable(mfn, caller.domain.id) {
+    let held = caller.hypervisor.hold(caller.domain, call.mfn, true).map_err(|denied| {
         let errno = caller.explain("register_vcpu_info", denied);
-        return Err(if denied.is_other_use() { Errno::ACCES } else { errno });
-    }
-    channels
-        .register_vcpu_info(caller.machine(), vcpu.id, mfn, call.offset)
-        .inspect_err(|_| memory.put_writable(mfn))?;
+        if denied.is_other_use() { Errno::ACCES } else { errno }
+    })?;
+    channels.register_vcpu_info(caller.machine(), vcpu.id, held.mfn(), call.offset)?;
+    held.keep();
     if is_own(caller, vcpu) {
         caller.machine().update_time(caller.hypervisor, vcpu);
     }

@@ -102,14 +102,22 @@ fn features<A: Arch>(caller: &Caller<'_, A>, handle: GuestHandle<FeatureInfo>) -
     }
     let bit = |number: u32| 1 << number;
     info.submap = bit(XENFEAT_MEMORY_OP_VNODE_SUPPORTED)
-        | bit(XENFEAT_MMU_PT_UPDATE_PRESERVE_AD)
-        | bit(XENFEAT_HIGHMEM_ASSIST)
-        | bit(XENFEAT_GNTTAB_MAP_AVAIL_BITS)
-        // A PV guest knows its machine frames.
-        | bit(XENFEAT_DIRECT_MAPPED)
         | bit(XENFEAT_DM_MSIX_ALL_WRITES)
         | bit(XENFEAT_RUNSTATE_PHYS_AREA)
         | bit(XENFEAT_VCPU_TIME_PHYS_AREA);
+    info.submap |= if caller.domain.is_translated() {
+        bit(XENFEAT_WRITABLE_PAGE_TABLES)
+            | bit(XENFEAT_AUTO_TRANSLATED_PHYSMAP)
+            | bit(XENFEAT_HVM_SAFE_PVCLOCK)
+            | bit(XENFEAT_HVM_CALLBACK_VECTOR)
+            | bit(XENFEAT_NOT_DIRECT_MAPPED)
+    } else {
+        bit(XENFEAT_MMU_PT_UPDATE_PRESERVE_AD)
+            | bit(XENFEAT_HIGHMEM_ASSIST)
+            | bit(XENFEAT_GNTTAB_MAP_AVAIL_BITS)
+            // A PV guest knows its machine frames.
+            | bit(XENFEAT_DIRECT_MAPPED)
+    };
     let assists = caller.domain.vm_assist.load(core::sync::atomic::Ordering::Relaxed);
     if assists & bit(VMASST_TYPE_PAE_EXTENDED_CR3) != 0 {
         info.submap |= bit(XENFEAT_PAE_PGDIR_ABOVE_4GB);

@@ -1,7 +1,7 @@
 //! Device emulators outside of the hypervisor (QEMU in dom0): which of them serves an access, and how it hears of it
 //! (hvm/ioreq.h, hvm/dm_op.h).
 //!
-//! A [`Servers`] belongs to one HVM domain. An emulator makes a server, claims ranges of ports, addresses or PCI devices for
+//! A [`Book`] belongs to one HVM domain; [`Servers`] is what is done with it. An emulator makes a server, claims ranges of ports, addresses or PCI devices for
 //! it, and maps its two pages: one with a request of each vCPU, one with a ring of requests that need no answer.
 //!
 //! An access that the hypervisor does not serve itself goes this way:
@@ -31,7 +31,7 @@ mod servers;
 pub use page::{Pending, Polled};
 pub use request::{Direction, Kind, Request};
 pub use route::Sent;
-pub use servers::{Claim, Info, Servers};
+pub use servers::{Book, Claim, Info, Servers};
 
 use platform::Frames;
 use types::{DomId, Gfn, Mfn, Result, VcpuId};

@@ -41,18 +41,18 @@ struct Key {
     last: u64,
 }
 
-impl<H: Host> Servers<H> {
+impl<H: Host> Servers<'_, H> {
     /// Whether any server has the address of a request.
     pub fn is_claimed(&self, request: &Request) -> bool {
         let Some((key, _)) = self.key(request) else { return false };
-        self.state.read().servers.iter().flatten().any(|server| has(server, key))
+        self.book.state.read().servers.iter().flatten().any(|server| has(server, key))
     }
 
     /// Hands a vCPU's access to the server that has the address; of several, to the one with the highest number. An access
     /// to PCI configuration space becomes one of [`Kind::PciConfig`]. With `buffered` it goes into the ring.
     pub fn send(&self, vcpu: VcpuId, request: &Request, buffered: bool) -> Sent {
         let Some((key, request)) = self.key(request) else { return Sent::Nobody };
-        let state = self.state.read();
+        let state = self.book.state.read();
         let found = (0..MAX_SERVERS).rev().find_map(|id| {
             let server = state.servers[id].as_ref()?;
             has(server, key).then_some((id as u16, server))
@@ -66,7 +66,7 @@ impl<H: Host> Servers<H> {
 
     /// Hands an access to this server ([`crate::Claim`]).
     pub fn send_to(&self, id: u16, vcpu: VcpuId, request: &Request) -> Sent {
-        match self.state.read().servers.get(usize::from(id)) {
+        match self.book.state.read().servers.get(usize::from(id)) {
             Some(Some(server)) if server.enabled => self.hand_over(id, server, vcpu, request),
             _ => Sent::Nobody,
         }
@@ -74,14 +74,14 @@ impl<H: Host> Servers<H> {
 
     /// Tells every enabled server something, by its ring; how many could not be told.
     pub fn broadcast(&self, request: &Request) -> usize {
-        let state = self.state.read();
+        let state = self.book.state.read();
         let told = |server: &&Server| self.buffer(server, request) == Sent::Unhandled;
         state.servers.iter().flatten().filter(|server| server.enabled).filter(told).count()
     }
 
     /// Whether the answer to a request is there.
     pub fn poll(&self, pending: &mut Pending) -> Polled {
-        let state = self.state.read();
+        let state = self.book.state.read();
         let server = state.servers.get(usize::from(pending.server)).and_then(Option::as_ref);
         let page = server
             .filter(|server| server.serial == pending.serial)

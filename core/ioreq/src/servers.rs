@@ -71,19 +71,16 @@ pub(crate) struct State {
     next_serial: u64,
 }
 
-/// The servers of one domain.
-pub struct Servers<H> {
-    pub(crate) host: H,
+/// What is kept of the servers of one domain, with the domain.
+pub struct Book {
     pub(crate) state: RwLock<State>,
     /// What the guest has last written to port 0xcf8.
     pub(crate) pci_address: AtomicU32,
 }
 
-impl<H: Host> Servers<H> {
-    /// None yet.
-    pub fn new(host: H) -> Servers<H> {
-        Servers {
-            host,
+impl Default for Book {
+    fn default() -> Book {
+        Book {
             state: RwLock::new(State {
                 servers: [const { None }; MAX_SERVERS],
                 frames: Frames::default(),
@@ -93,6 +90,19 @@ impl<H: Host> Servers<H> {
             pci_address: AtomicU32::new(0),
         }
     }
+}
+
+/// The servers of one domain, by those who have the hypervisor around them at hand.
+pub struct Servers<'a, H> {
+    pub(crate) host: H,
+    pub(crate) book: &'a Book,
+}
+
+impl<'a, H: Host> Servers<'a, H> {
+    /// Those of a domain's book.
+    pub fn new(book: &'a Book, host: H) -> Servers<'a, H> {
+        Servers { host, book }
+    }
 
     /// What was given to [`Servers::new`].
     pub fn host(&self) -> &H {
@@ -101,7 +111,7 @@ impl<H: Host> Servers<H> {
 
     /// `HVM_PARAM_IOREQ_SERVER_PFN`: the first guest frame that is set aside.
     pub fn set_frame_base(&self, gfn: Gfn) {
-        self.state.write().frames.base = gfn.0;
+        self.book.state.write().frames.base = gfn.0;
     }
 
     /// `HVM_PARAM_NR_IOREQ_SERVER_PAGES`: how many there are. `EINVAL` for none, or more than 64.
@@ -109,14 +119,14 @@ impl<H: Host> Servers<H> {
         if !(1..=64).contains(&count) {
             return Err(Errno::INVAL);
         }
-        self.state.write().frames.set_aside |= (1 << count) - 1;
+        self.book.state.write().frames.set_aside |= (1 << count) - 1;
         Ok(())
     }
 
     /// `HVM_PARAM_IOREQ_PFN`, or with `ring` `HVM_PARAM_BUFIOREQ_PFN`: where emulators of old look. Serves when the others are
     /// used up.
     pub fn set_legacy_frame(&self, ring: bool, gfn: Gfn) {
-        let frames = &mut self.state.write().frames;
+        let frames = &mut self.book.state.write().frames;
         frames.legacy[usize::from(ring)] = gfn.0;
         frames.set_aside |= 1 << (LEGACY + u8::from(ring));
     }
@@ -125,7 +135,7 @@ impl<H: Host> Servers<H> {
     /// vCPUs (`XEN_DMOP_create_ioreq_server`); its number. The domain is paused. `EINVAL`, `ENOSPC`, `ENOMEM`.
     pub fn create(&self, emulator: DomId, buffering: u8, vcpus: impl IntoIterator<Item = VcpuId>) -> Result<u16> {
         let buffering = Buffering::from_number(buffering)?;
-        let mut state = self.state.write();
+        let mut state = self.book.state.write();
         let id = state.servers.iter().position(Option::is_none).ok_or(Errno::NOSPC)?;
         let mut server = Server::new(state.next_serial, emulator, buffering);
         for vcpu in vcpus {
@@ -138,7 +148,7 @@ impl<H: Host> Servers<H> {
 
     /// Runs `f` on a server of `emulator`'s. `ENOENT`, `EPERM`.
     fn with<R>(&self, id: u16, emulator: DomId, f: impl FnOnce(&mut Server, &mut Frames) -> Result<R>) -> Result<R> {
-        let State { servers, frames, .. } = &mut *self.state.write();
+        let State { servers, frames, .. } = &mut *self.book.state.write();
         let server = servers.get_mut(usize::from(id)).and_then(Option::as_mut).ok_or(Errno::NOENT)?;
         if server.emulator != emulator {
             return Err(Errno::PERM);
@@ -149,13 +159,13 @@ impl<H: Host> Servers<H> {
     /// `XEN_DMOP_destroy_ioreq_server`. The domain is paused.
     pub fn destroy(&self, id: u16, emulator: DomId) -> Result<()> {
         self.with(id, emulator, |_, _| Ok(()))?;
-        self.end(&mut self.state.write(), id);
+        self.end(&mut self.book.state.write(), id);
         Ok(())
     }
 
     /// Ends all servers: the domain is being destroyed.
     pub fn destroy_all(&self) {
-        let mut state = self.state.write();
+        let mut state = self.book.state.write();
         (0..MAX_SERVERS as u16).for_each(|id| self.end(&mut state, id));
     }
 
@@ -296,7 +306,7 @@ impl<H: Host> Servers<H> {
             return Err(Errno::INVAL);
         }
         self.with(id, emulator, |_, _| Ok(()))?;
-        let claim = &mut self.state.write().claim;
+        let claim = &mut self.book.state.write().claim;
         match (accesses, *claim) {
             (0, Some(Claim { server, .. })) if server == id => *claim = None,
             (0, _) => return Err(Errno::INVAL),
@@ -308,18 +318,18 @@ impl<H: Host> Servers<H> {
 
     /// Who has claimed memory of type `HVMMEM_ioreq_server`.
     pub fn claim(&self) -> Option<Claim> {
-        self.state.read().claim
+        self.book.state.read().claim
     }
 
     /// Whether the frame is a page of a server's, which is not to be mapped as the guest's memory.
     pub fn is_server_page(&self, mfn: Mfn) -> bool {
-        let state = self.state.read();
+        let state = self.book.state.read();
         state.servers.iter().flatten().any(|server| [server.requests.mfn(), server.ring.mfn()].contains(&Some(mfn)))
     }
 
     /// The domain has a new vCPU. Errors of the host; then no server has it.
     pub fn add_vcpu(&self, vcpu: VcpuId) -> Result<()> {
-        let mut state = self.state.write();
+        let mut state = self.book.state.write();
         for id in 0..MAX_SERVERS {
             let Some(server) = &mut state.servers[id] else { continue };
             if let Err(error) = server.add_vcpu(&self.host, vcpu) {
@@ -332,17 +342,17 @@ impl<H: Host> Servers<H> {
 
     /// A vCPU goes.
     pub fn remove_vcpu(&self, vcpu: VcpuId) {
-        self.state.write().servers.iter_mut().flatten().for_each(|server| server.remove_vcpu(&self.host, vcpu));
+        self.book.state.write().servers.iter_mut().flatten().for_each(|server| server.remove_vcpu(&self.host, vcpu));
     }
 
     /// The guest has written `value` to port 0xcf8, in 32 bits; accesses to ports 0xcfc to 0xcff concern what it names. The
     /// write itself is an access like any other.
     pub fn note_pci_address(&self, value: u32) {
-        self.pci_address.store(value, Ordering::Relaxed);
+        self.book.pci_address.store(value, Ordering::Relaxed);
     }
 
     /// What was last noted, for saving.
     pub fn pci_address(&self) -> u32 {
-        self.pci_address.load(Ordering::Relaxed)
+        self.book.pci_address.load(Ordering::Relaxed)
     }
 }

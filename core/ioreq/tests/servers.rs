@@ -85,9 +85,9 @@ impl Host for World {
     }
 }
 
-fn servers() -> Servers<World> {
+fn servers() -> Servers<'static, World> {
     let books = RefCell::new(Books { ports_left: 40, ..Books::default() });
-    Servers::new(World { machine: FakeMachine::new(16), books })
+    Servers::new(Box::leak(Box::default()), World { machine: FakeMachine::new(16), books })
 }
 
 fn vcpus() -> impl Iterator<Item = VcpuId> {
@@ -95,7 +95,7 @@ fn vcpus() -> impl Iterator<Item = VcpuId> {
 }
 
 /// An enabled server with its own pages, for ports 0x100 to 0x1ff.
-fn serving(servers: &Servers<World>, buffering: u8) -> (u16, Mfn, Option<Mfn>) {
+fn serving(servers: &Servers<'static, World>, buffering: u8) -> (u16, Mfn, Option<Mfn>) {
     let id = servers.create(QEMU, buffering, vcpus()).unwrap();
     let page = servers.frame(id, QEMU, 1).unwrap();
     let ring = servers.frame(id, QEMU, 0).ok();
@@ -108,15 +108,15 @@ fn read_port(port: u64) -> Request {
     Request::single(Kind::Port, Direction::Read, port, 0, 4)
 }
 
-fn word(servers: &Servers<World>, mfn: Mfn, index: usize) -> u64 {
+fn word(servers: &Servers<'static, World>, mfn: Mfn, index: usize) -> u64 {
     servers.host().table(mfn).unwrap()[index].load(Ordering::Relaxed)
 }
 
-fn set_word(servers: &Servers<World>, mfn: Mfn, index: usize, value: u64) {
+fn set_word(servers: &Servers<'static, World>, mfn: Mfn, index: usize, value: u64) {
     servers.host().table(mfn).unwrap()[index].store(value, Ordering::Relaxed);
 }
 
-fn set_state(servers: &Servers<World>, page: Mfn, vcpu: VcpuId, state: u64) {
+fn set_state(servers: &Servers<'static, World>, page: Mfn, vcpu: VcpuId, state: u64) {
     let index = vcpu.index() * 4 + 3;
     set_word(servers, page, index, word(servers, page, index) & !(0xf << 48) | state << 48);
 }
@@ -378,7 +378,7 @@ fn one_server_claims_memory() {
 }
 
 /// Changes a word of some server's page. `next` gives a number below its argument.
-fn scribble(servers: &Servers<World>, next: &mut impl FnMut(u64) -> u64) {
+fn scribble(servers: &Servers<'static, World>, next: &mut impl FnMut(u64) -> u64) {
     let books = servers.host().books.borrow();
     let pages: Vec<u64> = books.frames.iter().chain(&books.held).copied().collect();
     if pages.is_empty() {

@@ -57,6 +57,10 @@ impl<H: Host, F: Format> P2m<H, F> {
         if inner.retired.is_full() {
             self.flush_stale(inner);
             self.release_last(inner, &Never);
+            // As one flush has served all of them, small ones go at once.
+            while let Some(Retired::Page { order: 0, .. } | Retired::Bare { .. }) = inner.retired.last() {
+                self.release_last(inner, &Never);
+            }
         }
     }
 

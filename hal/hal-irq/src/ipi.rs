@@ -30,7 +30,10 @@ fn mailbox(cpu: CpuId) -> Option<&'static Mailbox> {
 
 fn drop_translations(kind: FlushKind) {
     match kind {
-        FlushKind::All => paging::flush_all_local(),
+        FlushKind::All => {
+            paging::flush_all_local();
+            hal_cpu::svm::forget_translations();
+        }
         FlushKind::Page(address) => paging::flush_page(address),
     }
 }

@@ -14,7 +14,7 @@ use super::atomics::{AtomicBool, AtomicU64, Ordering, fence};
 /// What is to be dropped from a CPU's TLB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FlushKind {
-    /// Everything, global pages too.
+    /// Everything, global pages and translations of guests in guest mode too.
     All,
     /// The page at this virtual address, in the address space that is loaded (and where it is global, in all).
     Page(u64),

@@ -35,6 +35,21 @@ const UNSERVED: [u32; 7] = [
     XEN_X86_FEATURE_INTEL_PSFD,
 ];
 
+/// Features of HVM guests that are not the CPU's.
+const HVM_EMULATED: [u32; 3] = [XEN_X86_FEATURE_APIC, XEN_X86_FEATURE_X2APIC, XEN_X86_FEATURE_MTRR];
+
+/// Features that would need registers or states that are not served: nested virtualization, timers, supervisor states, keys.
+const HVM_UNSERVED: [u32; 8] = [
+    XEN_X86_FEATURE_SVM,
+    XEN_X86_FEATURE_VMX,
+    XEN_X86_FEATURE_TSC_DEADLINE,
+    XEN_X86_FEATURE_TSC_ADJUST,
+    XEN_X86_FEATURE_XSAVES,
+    XEN_X86_FEATURE_PKU,
+    XEN_X86_FEATURE_CET_SS,
+    XEN_X86_FEATURE_CET_IBT,
+];
+
 /// What the host has and what guests may have of it. Each policy is some KiB, hence on the heap.
 #[derive(Clone, Debug)]
 pub struct Policies {
@@ -74,20 +89,14 @@ impl Policies {
         let harmless = HARMLESS.iter().filter(|(_, vendor)| vendor.is_none_or(|vendor| vendor == host.vendor()));
         harmless.for_each(|(feature, _)| max.set(*feature, true));
         let default = known.and(&with_facts("A"));
-        let pv_max = host.widened().for_pv(max);
-        let pv_default = host.for_pv(default);
+        let pv_max = host.widened().for_guest(max);
+        let pv_default = host.for_guest(default);
         let mut control = default;
         control.set(XEN_X86_FEATURE_ITSC, known.has(XEN_X86_FEATURE_ITSC));
-        let control_domain = host.for_pv(control);
-        Policies {
-            raw,
-            host,
-            pv_max,
-            pv_default,
-            control_domain,
-            hvm_max: Box::new(Policy::empty()),
-            hvm_default: Box::new(Policy::empty()),
-        }
+        let control_domain = host.for_guest(control);
+        let hvm_max = host.for_hvm(known, "AaSsHh");
+        let hvm_default = host.for_hvm(known, "ASH");
+        Policies { raw, host, pv_max, pv_default, control_domain, hvm_max, hvm_default }
     }
 }
 
@@ -116,8 +125,18 @@ impl Policy {
         self.feat[feat + 1..].fill([0; 4]);
     }
 
-    /// The part of this host's policy that a PV guest with these features sees.
-    fn for_pv(&self, mut features: FeatureSet) -> Box<Policy> {
+    /// The part of this host's policy that an HVM guest sees, with features of these attributes: nothing without HVM.
+    fn for_hvm(&self, mut known: FeatureSet, attributes: &str) -> Box<Policy> {
+        if !known.has(XEN_X86_FEATURE_SVM) {
+            return Box::new(Policy::empty());
+        }
+        HVM_UNSERVED.iter().for_each(|feature| known.set(*feature, false));
+        HVM_EMULATED.iter().for_each(|feature| known.set(*feature, true));
+        self.for_guest(known.and(&with_facts(attributes)))
+    }
+
+    /// The part of this host's policy that a guest with these features sees.
+    fn for_guest(&self, mut features: FeatureSet) -> Box<Policy> {
         features.set(XEN_X86_FEATURE_HYPERVISOR, true);
         let mut policy = Box::new(self.clone());
         policy.settle(features, self);

@@ -106,6 +106,29 @@ fn leaves(policy: &Policy) -> Vec<CpuidLeaf> {
 }
 
 #[test]
+fn hvm_guests_have_a_local_apic_but_no_hvm_of_their_own() {
+    let all = Policies::of_host(amd);
+    let (most, usual) = (FeatureSet::of(&all.hvm_max), FeatureSet::of(&all.hvm_default));
+    let host = FeatureSet::of(&all.host);
+    assert!(host.has(XEN_X86_FEATURE_SVM) && !host.has(XEN_X86_FEATURE_X2APIC));
+    for set in [&most, &usual] {
+        assert!(
+            set.has(XEN_X86_FEATURE_APIC) && set.has(XEN_X86_FEATURE_X2APIC) && set.has(XEN_X86_FEATURE_HYPERVISOR)
+        );
+        assert!(set.has(XEN_X86_FEATURE_LM) && set.has(XEN_X86_FEATURE_PSE36));
+        assert!(!set.has(XEN_X86_FEATURE_SVM) && !set.has(XEN_X86_FEATURE_TSC_DEADLINE));
+        assert_eq!(set.and(&most), *set, "the usual ones can be had");
+    }
+    assert!(!FeatureSet::of(&all.pv_max).has(XEN_X86_FEATURE_X2APIC));
+}
+
+#[test]
+fn a_cpu_without_svm_has_nothing_for_hvm_guests() {
+    let all = Policies::of_host(intel);
+    assert_eq!((&*all.hvm_max, &*all.hvm_default), (&Policy::empty(), &Policy::empty()));
+}
+
+#[test]
 fn pv_guests_do_not_see_what_they_cannot_use() {
     let policies = Policies::of_host(amd);
     let seen = FeatureSet::of(&policies.pv_default);

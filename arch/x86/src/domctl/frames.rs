@@ -31,8 +31,9 @@ pub fn types(call: Call<'_>, domain: &Domain<X86>, op: &mut GetPageFrameInfo3) -
     }
     for index in 0..op.num {
         let place = op.array.offset(index).address();
-        let mfn = Mfn(call.read::<u64>(place)?);
-        call.write(place, &u64::from(use_of(call, domain, mfn)))?;
+        let mfn = domain.frame(call.read::<u64>(place)?, call.hypervisor.machine());
+        let found = mfn.map_or(XEN_DOMCTL_PFINFO_XTAB, |mfn| use_of(call, domain, mfn));
+        call.write(place, &u64::from(found))?;
     }
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! The toolstack's commands that only x86 understands (domctl.h, sysctl.h).
 
 mod frames;
+mod hvm;
 mod policy;
 mod vcpu;
 mod xstate;
@@ -13,7 +14,9 @@ use hal_irq::FlushKind;
 pub use hypercall::domctl::domctl;
 use platform::{Clock, GuestMemory};
 use types::{Errno, Progress, Result};
-use xen_abi::arch_x86::XEN_X86_MSR_RELAXED;
+use xen_abi::arch_x86::{
+    XEN_X86_EMU_ALL, XEN_X86_EMU_LAPIC, XEN_X86_EMU_USE_PIRQ, XEN_X86_EMU_VPCI, XEN_X86_MSR_RELAXED,
+};
 use xen_abi::domctl::*;
 use xen_abi::sysctl::{
     CpuLevellingCaps, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GET_CPU_LEVELLING_CAPS, XEN_SYSCTL_GET_CPU_POLICY,
@@ -99,6 +102,8 @@ pub fn machine_domctl(
         XEN_DOMCTL_GETVCPUCONTEXT => with(payload, |op| vcpu::get_context(call, domain, op)),
         XEN_DOMCTL_SET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::set_extended(call, domain, op)),
         XEN_DOMCTL_GET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::get_extended(call, domain, op)),
+        XEN_DOMCTL_GETHVMCONTEXT => with(payload, |op| hvm::get(call, domain, op)),
+        XEN_DOMCTL_SETHVMCONTEXT => with(payload, |op| hvm::set(call, domain, op)),
         XEN_DOMCTL_SETVCPUEXTSTATE => with(payload, |op| xstate::set(call, domain, op)),
         XEN_DOMCTL_GETVCPUEXTSTATE => with(payload, |op| xstate::get(call, domain, op)),
         XEN_DOMCTL_GET_VCPU_MSRS => with(payload, |op| vcpu::get_msrs(call, domain, op)),
@@ -115,10 +120,6 @@ pub fn machine_domctl(
         XEN_DOMCTL_SETTSCINFO => with(payload, |op| set_tsc(call, domain, op)),
         XEN_DOMCTL_GETTSCINFO => with(payload, |op| get_tsc(call, domain, op)),
         XEN_DOMCTL_IOPORT_PERMISSION => with(payload, |op| ports(call, domain, op)),
-        // A PV guest's page tables are its own memory.
-        XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE | XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => {
-            Err(call.refuse(Errno::OPNOTSUPP, format_args!("paging memory of {}, which is PV", domain.id)))
-        }
         _ => return None,
     })
 }
@@ -143,8 +144,18 @@ fn check_creation(call: Call<'_>, op: &mut CreateDomain) -> Done {
     if misc & !XEN_X86_MSR_RELAXED != 0 {
         return Err(call.refuse(Errno::INVAL, format_args!("createdomain: unknown bits in misc_flags {misc:#x}")));
     }
-    if op.flags & XEN_DOMCTL_CDF_HVM == 0 && emulation != 0 {
-        let why = format_args!("createdomain: emulation_flags {emulation:#x} for a PV domain");
+    if emulation & !XEN_X86_EMU_ALL != 0 {
+        return Err(call.refuse(Errno::INVAL, format_args!("createdomain: emulation_flags {emulation:#x}")));
+    }
+    let known = if op.flags & XEN_DOMCTL_CDF_HVM == 0 {
+        emulation == 0
+    } else {
+        // PVH, or HVM with all that a PC has.
+        emulation == XEN_X86_EMU_LAPIC
+            || emulation & !XEN_X86_EMU_USE_PIRQ == XEN_X86_EMU_ALL & !(XEN_X86_EMU_VPCI | XEN_X86_EMU_USE_PIRQ)
+    };
+    if !known {
+        let why = format_args!("createdomain: no domain of this kind has the emulators {emulation:#x}");
         return Err(call.refuse(Errno::OPNOTSUPP, why));
     }
     Ok(false)
@@ -160,6 +171,10 @@ fn set_address_size(call: Call<'_>, domain: &Domain<X86>, op: &mut AddressSize) 
             return Err(call.refuse(Errno::INVAL, why));
         }
     };
+    if narrow && domain.is_translated() {
+        let why = format_args!("set_address_size of {}: a translated domain's vCPUs choose themselves", domain.id);
+        return Err(call.refuse(Errno::OPNOTSUPP, why));
+    }
     if narrow == domain.memory.is_pae() {
         return Ok(false);
     }

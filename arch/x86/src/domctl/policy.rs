@@ -85,7 +85,8 @@ pub fn set(call: Call<'_>, domain: &Domain<X86>, op: &mut CpuPolicy) -> Done {
         let entry = call.read::<MsrEntry>(op.msrs.offset(index.into()).address())?;
         policy.propose_msr(&entry).map_err(&mut refuse)?;
     }
-    policy.accept(&policies().pv_max).map_err(&mut refuse)?;
+    let most = if domain.is_translated() { &policies().hvm_max } else { &policies().pv_max };
+    policy.accept(most).map_err(&mut refuse)?;
     *domain.arch.policy.write() = policy;
     Ok(true)
 }

@@ -33,12 +33,12 @@ pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
     call.not_itself(domain)?;
     let vcpu = find(call, domain, op.vcpu, Errno::INVAL)?;
     if op.ctxt.is_null() {
-        call.while_paused(domain, || {
+        return call.while_paused(domain, || {
             call.hypervisor.bring_down(vcpu);
-            guest_context::release(call.hypervisor, &mut vcpu.state.lock());
+            guest_context::release(call.hypervisor, vcpu.state.lock().pv()?);
             vcpu.initialised.store(false, SeqCst);
+            Ok(false)
         });
-        return Ok(false);
     }
     let context = Given::read(call.hypervisor.machine(), domain, op.ctxt.address())?;
     let applied = call.while_paused(domain, || {
@@ -72,11 +72,12 @@ pub fn get_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
     }
     let context = call.while_paused(domain, || {
         let (_, masked) = domain.evtchn.upcall_state(call.hypervisor.machine(), vcpu.id);
-        let state = vcpu.state.lock();
-        let wide = Box::new(guest_context::read(domain, vcpu, &state, masked));
-        let narrow = state.narrow.is_some().then(|| Box::new(context::narrow(&wide, &state)));
-        (wide, narrow)
-    });
+        let mut state = vcpu.state.lock();
+        let state = state.pv()?;
+        let wide = Box::new(guest_context::read(domain, vcpu, state, masked));
+        let narrow = state.narrow.is_some().then(|| Box::new(context::narrow(&wide, state)));
+        Ok::<_, Errno>((wide, narrow))
+    })?;
     let bytes = context.1.as_ref().map_or(context.0.as_bytes(), |narrow| narrow.as_bytes());
     call.hypervisor.machine().copy_out(op.ctxt.address(), bytes)?;
     Ok(true)
@@ -97,11 +98,12 @@ pub fn set_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
     }
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();
+        let state = state.pv()?;
         let callback = |rip, masks| Callback { rip, cs: FLAT_KERNEL_CS64, masks_events: masks != 0 };
         state.sysenter = callback(op.sysenter_callback_eip, op.sysenter_disables_events);
         state.syscall32 = callback(op.syscall32_callback_eip, op.syscall32_disables_events);
-    });
-    Ok(false)
+        Ok(false)
+    })
 }
 
 /// XEN_DOMCTL_get_ext_vcpucontext.
@@ -112,15 +114,16 @@ pub fn get_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
     *op = ExtVcpuContext::new_zeroed();
     (op.vcpu, op.size) = (number, size_of::<ExtVcpuContext>() as u32);
     call.while_paused(domain, || {
-        let state = vcpu.state.lock();
+        let mut state = vcpu.state.lock();
+        let state = state.pv()?;
         op.sysenter_callback_eip = state.sysenter.rip;
         op.sysenter_disables_events = state.sysenter.masks_events.into();
         op.syscall32_callback_eip = state.syscall32.rip;
         op.syscall32_disables_events = state.syscall32.masks_events.into();
         op.sysenter_callback_cs = FLAT_KERNEL_CS64;
         op.syscall32_callback_cs = FLAT_KERNEL_CS64;
-    });
-    Ok(true)
+        Ok(true)
+    })
 }
 
 /// XEN_DOMCTL_get_vcpu_msrs: a PV guest has no MSR that moves with it.

@@ -29,8 +29,9 @@ pub fn get(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
         return Ok(true);
     }
     let copied = call.while_paused(domain, || {
-        let state = vcpu.state.lock();
-        let (own, image) = (state.xcr0, state.xstate.bytes());
+        let mut state = vcpu.state.lock();
+        let vectors = state.vectors();
+        let (own, image) = (vectors.xcr0, vectors.image.bytes());
         let size = (HEAD + image.len()) as u64;
         if op.size == 0 && op.xfeature_mask == 0 || op.buffer.is_null() {
             (op.size, op.xfeature_mask) = (size, known);
@@ -72,9 +73,10 @@ pub fn set(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuExtState) -> 
     }
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();
-        state.xcr0 = own;
-        state.xstate.reset();
-        let to = state.xstate.bytes_mut();
+        let vectors = state.vectors();
+        vectors.xcr0 = own;
+        vectors.image.reset();
+        let to = vectors.image.bytes_mut();
         let count = image.len().min(to.len());
         to[..count].copy_from_slice(&image[..count]);
     });

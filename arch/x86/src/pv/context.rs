@@ -2,14 +2,9 @@
 
 use super::{mode, traps};
 use crate::current::Current;
-use crate::machine::X86;
 use crate::time;
-use core::sync::atomic::Ordering::SeqCst;
-use domain::{Arch, Domain, RunstateRecord, Vcpu};
 use hal_cpu::FlatSegments;
-use platform::GuestMemory;
 use x86_defs::control::Cr4;
-use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 /// Loads page tables, descriptor tables, segments, vector and debug registers.
 pub fn load(current: &mut Current<'_>) {
@@ -28,7 +23,7 @@ pub fn load(current: &mut Current<'_>) {
     hal_cpu::set_guest_cr4(Cr4::from_bits_retain(state.cr4));
     hal_cpu::load_debug(&state.debug);
     hal_cpu::set_tsc_aux(state.tsc_aux);
-    let xstate = state.load_xstate();
+    let xstate = state.vectors.load();
     hal_cpu::set_task_switched(state.task_switched);
     let segments = hal_cpu::load_segments(&state.segments);
     if xstate.is_err() {
@@ -42,41 +37,21 @@ pub fn load(current: &mut Current<'_>) {
 pub fn save(current: &mut Current<'_>) {
     let state = &mut *current.state;
     state.segments = hal_cpu::save_segments();
-    state.save_xstate();
+    state.vectors.save();
     state.debug = hal_cpu::save_debug();
 }
 
 /// Writes how the vCPU spent its time, and its time record, to where the guest wants them, at addresses of its kernel, whichever
 /// mode it is in.
 pub fn write_records(current: &mut Current<'_>) {
-    let has_runstate = current.hypervisor.record_runstate(current.vcpu) || current.vcpu.runstate_area.load(SeqCst) == 0;
-    let has_time = current.machine().record_time(current.vcpu) || current.vcpu.time_area.load(SeqCst) == 0;
-    if has_runstate && has_time {
+    let wanted = time::write_by_frame(current.hypervisor, current.vcpu);
+    if wanted.is_empty() {
         return;
     }
     let was_user = mode::to_kernel(current.state);
-    if !has_runstate {
-        copy_runstate(current.machine(), current.domain, current.vcpu);
-    }
-    if !has_time {
-        time::copy_record(current.machine(), current.vcpu);
-    }
+    wanted.write(current.machine(), current.domain, current.vcpu);
     if was_user {
         // It came from user mode, so it has tables for it.
         let _ = mode::to_user(current.state);
-    }
-}
-
-/// Writes how the vCPU spent its time (VCPUOP_register_runstate_memory_area). Its kernel's address space is loaded.
-fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
-    let address = vcpu.runstate_area.load(SeqCst);
-    let runstate = *vcpu.runstate.lock();
-    let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
-    let record = RunstateRecord::new(&runstate, domain.memory.is_pae(), flagged);
-    let written = machine.copy_out(address, record.bytes());
-    if flagged && written.is_ok() {
-        // It was writable a moment ago; if it is no more, the guest has only itself to blame.
-        let (entry_time, unmarked) = record.unmarked();
-        let _ = machine.copy_out(address.wrapping_add(entry_time as u64), &unmarked);
     }
 }

@@ -5,7 +5,7 @@ use crate::current::Current;
 use hal_cpu::GuestRegs;
 use platform::{Frames, GuestMemory};
 use types::Errno;
-use x86_defs::control::{Cr0, Cr4, PageFault, RFlags, Vector, Xcr0};
+use x86_defs::control::{Cr0, Cr4, PageFault, RFlags, Vector};
 use x86_emulate::{MAX_LENGTH, Privileged, Recent, Registers, Result, Segment, Trap};
 use xen_abi::arch_x86::FLAT_KERNEL_CS64;
 
@@ -261,17 +261,14 @@ impl Privileged for Guest<'_, '_> {
     }
 
     fn read_xcr(&mut self, number: u32) -> Result<u64> {
-        if number == 0 { Ok(self.0.state.xcr0) } else { Err(Trap::GP) }
+        if number == 0 { Ok(self.0.state.vectors.xcr0) } else { Err(Trap::GP) }
     }
 
     fn write_xcr(&mut self, number: u32, value: u64) -> Result<()> {
-        let new = Xcr0::from_bits_retain(value);
-        let allowed = self.0.domain.arch.policy.read().xcr0() & hal_cpu::host_xcr0();
-        if number != 0 || !allowed.contains(new) || !is_consistent(new) {
+        let allowed = self.0.domain.arch.policy.read().xcr0();
+        if number != 0 || !self.0.state.vectors.set_xcr0(allowed, value) {
             return Err(Trap::GP);
         }
-        hal_cpu::set_xcr0(new).map_err(|_| Trap::GP)?;
-        self.0.state.xcr0 = value;
         Ok(())
     }
 
@@ -281,12 +278,4 @@ impl Privileged for Guest<'_, '_> {
             hal::cpu::write_back_caches();
         }
     }
-}
-
-/// States that XCR0 must not have without others (SDM vol. 1, 13.3).
-fn is_consistent(states: Xcr0) -> bool {
-    let wide = Xcr0::OPMASK | Xcr0::ZMM_HI256 | Xcr0::HI16_ZMM;
-    states.contains(Xcr0::X87)
-        && (!states.contains(Xcr0::AVX) || states.contains(Xcr0::SSE))
-        && (!states.intersects(wide) || states.contains(wide | Xcr0::AVX))
 }

@@ -47,7 +47,7 @@ pub fn apply(
     set_registers(state, context);
     set_entries(state, context);
     super::compat::put_below_top(hypervisor.machine(), state);
-    set_vector_registers(state, context);
+    state.vectors.replace((context.flags & VGCF_I387_VALID != 0).then_some(&context.fpu_ctxt.x));
     domain.vm_assist.fetch_or(context.vm_assist as u32 & super::ALLOWED_ASSISTS, SeqCst);
     vcpu.initialised.store(true, SeqCst);
     Ok(())
@@ -193,17 +193,6 @@ fn set_entries(state: &mut VcpuState, context: &VcpuGuestContext) {
     state.syscall = callback(context.syscall_callback_eip, masks(VGCF_SYSCALL_DISABLES_EVENTS));
 }
 
-fn set_vector_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
-    state.xstate.reset();
-    if context.flags & VGCF_I387_VALID != 0 {
-        state.xstate.bytes_mut()[..512].copy_from_slice(&context.fpu_ctxt.x);
-        // XSTATE_BV in the header: x87 and SSE state are in use (SDM vol. 1, 13.4.2).
-        if let Some(used) = state.xstate.bytes_mut().get_mut(512) {
-            *used |= 3;
-        }
-    }
-}
-
 /// The state of a vCPU that does not run, as XEN_DOMCTL_getvcpucontext gives it.
 pub fn read(domain: &Domain<X86>, vcpu: &Vcpu<X86>, state: &VcpuState, masked: bool) -> VcpuGuestContext {
     let mut to: VcpuGuestContext = zerocopy::FromZeros::new_zeroed();
@@ -221,7 +210,7 @@ pub fn read(domain: &Domain<X86>, vcpu: &Vcpu<X86>, state: &VcpuState, masked: b
     if state.syscall.masks_events {
         to.flags |= VGCF_SYSCALL_DISABLES_EVENTS;
     }
-    to.fpu_ctxt.x.copy_from_slice(&state.xstate.bytes()[..512]);
+    to.fpu_ctxt.x.copy_from_slice(state.vectors.legacy());
     read_registers(&mut to.user_regs, regs, state, masked);
     for (index, gate) in state.traps.iter().enumerate() {
         to.trap_ctxt[index].vector = index as u8;

@@ -2,11 +2,9 @@
 
 use super::{descriptors, iret, mmu, operations, traps};
 use crate::current::Current;
-use crate::{domctl, physdev, platform_op};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::{hypercalls, physdev, platform_op};
 use hypercall::multicall::multicall;
 use hypercall::{Args, Outcome};
-use types::Errno;
 use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
 use xen_abi::xen::*;
 
@@ -38,29 +36,13 @@ pub fn dispatch(current: &mut Current<'_>) {
 
 /// Carries out one hypercall, from registers or from a multicall.
 pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
-    let caller = current.caller();
     match u32::try_from(number).unwrap_or(u32::MAX) {
-        HYPERVISOR_XEN_VERSION => hypercall::version::xen_version(&caller, args),
-        HYPERVISOR_EVENT_CHANNEL_OP => hypercall::event::event_channel_op(&caller, args),
-        HYPERVISOR_SCHED_OP => hypercall::sched::sched_op(&caller, args),
-        HYPERVISOR_SCHED_OP_COMPAT => hypercall::sched::sched_op_compat(&caller, args),
-        HYPERVISOR_VCPU_OP => {
-            let outcome = hypercall::vcpu::vcpu_op(&caller, args);
-            // Nothing else moves it while the vCPU runs; timers are set by this call all the time.
-            if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO {
-                current.find_info();
-            }
+        // Nothing else moves vcpu_info while the vCPU runs; timers are set by this call all the time.
+        HYPERVISOR_VCPU_OP if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO => {
+            let outcome = hypercalls::call(current, HYPERVISOR_VCPU_OP, args);
+            current.find_info();
             outcome
         }
-        HYPERVISOR_SET_TIMER_OP => hypercall::vcpu::set_timer_op(&caller, args),
-        HYPERVISOR_GRANT_TABLE_OP => hypercall::grant::grant_table_op(&caller, args),
-        HYPERVISOR_MEMORY_OP => hypercall::memory::memory_op(&caller, args),
-        HYPERVISOR_CONSOLE_IO => hypercall::console::console_io(&caller, args),
-        HYPERVISOR_VM_ASSIST => hypercall::assist::vm_assist(&caller, args),
-        HYPERVISOR_SYSCTL => hypercall::sysctl::sysctl(&caller, args),
-        HYPERVISOR_DOMCTL => domctl::domctl(&caller, args),
-        HYPERVISOR_PHYSDEV_OP => physdev::physdev_op(current, args),
-        HYPERVISOR_PLATFORM_OP => platform_op::platform_op(current, args),
         HYPERVISOR_MULTICALL => {
             let machine = current.machine();
             let each = |number, args: &Args| call(current, number, args);
@@ -81,26 +63,11 @@ pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
         HYPERVISOR_SET_SEGMENT_BASE => operations::set_segment_base(current, args),
         HYPERVISOR_CALLBACK_OP => operations::callback_op(current, args),
         HYPERVISOR_NMI_OP => operations::nmi_op(current, args),
-        HYPERVISOR_EVENT_CHANNEL_OP_COMPAT => hypercall::event::event_channel_op_compat(&caller, args),
+        HYPERVISOR_PHYSDEV_OP => physdev::physdev_op(current, args),
+        HYPERVISOR_PLATFORM_OP => platform_op::platform_op(current, args),
+        HYPERVISOR_SCHED_OP_COMPAT => hypercall::sched::sched_op_compat(&current.caller(), args),
+        HYPERVISOR_EVENT_CHANNEL_OP_COMPAT => hypercall::event::event_channel_op_compat(&current.caller(), args),
         HYPERVISOR_PHYSDEV_OP_COMPAT => physdev::physdev_op_compat(current, args),
-        HYPERVISOR_HVM_OP => hypercall::hvm::hvm_op(&caller, args),
-        HYPERVISOR_DM_OP => hypercall::hvm::dm_op(&caller, args),
-        // As where Xen's option vpmu is off, its default.
-        HYPERVISOR_XENPMU_OP => Errno::OPNOTSUPP.into(),
-        HYPERVISOR_KEXEC_OP | HYPERVISOR_HYPFS_OP | HYPERVISOR_ARCH_0 if !current.domain.is_privileged() => {
-            Errno::PERM.into()
-        }
-        other => not_implemented(current, other),
+        other => hypercalls::call(current, other, args),
     }
-}
-
-/// Numbers that were refused before, a bit each.
-static REFUSED: AtomicU64 = AtomicU64::new(0);
-
-fn not_implemented(current: &mut Current<'_>, number: u32) -> Outcome {
-    let bit = 1 << number.min(63);
-    if REFUSED.fetch_or(bit, Relaxed) & bit == 0 {
-        log::warn!("{}: hypercall {number} is not implemented", current.domain.id);
-    }
-    Errno::NOSYS.into()
 }

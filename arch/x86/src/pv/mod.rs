@@ -18,6 +18,7 @@ pub mod mode;
 pub mod msr;
 pub mod operations;
 mod port;
+mod run;
 pub mod state;
 pub mod traps;
 

@@ -1,12 +1,12 @@
 //! What a PV vCPU has beside its registers.
 
+use crate::vectors::Vectors;
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 use compat::Window;
 use evtchn::Info;
-use hal_cpu::{BadImage, DebugRegs, GuestContext, SegmentState, Xstate};
+use hal_cpu::{DebugRegs, GuestContext, SegmentState};
 use types::{Errno, Mfn, Result};
-use x86_defs::control::Xcr0;
 use x86_emulate::Recent;
 use xen_abi::arch_x86::{FLAT_KERNEL_SS64, cr3_to_pfn, pfn_to_cr3};
 
@@ -52,12 +52,10 @@ pub struct VcpuState {
     pub info: Option<Info<'static>>,
     /// Data segments and their bases, as last saved.
     pub segments: SegmentState,
-    /// Vector registers, as last saved.
-    pub xstate: Xstate,
+    /// Vector registers.
+    pub vectors: Vectors,
     /// TSC_AUX, which RDTSCP and RDPID show.
     pub tsc_aux: u32,
-    /// XCR0 as the guest sees it; bit 0 is always set.
-    pub xcr0: u64,
     /// The guest kernel runs, not its user.
     pub kernel_mode: bool,
     /// What it has as a vCPU of a 32-bit guest.
@@ -124,9 +122,8 @@ impl VcpuState {
             context: GuestContext::new_boxed().ok_or(Errno::NOMEM)?,
             info: None,
             segments: SegmentState::default(),
-            xstate: Xstate::new().ok_or(Errno::NOMEM)?,
+            vectors: Vectors::new()?,
             tsc_aux: 0,
-            xcr0: 1,
             kernel_mode: true,
             narrow: None,
             root_kernel: None,
@@ -192,24 +189,5 @@ impl VcpuState {
     /// Whether a place in the kernel is one: address 0 is none to a 64-bit guest, the null segment to a 32-bit one.
     pub fn is_place(&self, place: &Callback) -> bool {
         if self.narrow.is_some() { place.cs & !3 != 0 } else { place.rip != 0 }
-    }
-
-    /// Loads the vector registers. All states that the CPU has are loaded, those too that the guest has not turned on, so that
-    /// nothing of another guest stays behind.
-    ///
-    /// # Errors
-    /// Where the image is none that the CPU takes.
-    pub fn load_xstate(&self) -> core::result::Result<(), BadImage> {
-        let all = hal_cpu::set_xcr0(hal_cpu::host_xcr0()).map_err(|_| BadImage);
-        let restored = all.and_then(|()| self.xstate.restore());
-        let own = hal_cpu::set_xcr0(Xcr0::from_bits_retain(self.xcr0)).map_err(|_| BadImage);
-        restored.and(own)
-    }
-
-    /// Saves the vector registers, all states of them.
-    pub fn save_xstate(&mut self) {
-        if hal_cpu::set_xcr0(hal_cpu::host_xcr0()).is_ok() {
-            self.xstate.save();
-        }
     }
 }

@@ -106,6 +106,8 @@ fn check_flags<A: Arch>(caller: &Caller<'_, A>, asked: &CreateDomain) -> Result<
         "performance counters are not supported"
     } else if asked.altp2m_opts != 0 {
         "alternate physical maps are not supported"
+    } else if hvm && !hap {
+        return Err(refuse!(caller, OPNOTSUPP, "createdomain: HVM guests need hardware-assisted paging (hap=1)"));
     } else {
         return Ok(());
     };

@@ -23,7 +23,9 @@ pub fn domain_info<A: Arch>(hypervisor: &Hypervisor<A>, domain: &Domain<A>) -> G
     info.tot_pages = domain.memory.total_pages();
     info.max_pages = domain.memory.max_pages();
     info.outstanding_pages = domain.memory.claimed_pages();
-    info.shared_info_frame = domain.shared_info.0;
+    // A translated domain puts it somewhere itself.
+    let place = domain.is_translated().then(|| hypervisor.machine().m2p(domain.shared_info));
+    info.shared_info_frame = place.unwrap_or(domain.shared_info.0);
     info.cpu_time = domain.vcpus().iter().map(|vcpu| time_run(vcpu, now)).sum();
     info.nr_online_vcpus = online.count() as u32;
     info.max_vcpu_id = (domain.vcpus().len() as u32).checked_sub(1).unwrap_or(XEN_INVALID_MAX_VCPU_ID);

@@ -4,6 +4,7 @@ mod affinity;
 mod create;
 pub(crate) mod info;
 mod life;
+mod paging;
 mod permission;
 mod settings;
 
@@ -121,6 +122,9 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Domctl
         XEN_DOMCTL_IRQ_PERMISSION => with(op, |op| permission::interrupt(caller, target, op)),
         XEN_DOMCTL_GSI_PERMISSION => with(op, |op| permission::gsi(caller, target, op)),
         XEN_DOMCTL_IOMEM_PERMISSION => with(op, |op| permission::device_memory(caller, target, op)),
+        XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => with(op, |op| paging::pool_size(caller, target, op)),
+        XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => with(op, |op| paging::set_pool_size(caller, target, op)),
+        XEN_DOMCTL_SHADOW_OP => with(op, |op| paging::shadow_op(caller, target, op)),
         _ => other(caller, target, op),
     }
 }
@@ -142,8 +146,7 @@ fn absent(cmd: u32) -> Errno {
         // For translated domains only.
         XEN_DOMCTL_GETHVMCONTEXT | XEN_DOMCTL_SETHVMCONTEXT | XEN_DOMCTL_GETHVMCONTEXT_PARTIAL => Errno::INVAL,
         XEN_DOMCTL_PSR_CMT_OP | XEN_DOMCTL_PSR_ALLOC => Errno::NODEV,
-        XEN_DOMCTL_SHADOW_OP
-        | XEN_DOMCTL_SETVNUMAINFO
+        XEN_DOMCTL_SETVNUMAINFO
         | XEN_DOMCTL_SOFT_RESET
         | XEN_DOMCTL_SETDEBUGGING
         | XEN_DOMCTL_ASSIGN_DEVICE

@@ -5,6 +5,7 @@ use crate::Caller;
 use alloc::sync::Arc;
 use domain::{Arch, Domain};
 use gnttab::{CopyGrant, Status, copy_bytes};
+use memory::Denied;
 use types::{DomId, Gfn, Mfn, PAGE_SIZE};
 use xen_abi::grant_table::*;
 
@@ -70,11 +71,13 @@ fn end<'a, 'b, A: Arch>(
     readonly: bool,
 ) -> Result<End<'a, 'b, A>, Status> {
     if !by_reference {
-        let mfn = caller.machine().translate(domain.id, place.u).ok_or(Status::BadPage)?;
-        take(caller, mfn, domain.id, readonly)?;
-        return Ok(End { caller, mfn, readonly, grant: None });
+        let held = caller.hypervisor.hold(&domain, place.u, !readonly).map_err(|denied| refused(caller, denied))?;
+        return Ok(End { caller, mfn: held.keep(), readonly, grant: None });
     }
-    let find = |owner: DomId, gfn: Gfn, _: bool| resolve(caller, owner, gfn);
+    let find = |owner: DomId, gfn: Gfn, _: bool| {
+        let owner = caller.hypervisor.domains.get(owner).ok_or(Status::BadDomain)?;
+        resolve(caller, &owner, gfn)
+    };
     let (machine, me) = (caller.machine(), caller.domain.id);
     let others = AllTables(caller);
     let grant = domain.gnttab.acquire_for_copy(machine, place.u as u32, me, readonly, &find, &others)?;
@@ -89,8 +92,10 @@ fn end<'a, 'b, A: Arch>(
 fn take<A: Arch>(caller: &Caller<'_, A>, mfn: Mfn, owner: DomId, readonly: bool) -> Result<(), Status> {
     let memory = &caller.hypervisor.memory;
     let taken = if readonly { memory.get_frame(mfn, owner) } else { memory.get_writable(mfn, owner) };
-    taken.map_err(|denied| {
-        let status = if denied.is_other_use() { Status::GeneralError } else { Status::BadPage };
-        explain(caller, "grant copy", denied, status)
-    })
+    taken.map_err(|denied| refused(caller, denied))
+}
+
+fn refused<A: Arch>(caller: &Caller<'_, A>, denied: Denied) -> Status {
+    let status = if denied.is_other_use() { Status::GeneralError } else { Status::BadPage };
+    explain(caller, "grant copy", denied, status)
 }

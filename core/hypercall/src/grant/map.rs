@@ -1,6 +1,6 @@
 //! Mapping others' grants.
 
-use super::{drop_references, explain, number, resolve};
+use super::{drop_references, explain, number, place, resolve};
 use crate::Caller;
 use domain::{Arch, Domain};
 use gnttab::{Access, Granted, Handle, Mapping, Status};
@@ -53,7 +53,7 @@ fn pin_and_map<A: Arch>(
 ) -> Result<Mfn, Status> {
     let table = &granter.gnttab;
     let granted =
-        table.map(caller.machine(), call.r#ref, caller.domain.id, access, |gfn, _| resolve(caller, granter.id, gfn))?;
+        table.map(caller.machine(), call.r#ref, caller.domain.id, access, |gfn, _| resolve(caller, granter, gfn))?;
     match take_and_map(caller, granter, call, access, granted) {
         Ok(()) => Ok(granted.mfn),
         Err(status) => {
@@ -65,7 +65,7 @@ fn pin_and_map<A: Arch>(
     }
 }
 
-/// Takes a reference of the frame for each part of the mapping, and writes the page-table entry.
+/// Takes a reference of the frame for each part of the mapping, and writes the page-table entry, or that of the second stage.
 fn take_and_map<A: Arch>(
     caller: &Caller<'_, A>,
     granter: &Domain<A>,
@@ -90,7 +90,13 @@ fn take_and_map<A: Arch>(
             drop_references(caller, granted.mfn, access.readonly);
         }
     };
-    if access.host {
+    if let (true, Some(p2m)) = (access.host, caller.domain.p2m()) {
+        take().inspect_err(undo_device)?;
+        // The entry has a reference of its own.
+        let placed = place::map(caller.machine(), p2m, call.host_addr, granted.mfn, call.flags);
+        drop_references(caller, granted.mfn, access.readonly);
+        placed.inspect_err(undo_device)?;
+    } else if access.host {
         take().inspect_err(undo_device)?;
         write_entry(caller, granter.id, call, granted)
             .inspect_err(|_| drop_references(caller, granted.mfn, access.readonly))

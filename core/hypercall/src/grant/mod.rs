@@ -3,6 +3,7 @@
 mod cache;
 mod copy;
 mod map;
+mod place;
 mod table;
 mod transfer;
 mod unmap;
@@ -115,10 +116,9 @@ fn explain<A: Arch>(caller: &Caller<'_, A>, call: &str, denied: ::memory::Denied
 }
 
 /// The machine frame behind a frame number of `owner`, if it is the owner's.
-fn resolve<A: Arch>(caller: &Caller<'_, A>, owner: DomId, gfn: Gfn) -> core::result::Result<Mfn, Status> {
-    let mfn = caller.machine().translate(owner, gfn.0).ok_or(Status::BadPage)?;
-    match caller.hypervisor.memory.frame_ref(mfn, owner) {
-        Ok(_) => Ok(mfn),
+fn resolve<A: Arch>(caller: &Caller<'_, A>, owner: &Domain<A>, gfn: Gfn) -> core::result::Result<Mfn, Status> {
+    match caller.hypervisor.hold(owner, gfn.0, false) {
+        Ok(held) => Ok(held.mfn()),
         Err(denied) => Err(explain(caller, "grant", denied, Status::BadPage)),
     }
 }

@@ -42,7 +42,9 @@ fn tell<A: Arch>(
 ) -> core::result::Result<(), Status> {
     for index in 0..count {
         let mfn = domain.gnttab.frame(kind, index).ok_or(Status::GeneralError)?;
-        caller.write(list.offset(index.into()), &mfn.0).map_err(|_| Status::BadVirtualAddress)?;
+        // A translated domain hears where it has put the frame itself.
+        let number = if domain.is_translated() { caller.machine().m2p(mfn) } else { mfn.0 };
+        caller.write(list.offset(index.into()), &number).map_err(|_| Status::BadVirtualAddress)?;
     }
     Ok(())
 }

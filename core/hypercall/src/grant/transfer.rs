@@ -11,7 +11,11 @@ use xen_abi::grant_table::Transfer;
 /// GNTTABOP_transfer. From the moment that the caller has lost the frame it is freed if anything fails.
 pub fn transfer<A: Arch>(caller: &Caller<'_, A>, call: &Transfer) -> Result<(), Status> {
     let memory = &caller.hypervisor.memory;
-    let mfn = caller.machine().translate(caller.domain.id, call.mfn).ok_or(Status::BadPage)?;
+    if caller.domain.is_translated() {
+        // Nobody gives frames away from the midst of a second-stage table.
+        return Err(Status::GeneralError);
+    }
+    let mfn = Mfn(call.mfn);
     memory
         .steal(&caller.domain.memory, mfn)
         .map_err(|denied| explain(caller, "grant transfer", denied, Status::BadPage))?;

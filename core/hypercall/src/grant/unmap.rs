@@ -2,7 +2,7 @@
 //! only then the granter gets its frames back.
 
 use super::map::target;
-use super::{Batch, drop_references, explain, number};
+use super::{Batch, drop_references, explain, number, place};
 use crate::Caller;
 use arrayvec::ArrayVec;
 use domain::Arch;
@@ -117,6 +117,12 @@ fn find_and_clear<A: Arch>(
     if !mapping.access.host {
         return Ok(mfn);
     }
+    if let Some(p2m) = caller.domain.p2m() {
+        if request.replacement.is_some() || mapping.by_entry {
+            return Err(Status::GeneralError);
+        }
+        return place::unmap::<A>(p2m, request.host, mfn).map(|()| mfn);
+    }
     let place = target(caller, request.host, mapping.by_entry)?;
     let (memory, domain, writable) = (&caller.hypervisor.memory, caller.domain.id, !mapping.access.readonly);
     let result = match request.replacement {
@@ -131,7 +137,12 @@ fn find_and_clear<A: Arch>(
 /// Drops translations, and then the frames' references and pins.
 fn complete<A: Arch>(caller: &Caller<'_, A>, pending: Pending) {
     if pending.iter().any(|cleared| cleared.claim.mapping.access.host) {
-        caller.hypervisor.memory.flush_domain(&caller.domain.memory);
+        if let Some(p2m) = caller.domain.p2m() {
+            // What it does not come to is released by whatever flushes next.
+            let _rest = p2m.flush(caller.machine());
+        } else {
+            caller.hypervisor.memory.flush_domain(&caller.domain.memory);
+        }
     }
     for Cleared { claim, mfn } in pending {
         let mapping = claim.mapping;
@@ -150,7 +161,8 @@ fn give_back<A: Arch>(caller: &Caller<'_, A>, granter: DomId, claim: &Claim, mfn
             log::error!("{}: grant {} was not pinned: {status}", granter.id, claim.mapping.reference);
         }
     }
-    for part in [access.host, access.device] {
+    // The entry of a second-stage table has dropped its own.
+    for part in [access.host && !caller.domain.is_translated(), access.device] {
         if part {
             drop_references(caller, mfn, access.readonly);
         }

@@ -86,6 +86,9 @@ fn accept<A: Arch>(caller: &Caller<'_, A>, call: MemoryExchange) -> Result<Optio
         return Err(Errno::FAULT);
     }
     let domain = caller.controlled_domain(from.domid)?;
+    if domain.is_translated() {
+        return Err(Errno::OPNOTSUPP);
+    }
     let bits = address_bits(to.mem_flags)?;
     let chunk_in = to.extent_order.saturating_sub(from.extent_order);
     let chunk_out = from.extent_order.saturating_sub(to.extent_order);
@@ -114,7 +117,7 @@ impl<A: Arch> Exchange<A> {
         for extent in 0..1u64 << self.chunk_in {
             let first: u64 = caller.read(list.extent_start.offset((chunk << self.chunk_in) + extent))?;
             for frame in first..first.saturating_add(1 << list.extent_order) {
-                let mfn = caller.machine().translate(self.domain.id, frame).ok_or(Errno::INVAL)?;
+                let mfn = Mfn(frame);
                 let name = caller.machine().m2p(mfn);
                 if let Err(denied) = caller.hypervisor.memory.steal(&self.domain.memory, mfn) {
                     return Err(caller.explain("exchange", denied));

@@ -2,6 +2,8 @@
 
 mod exchange;
 mod maps;
+mod physmap;
+pub(crate) mod placement;
 mod query;
 mod reservation;
 mod resource;
@@ -40,10 +42,10 @@ pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         XENMEM_MEMORY_MAP => maps::own(caller, args[1]).into(),
         XENMEM_SET_MEMORY_MAP => maps::set(caller, args[1]).into(),
         XENMEM_RESERVED_DEVICE_MEMORY_MAP => maps::reserved_for_devices(caller, args[1]).into(),
-        XENMEM_ADD_TO_PHYSMAP => query::add_to_physmap(caller, args[1]).into(),
-        XENMEM_ADD_TO_PHYSMAP_BATCH => query::add_batch_to_physmap(caller, args[1]).into(),
-        XENMEM_REMOVE_FROM_PHYSMAP => query::remove_from_physmap(caller, args[1]).into(),
-        XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => query::populate_on_demand(caller, args[1]).into(),
+        XENMEM_ADD_TO_PHYSMAP => physmap::add(caller, args, done),
+        XENMEM_ADD_TO_PHYSMAP_BATCH => physmap::add_batch(caller, args, done),
+        XENMEM_REMOVE_FROM_PHYSMAP => physmap::remove(caller, args[1]).into(),
+        XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => physmap::on_demand(caller, args, op),
         // Nothing is shared between guests.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
         XENMEM_ACCESS_OP => query::access(caller, args[1]).into(),

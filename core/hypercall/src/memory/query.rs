@@ -1,4 +1,4 @@
-//! Figures of domains and of the machine-to-physical table, and what only translated domains have.
+//! Figures of domains and of the machine-to-physical table, and what no domain has.
 
 use crate::Caller;
 use core::mem::offset_of;
@@ -22,8 +22,11 @@ pub fn figure<A: Arch>(caller: &Caller<'_, A>, op: u32, at: u64) -> Result<i64> 
     Ok(figure.min(i64::MAX as u64) as i64)
 }
 
-/// The highest frame number of a guest, which it has written into its shared_info.
+/// The highest frame number of a guest, which a PV guest has written into its shared_info.
 fn highest_frame<A: Arch>(caller: &Caller<'_, A>, domain: &Domain<A>) -> u64 {
+    if let Some(p2m) = domain.p2m() {
+        return p2m.max_mapped_gfn().0;
+    }
     let at = (offset_of!(SharedInfo, arch) + offset_of!(ArchSharedInfo, max_pfn)) / 8;
     let count = caller.machine().table(domain.shared_info).map_or(0, |words| words[at].load(Relaxed));
     count.saturating_sub(1)
@@ -52,40 +55,6 @@ pub fn machphys_frames<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     }
     call.nr_extents = count;
     caller.write(at, &call)
-}
-
-/// add_to_physmap: a PV domain has no physical map of the hypervisor's, whoever asks.
-pub fn add_to_physmap<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
-    let call = caller.read(GuestHandle::<AddToPhysmap>::new(at))?;
-    if call.space == XENMAPSPACE_GMFN_FOREIGN {
-        return Err(Errno::NOSYS);
-    }
-    caller.any_domain(call.domid)?;
-    Err(Errno::ACCES)
-}
-
-/// add_to_physmap_batch: likewise.
-pub fn add_batch_to_physmap<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
-    let call = caller.read(GuestHandle::<AddToPhysmapBatch>::new(at))?;
-    if u32::from(call.space) == XENMAPSPACE_GMFN_RANGE {
-        return Err(Errno::OPNOTSUPP);
-    }
-    caller.any_domain(call.domid)?;
-    Err(Errno::ACCES)
-}
-
-/// remove_from_physmap: likewise.
-pub fn remove_from_physmap<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
-    let call = caller.read(GuestHandle::<RemoveFromPhysmap>::new(at))?;
-    caller.any_domain(call.domid)?;
-    Err(Errno::ACCES)
-}
-
-/// set_pod_target, get_pod_target: a PV domain has all its memory from the beginning.
-pub fn populate_on_demand<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
-    let call = caller.read(GuestHandle::<PodTarget>::new(at))?;
-    caller.any_domain(call.domid)?;
-    Err(Errno::INVAL)
 }
 
 /// access_op: rights to single pages are kept in a physical map, which a PV domain does not have.

@@ -1,4 +1,4 @@
-//! acquire_resource: frames of a domain's grant table, for the toolstack to map.
+//! acquire_resource: frames of a domain's grant table and of its device emulators' pages, for whoever maps them.
 
 use super::{MAX_EXTENTS, again};
 use crate::{Args, Caller, Outcome, refuse};
@@ -13,6 +13,16 @@ use xen_abi::memory::*;
 /// Entries of a status frame for each shared frame: a status frame serves so many shared frames.
 const SHARED_PER_STATUS: u32 = 8;
 
+/// Frames of an emulator's server: of the ring, and of requests.
+const SERVER_FRAMES: u32 = 2;
+
+/// What frames can be had of.
+#[derive(Clone, Copy)]
+enum Resource {
+    GrantTable(FrameKind),
+    Server(u16),
+}
+
 /// XENMEM_acquire_resource; with a null list only the size of the resource is told.
 pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome {
     let at = GuestHandle::<MemAcquireResource>::new(args[1]);
@@ -20,7 +30,7 @@ pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Out
         Ok(call) => call,
         Err(errno) => return errno.into(),
     };
-    let (domain, kind, size) = match find(caller, &call) {
+    let (domain, resource, size) = match find(caller, &call) {
         Ok(found) => found,
         Err(errno) => return errno.into(),
     };
@@ -28,6 +38,10 @@ pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Out
         let field = at.address().wrapping_add(offset_of!(MemAcquireResource, nr_frames) as u64);
         let told = if call.nr_frames == 0 { caller.write(GuestHandle::new(field), &size) } else { Err(Errno::INVAL) };
         return told.into();
+    }
+    if caller.domain.is_translated() {
+        // The list would say where in its own memory the frames are to be.
+        return Errno::OPNOTSUPP.into();
     }
     if u64::from(call.nr_frames) > MAX_EXTENTS || before > call.nr_frames.into() {
         return Errno::INVAL.into();
@@ -37,7 +51,7 @@ pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Out
         if u64::from(done) != before && done % 32 == 0 && caller.machine().should_yield() {
             return again(args, XENMEM_ACQUIRE_RESOURCE, done.into());
         }
-        if let Err(errno) = hand_out(caller, &domain, kind, &call, done) {
+        if let Err(errno) = hand_out(caller, &domain, resource, &call, done) {
             return errno.into();
         }
         done += 1;
@@ -46,7 +60,7 @@ pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Out
 }
 
 /// The domain, which of its lists of frames, and how long that may become.
-fn find<A: Arch>(caller: &Caller<'_, A>, call: &MemAcquireResource) -> Result<(Arc<Domain<A>>, FrameKind, u32)> {
+fn find<A: Arch>(caller: &Caller<'_, A>, call: &MemAcquireResource) -> Result<(Arc<Domain<A>>, Resource, u32)> {
     let end = call.frame.checked_add(call.nr_frames.into()).ok_or(Errno::INVAL)?;
     if call.pad != 0 || end > u32::MAX.into() {
         return Err(Errno::INVAL);
@@ -55,11 +69,16 @@ fn find<A: Arch>(caller: &Caller<'_, A>, call: &MemAcquireResource) -> Result<(A
     caller.require_privilege()?;
     let limit = domain.creation.max_grant_frames;
     let (kind, size) = match (u32::from(call.r#type), call.id) {
-        (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED) => (FrameKind::Shared, limit),
+        (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED) => {
+            (Resource::GrantTable(FrameKind::Shared), limit)
+        }
         (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS)
             if domain.creation.max_grant_version >= 2 =>
         {
-            (FrameKind::Status, limit.div_ceil(SHARED_PER_STATUS))
+            (Resource::GrantTable(FrameKind::Status), limit.div_ceil(SHARED_PER_STATUS))
+        }
+        (XENMEM_RESOURCE_IOREQ_SERVER, id) if domain.is_translated() => {
+            (Resource::Server(u16::try_from(id).map_err(|_| Errno::INVAL)?), SERVER_FRAMES)
         }
         (kind, id) => {
             return Err(refuse!(caller, INVAL, "acquire_resource: {} has no resource {kind}/{id}", domain.id));
@@ -73,11 +92,19 @@ fn find<A: Arch>(caller: &Caller<'_, A>, call: &MemAcquireResource) -> Result<(A
 
 fn hand_out<A: Arch>(
     caller: &Caller<'_, A>,
-    domain: &Domain<A>,
-    kind: FrameKind,
+    domain: &Arc<Domain<A>>,
+    resource: Resource,
     call: &MemAcquireResource,
     index: u32,
 ) -> Result<()> {
+    let kind = match resource {
+        Resource::GrantTable(kind) => kind,
+        Resource::Server(id) => {
+            let servers = caller.hypervisor.servers(domain).ok_or(Errno::INVAL)?;
+            let mfn = servers.frame(id, caller.domain.id, call.frame + u64::from(index))?;
+            return caller.write(call.frame_list.offset(index.into()), &mfn.0);
+        }
+    };
     let allocate = &mut || caller.hypervisor.allocate_shared(&domain.memory).ok();
     let obtain = |frame: u32, allocate: &mut dyn FnMut() -> Option<types::Mfn>| {
         domain.gnttab.obtain(caller.machine(), kind, frame, allocate)

@@ -1,10 +1,12 @@
 //! Guests' calls, made by domains of a machine on a desk.
 
+mod emulator;
 mod event;
 mod grant;
 mod hvm;
 mod memory;
 mod multicall;
+mod translated;
 mod vcpu;
 
 use domain::fakes::FakeArch;
@@ -31,7 +33,11 @@ struct World {
 impl World {
     /// A machine with dom0 and domain 1, of two vCPUs each.
     fn new() -> World {
-        let hypervisor = FakeArch::hypervisor(512, 1);
+        World::with_frames(512)
+    }
+
+    fn with_frames(count: usize) -> World {
+        let hypervisor = FakeArch::hypervisor(count, 1);
         let make = |id, privileged| {
             let domain = hypervisor.create_domain(DomId(id), Creation::of_test(privileged, 2)).unwrap();
             hypervisor.create_vcpus(&domain).unwrap();

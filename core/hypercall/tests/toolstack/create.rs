@@ -157,3 +157,50 @@ fn another_command_is_waited_for_by_issuing_again() {
     drop(guard);
     assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Done(0));
 }
+
+#[test]
+fn a_translated_domain_comes_and_goes() {
+    let world = World::with_hvm();
+    let free = world.hypervisor.memory.free_pages();
+    let mut config = configuration();
+    config.flags = XEN_DOMCTL_CDF_HVM;
+    assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut config), error(Errno::OPNOTSUPP), "hap=0");
+    config.flags = XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP;
+    config.max_vcpus = 129;
+    assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut { config }), error(Errno::INVAL));
+    config.max_vcpus = 2;
+    assert_eq!(world.domctl_with(XEN_DOMCTL_CREATEDOMAIN, 9, &mut config), (0, 9));
+    let fresh = info(&world, 9).unwrap();
+    let both = XEN_DOMINF_HVM_GUEST | XEN_DOMINF_HAP;
+    assert_eq!((fresh.flags & both, fresh.shared_info_frame), (both, !0));
+    assert_eq!(world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 9, &mut [0_u64; 16]), 0);
+    assert_eq!(world.hypervisor.memory.free_pages(), free, "nothing is lost");
+}
+
+#[test]
+fn the_pool_for_tables_is_sized() {
+    let world = World::with_hvm();
+    let mut config = configuration();
+    config.flags = XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP;
+    assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &mut config), 0);
+    let pv = world.guest();
+    let size = |id| {
+        let mut op = PagingMempool { size: 0 };
+        (world.domctl(XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, id, &mut op), op.size)
+    };
+    let set = |id, size| world.domctl(XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, id, &mut PagingMempool { size });
+    assert_eq!(size(1), (0, 1 << 20));
+    assert_eq!((set(1, 0x8_1000), size(1).1), (0, 0x8_1000));
+    assert_eq!((set(1, 0x8_1001), set(1, 1 << 40)), (error(Errno::INVAL), error(Errno::NOMEM)));
+    assert_eq!((size(pv).0, set(pv, 0)), (error(Errno::OPNOTSUPP), error(Errno::OPNOTSUPP)));
+    let shadow = |id, op, mb| {
+        let mut call = ShadowOp { op, mb, ..ShadowOp::new_zeroed() };
+        (world.domctl(XEN_DOMCTL_SHADOW_OP, id, &mut call), call.mb)
+    };
+    assert_eq!(shadow(1, XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION, 1), (0, 1));
+    assert_eq!(set(1, 0x8_1000), 0);
+    assert_eq!(shadow(1, XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION, 0), (0, 1), "rounded up");
+    assert_eq!(shadow(1, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, 0).0, error(Errno::OPNOTSUPP));
+    assert_eq!(shadow(pv, XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION, 0).0, error(Errno::OPNOTSUPP));
+    assert_eq!((set(1, 0), size(1).1), (0, 0x1000), "the root is a table");
+}

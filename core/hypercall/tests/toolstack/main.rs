@@ -10,6 +10,7 @@ use domain::fakes::FakeArch;
 use domain::{Creation, Domain, Hypervisor};
 use hypercall::{Args, Caller, Outcome, domctl, sysctl};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use types::{DomId, Errno};
 use xen_abi::domctl::{CreateDomain, Domctl, MaxVcpus, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_MAX_VCPUS};
 use xen_abi::{GuestHandle, Union};
@@ -35,7 +36,17 @@ impl World {
 
     /// The same on a machine of several NUMA nodes.
     fn of_nodes(nodes: platform::Nodes) -> World {
-        let hypervisor = FakeArch::hypervisor_of_nodes(512, 2, nodes);
+        World::of_hypervisor(FakeArch::hypervisor_of_nodes(512, 2, nodes))
+    }
+
+    /// A machine that runs HVM guests.
+    fn with_hvm() -> World {
+        let world = World::of_hypervisor(FakeArch::hypervisor(1024, 2));
+        world.hypervisor.machine().hvm.store(true, Relaxed);
+        world
+    }
+
+    fn of_hypervisor(hypervisor: Hypervisor<FakeArch>) -> World {
         let dom0 = hypervisor.create_domain(DomId::DOM0, Creation::of_test(true, 2)).unwrap();
         hypervisor.create_vcpus(&dom0).unwrap();
         let world = World { hypervisor, caller: dom0.clone(), dom0 };

@@ -160,7 +160,8 @@ impl<H: Host> Memory<H> {
         let mut new = change.new;
         if new.is_present() {
             self.check_flags(context.tables.id(), 1, new)?;
-            if change.translate {
+            // Who has page tables of this kind is not translated.
+            if change.translate && context.frames != context.tables.id() {
                 let mfn = self.host.translate(context.frames, new.frame());
                 let unknown = Denied::new(Errno::INVAL, Why::NotAllocated { mfn: Mfn(new.frame()) });
                 new = Pte::new(mfn.ok_or(unknown)?.0, new.flags());

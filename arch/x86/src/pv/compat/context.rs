@@ -52,7 +52,8 @@ impl Given {
     /// # Errors
     /// As [`guest_context::apply`]; `ENOMEM`.
     pub fn apply(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>, vcpu: &Vcpu<X86>) -> Result<()> {
-        let state = &mut vcpu.state.lock();
+        let mut state = vcpu.state.lock();
+        let state = state.pv()?;
         if self.selectors.is_some() {
             super::prepare(hypervisor, state)?;
         }

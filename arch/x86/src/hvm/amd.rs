@@ -1,0 +1,262 @@
+//! AMD-V as an [`Engine`].
+
+use super::engine::{Control, Engine, Exit, Injection, System};
+use alloc::sync::Arc;
+use hal_cpu::GuestRegs;
+use hal_cpu::svm::{self, HvmExit, MsrMap, PortMap, Vmcb, enter_hvm};
+use types::{Mfn, Result};
+use x86_defs::control::{Efer, Vector};
+use x86_defs::msr;
+use x86_defs::svm::{Attributes, Event, EventKind, ExitCode, NestedFault, SaveArea};
+use x86_emulate::hvm::{DescriptorTable, Segment};
+
+/// MSRs that a guest reaches itself: they are the guest's own while it runs.
+const OWN_MSRS: [u32; 10] = [
+    msr::SYSENTER_CS,
+    msr::SYSENTER_ESP,
+    msr::SYSENTER_EIP,
+    msr::STAR,
+    msr::LSTAR,
+    msr::CSTAR,
+    msr::FMASK,
+    msr::FS_BASE,
+    msr::GS_BASE,
+    msr::KERNEL_GS_BASE,
+];
+
+/// What the vCPUs of a domain share.
+pub struct Maps {
+    msrs: Arc<MsrMap>,
+    ports: Arc<PortMap>,
+}
+
+impl Maps {
+    /// A guest's usual rights: MSRs of its own, no port.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<Maps> {
+        let (msrs, ports) = (MsrMap::new()?, PortMap::new()?);
+        for number in OWN_MSRS {
+            msrs.intercept(number, false, false)?;
+        }
+        // Nothing is added to the machine's counter.
+        msrs.intercept(msr::TSC, false, true)?;
+        Ok(Maps { msrs: Arc::new(msrs), ports: Arc::new(ports) })
+    }
+}
+
+/// A vCPU by AMD-V.
+pub struct Amd {
+    vmcb: Vmcb,
+}
+
+impl Amd {
+    /// A vCPU that has no second-stage table yet.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(maps: &Maps) -> Result<Amd> {
+        Ok(Amd { vmcb: Vmcb::new(maps.msrs.clone(), maps.ports.clone())? })
+    }
+
+    /// What the exit is, by AMD's number.
+    fn sort(&mut self, code: ExitCode) -> Exit {
+        let (info1, info2) = self.vmcb.exit_info();
+        match code {
+            ExitCode::VINTR => {
+                self.vmcb.cancel_window();
+                Exit::Window
+            }
+            ExitCode::HLT => Exit::Halt,
+            ExitCode::CPUID => Exit::Cpuid,
+            ExitCode::VMMCALL => Exit::Hypercall,
+            ExitCode::MSR if info1 & 1 == 0 => Exit::ReadMsr,
+            ExitCode::MSR => Exit::WriteMsr,
+            ExitCode::XSETBV => Exit::SetXcr,
+            ExitCode::WBINVD | ExitCode::INVD => Exit::Caches,
+            ExitCode::IO => Exit::Instruction,
+            ExitCode::NESTED_FAULT => {
+                Exit::Memory { gpa: info2, write: NestedFault::from_bits_retain(info1).contains(NestedFault::WRITE) }
+            }
+            ExitCode::TASK_SWITCH => Exit::TaskSwitch,
+            ExitCode::SHUTDOWN => Exit::Shutdown,
+            ExitCode::RDPMC => Exit::Forbidden,
+            ExitCode::FERR_FREEZE => Exit::Nothing,
+            ExitCode::VMRUN
+            | ExitCode::VMLOAD
+            | ExitCode::VMSAVE
+            | ExitCode::STGI
+            | ExitCode::CLGI
+            | ExitCode::SKINIT
+            | ExitCode::INVLPGA
+            | ExitCode::INVLPGB
+            | ExitCode::INVLPGB_ILLEGAL
+            | ExitCode::TLBSYNC
+            | ExitCode::MONITOR
+            | ExitCode::MWAIT
+            | ExitCode::RDPRU
+            | ExitCode::MCOMMIT => Exit::Undefined,
+            ExitCode::ICEBP => Exit::Exception { vector: Vector::DEBUG, error_code: None },
+            code if code.dr_read().is_some() || code.dr_write().is_some() => Exit::Instruction,
+            code => match code.exception() {
+                Some(Vector::MACHINE_CHECK) => Exit::MachineCheck,
+                Some(vector) => {
+                    Exit::Exception { vector, error_code: Vector::has_error_code(vector).then_some(info1 as u32) }
+                }
+                None => Exit::Unknown(code.0),
+            },
+        }
+    }
+
+    /// Has an event delivered anew whose delivery the exit has interrupted. An instruction that raises one is simply executed
+    /// again: INT n, and INT3 and INTO, which count as exceptions.
+    fn repeat_interrupted(&mut self) {
+        let Some(event) = self.vmcb.interrupted_event() else { return };
+        let by_instruction = match event.kind() {
+            Some(EventKind::Interrupt | EventKind::Nmi) => false,
+            Some(EventKind::Exception) => matches!(event.vector(), Vector::BREAKPOINT | Vector::OVERFLOW),
+            Some(EventKind::Software) | None => true,
+        };
+        if !by_instruction {
+            self.vmcb.inject(event);
+        }
+    }
+}
+
+impl Engine for Amd {
+    fn enter(&mut self, regs: &mut GuestRegs) -> Exit {
+        let Some(svm) = svm::current() else { return Exit::Refused };
+        let exit = enter_hvm(svm, &mut self.vmcb, regs);
+        if exit != HvmExit::Invalid {
+            self.repeat_interrupted();
+        }
+        match exit {
+            HvmExit::Interrupt(vector) => Exit::Interrupt(vector),
+            HvmExit::Nmi => Exit::Nmi,
+            HvmExit::Nothing => Exit::Nothing,
+            HvmExit::Invalid => Exit::Refused,
+            HvmExit::Guest(code) => self.sort(code),
+        }
+    }
+
+    fn set_root(&mut self, root: Mfn) -> Result<()> {
+        self.vmcb.set_nested_root(root)
+    }
+
+    fn flush(&mut self) {
+        self.vmcb.flush_translations();
+    }
+
+    fn flush_page(&mut self, linear: u64) {
+        self.vmcb.flush_page(linear);
+    }
+
+    fn next_rip(&self) -> Option<u64> {
+        self.vmcb.next_rip()
+    }
+
+    fn control(&self) -> Control {
+        let save = self.vmcb.state();
+        let efer = save.efer & !Efer::SVME.bits();
+        Control { cr0: save.cr0, cr2: save.cr2, cr3: save.cr3, cr4: save.cr4, efer }
+    }
+
+    fn set_control(&mut self, control: &Control) {
+        self.vmcb.set_control_registers(control.cr0, control.cr3, control.cr4, Efer::from_bits_retain(control.efer));
+        self.vmcb.set_cr2(control.cr2);
+        self.vmcb.flush_translations();
+    }
+
+    fn system(&self) -> System {
+        let save = self.vmcb.state();
+        System {
+            control: self.control(),
+            segments: [&save.es, &save.cs, &save.ss, &save.ds, &save.fs, &save.gs].map(segment),
+            ldtr: segment(&save.ldtr),
+            tr: segment(&save.tr),
+            gdtr: DescriptorTable { base: save.gdtr.base, limit: save.gdtr.limit as u16 },
+            idtr: DescriptorTable { base: save.idtr.base, limit: save.idtr.limit as u16 },
+            level: save.cpl,
+            dr6: save.dr6,
+            dr7: save.dr7,
+            star: save.star,
+            lstar: save.lstar,
+            cstar: save.cstar,
+            fmask: save.sfmask,
+            kernel_gs_base: save.kernel_gs_base,
+            sysenter_cs: save.sysenter_cs,
+            sysenter_esp: save.sysenter_esp,
+            sysenter_eip: save.sysenter_eip,
+            pat: save.g_pat,
+        }
+    }
+
+    fn set_system(&mut self, system: &System) {
+        write(self.vmcb.state_mut(), system);
+        self.set_control(&system.control);
+    }
+
+    fn has_injection(&self) -> bool {
+        self.vmcb.injected().is_some()
+    }
+
+    fn inject(&mut self, event: Injection) {
+        self.vmcb.inject(match event {
+            Injection::Interrupt(vector) => Event::interrupt(vector),
+            Injection::Nmi => Event::nmi(),
+            Injection::Exception(vector, error_code) => Event::exception(vector, error_code),
+        });
+    }
+
+    fn await_window(&mut self, vector: Option<u8>, ignores_priority: bool) {
+        match vector {
+            Some(vector) => self.vmcb.request_window(vector >> 4, ignores_priority),
+            None => self.vmcb.cancel_window(),
+        }
+    }
+
+    fn is_in_shadow(&self) -> bool {
+        self.vmcb.is_in_shadow()
+    }
+
+    fn set_in_shadow(&mut self, on: bool) {
+        self.vmcb.set_in_shadow(on);
+    }
+
+    fn task_priority(&self) -> u8 {
+        self.vmcb.task_priority()
+    }
+
+    fn set_task_priority(&mut self, priority: u8) {
+        self.vmcb.set_task_priority(priority);
+    }
+}
+
+fn segment(from: &x86_defs::svm::Segment) -> Segment {
+    Segment { selector: from.selector, attributes: from.attributes.0, limit: from.limit, base: from.base }
+}
+
+fn hidden(from: &Segment) -> x86_defs::svm::Segment {
+    let attributes = Attributes(from.attributes);
+    x86_defs::svm::Segment { selector: from.selector, attributes, limit: from.limit, base: from.base }
+}
+
+fn table(from: DescriptorTable) -> x86_defs::svm::Segment {
+    hidden(&Segment { base: from.base, limit: from.limit.into(), ..Segment::default() })
+}
+
+/// All but control registers.
+fn write(save: &mut SaveArea, system: &System) {
+    let [es, cs, ss, ds, fs, gs] = system.segments.each_ref().map(hidden);
+    (save.es, save.cs, save.ss, save.ds, save.fs, save.gs) = (es, cs, ss, ds, fs, gs);
+    (save.ldtr, save.tr) = (hidden(&system.ldtr), hidden(&system.tr));
+    (save.gdtr, save.idtr) = (table(system.gdtr), table(system.idtr));
+    save.cpl = system.level;
+    (save.dr6, save.dr7) = (system.dr6, system.dr7);
+    (save.star, save.lstar, save.cstar, save.sfmask) = (system.star, system.lstar, system.cstar, system.fmask);
+    save.kernel_gs_base = system.kernel_gs_base;
+    save.sysenter_cs = system.sysenter_cs;
+    (save.sysenter_esp, save.sysenter_eip) = (system.sysenter_esp, system.sysenter_eip);
+    save.g_pat = system.pat;
+}

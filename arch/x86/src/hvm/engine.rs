@@ -1,0 +1,153 @@
+//! What runs a vCPU of an HVM guest: the CPU's virtualization, of which nothing else here knows the form.
+
+use hal_cpu::GuestRegs;
+use types::{Mfn, Result};
+use x86_emulate::hvm::{DescriptorTable, Segment};
+
+/// Why a guest left. Instructions are not carried out yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// A machine interrupt of this number.
+    Interrupt(u8),
+    /// A machine NMI, which is handled.
+    Nmi,
+    /// For nothing that concerns the guest.
+    Nothing,
+    /// The CPU does not run a guest in this state.
+    Refused,
+    /// An interrupt can be taken now, as was asked for.
+    Window,
+    /// HLT.
+    Halt,
+    /// CPUID.
+    Cpuid,
+    /// VMMCALL.
+    Hypercall,
+    /// RDMSR.
+    ReadMsr,
+    /// WRMSR.
+    WriteMsr,
+    /// XSETBV.
+    SetXcr,
+    /// WBINVD, INVD.
+    Caches,
+    /// An instruction that is to be emulated: of a port, a control or a debug register.
+    Instruction,
+    /// An instruction that guests do not have.
+    Undefined,
+    /// An instruction that guests must not execute.
+    Forbidden,
+    /// An exception that is the guest's own, but had to be looked at.
+    Exception {
+        /// Its number.
+        vector: u8,
+        /// Its error code, where it has one.
+        error_code: Option<u32>,
+    },
+    /// The machine has failed.
+    MachineCheck,
+    /// An access that the second-stage table does not allow.
+    Memory {
+        /// Guest-physical address.
+        gpa: u64,
+        /// Whether it was a write.
+        write: bool,
+    },
+    /// A hardware task switch.
+    TaskSwitch,
+    /// A triple fault.
+    Shutdown,
+    /// Something else, with the CPU's number for it.
+    Unknown(u64),
+}
+
+/// What a vCPU is to be given when it is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Injection {
+    /// An interrupt.
+    Interrupt(u8),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// An exception, with its error code where it has one.
+    Exception(u8, Option<u32>),
+}
+
+/// Registers that decide how addresses are translated and code is executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the names are the registers' names")]
+pub struct Control {
+    pub cr0: u64,
+    pub cr2: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub efer: u64,
+}
+
+/// Registers beside the general ones, which switch with the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the names are the registers' names")]
+pub struct System {
+    pub control: Control,
+    /// ES, CS, SS, DS, FS, GS.
+    pub segments: [Segment; 6],
+    pub ldtr: Segment,
+    pub tr: Segment,
+    pub gdtr: DescriptorTable,
+    pub idtr: DescriptorTable,
+    /// Current privilege level.
+    pub level: u8,
+    pub dr6: u64,
+    pub dr7: u64,
+    pub star: u64,
+    pub lstar: u64,
+    pub cstar: u64,
+    pub fmask: u64,
+    pub kernel_gs_base: u64,
+    pub sysenter_cs: u64,
+    pub sysenter_esp: u64,
+    pub sysenter_eip: u64,
+    pub pat: u64,
+}
+
+/// The CPU's virtualization of one vCPU.
+pub trait Engine: Send {
+    /// Enters the guest until it leaves. An event whose delivery the exit has interrupted is injected again, unless another
+    /// takes its place.
+    fn enter(&mut self, regs: &mut GuestRegs) -> Exit;
+    /// Where its second-stage table is.
+    ///
+    /// # Errors
+    /// `EPERM` for a frame that is not lendable.
+    fn set_root(&mut self, root: Mfn) -> Result<()>;
+    /// Drops all translations that any CPU has of the guest's addresses, before it runs again.
+    fn flush(&mut self);
+    /// Drops those of one linear address.
+    fn flush_page(&mut self, linear: u64);
+    /// rip behind the instruction that the guest left by, if the CPU tells.
+    fn next_rip(&self) -> Option<u64>;
+
+    /// The registers of [`System::control`] alone.
+    fn control(&self) -> Control;
+    /// Sets them. Translations that they make void are dropped.
+    fn set_control(&mut self, control: &Control);
+    /// All registers.
+    fn system(&self) -> System;
+    /// Sets them all.
+    fn set_system(&mut self, system: &System);
+
+    /// The event that the next entry delivers.
+    fn has_injection(&self) -> bool;
+    /// Has the next entry deliver an event, in place of the one that it was to deliver.
+    fn inject(&mut self, event: Injection);
+    /// Has the guest leave once it can take an interrupt of this vector; with `None` not any more. `ignores_priority` where CR8
+    /// does not hold it back.
+    fn await_window(&mut self, vector: Option<u8>, ignores_priority: bool);
+    /// Whether no interrupt comes before the next instruction (STI, MOV SS).
+    fn is_in_shadow(&self) -> bool;
+    /// Sets that.
+    fn set_in_shadow(&mut self, on: bool);
+    /// CR8.
+    fn task_priority(&self) -> u8;
+    /// Sets CR8.
+    fn set_task_priority(&mut self, priority: u8);
+}

@@ -1,0 +1,43 @@
+//! A PV guest on a CPU.
+
+use super::{VcpuState, compat, context, events, traps};
+use crate::current::Current;
+use crate::run;
+use crate::vcpu::Guest;
+use hal_cpu::Exit;
+
+impl Guest for VcpuState {
+    fn load(current: &mut Current<'_, VcpuState>) {
+        current.find_info();
+        context::load(current);
+        crate::time::update_record(current.machine(), current.domain, current.vcpu);
+        context::write_records(current);
+    }
+
+    fn save(current: &mut Current<'_, VcpuState>) {
+        context::save(current);
+        hal_cpu::load_hypervisor_root();
+    }
+
+    #[inline]
+    fn deliver(current: &mut Current<'_, VcpuState>) {
+        events::deliver_pending(current);
+    }
+
+    #[inline]
+    fn run(current: &mut Current<'_, VcpuState>) {
+        let exit = hal_cpu::enter(&mut current.state.context);
+        let exit = match current.state.narrow {
+            None => exit,
+            Some(_) => match compat::sort(current, exit) {
+                Some(exit) => exit,
+                None => return,
+            },
+        };
+        match exit {
+            Exit::Interrupt(vector) => run::interrupt(current.hypervisor, vector),
+            Exit::Nmi => hal_irq::ipi::stop_if_asked(),
+            exit => traps::handle(current, exit),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A device emulator's calls, for domain 2.
+
+use super::translated::Hvm;
+use super::*;
+use domain::PauseFlags;
+use hypercall::event::event_channel_op;
+use hypercall::hvm::dm_op;
+use hypercall::memory::memory_op;
+use ioreq::{Direction, Kind, Polled, Request, Sent};
+use p2m::Type;
+use std::sync::atomic::Ordering::SeqCst;
+use types::{Gfn, VcpuId};
+use xen_abi::Union;
+use xen_abi::dm_op::*;
+use xen_abi::event_channel::{BindInterdomain, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_SEND, Send};
+use xen_abi::hvm_op::*;
+use xen_abi::memory::*;
+
+/// A request of dom0's.
+fn ask<T: FromBytes + IntoBytes + Immutable>(hvm: &Hvm, op: u32, value: &mut T) -> i64 {
+    let mut call = DmOp { op, pad: 0, u: Union([0; 3]) };
+    call.u.write(value);
+    hvm.world.put(AT, &call);
+    hvm.world.put(LIST, &DmOpBuf { h: GuestHandle::new(AT), size: size_of::<DmOp>() as u64 });
+    let result = hvm.world.finish(&hvm.world.dom0, dm_op, &[2, 1, LIST]);
+    *value = hvm.world.get::<DmOp>(AT).u.read();
+    result
+}
+
+/// Makes a server with a ring.
+fn server(hvm: &Hvm) -> u16 {
+    let mut create = CreateIoreqServer { handle_bufioreq: HVM_IOREQSRV_BUFIOREQ_ATOMIC, pad: [0; 3], id: 99 };
+    assert_eq!(ask(hvm, XEN_DMOP_CREATE_IOREQ_SERVER, &mut create), 0);
+    create.id
+}
+
+fn enable(hvm: &Hvm, id: u16, enabled: u8) -> i64 {
+    ask(hvm, XEN_DMOP_SET_IOREQ_SERVER_STATE, &mut SetIoreqServerState { id, enabled, pad: 0 })
+}
+
+fn claim_ports(hvm: &Hvm, id: u16) -> i64 {
+    let mut range = IoreqServerRange { id, pad: 0, r#type: XEN_DMOP_IO_RANGE_PORT, start: 0x100, end: 0x1ff };
+    ask(hvm, XEN_DMOP_MAP_IO_RANGE_TO_IOREQ_SERVER, &mut range)
+}
+
+/// Frames of the server's, as dom0 maps them: the ring, and requests.
+fn frames(hvm: &Hvm, id: u16) -> [u64; 2] {
+    hvm.world.put(LIST, &[0u64; 2]);
+    let mut call = MemAcquireResource {
+        domid: 2,
+        r#type: XENMEM_RESOURCE_IOREQ_SERVER as u16,
+        id: id.into(),
+        nr_frames: 2,
+        pad: 0,
+        frame: 0,
+        frame_list: list(),
+    };
+    assert_eq!(hvm.world.with(&hvm.world.dom0, memory_op, XENMEM_ACQUIRE_RESOURCE, &mut call, &[]), 0);
+    hvm.world.get(LIST)
+}
+
+#[test]
+fn a_request_goes_to_its_emulator_and_back() {
+    let hvm = Hvm::new();
+    let id = server(&hvm);
+    let [_, page] = frames(&hvm, id);
+    assert_eq!((claim_ports(&hvm, id), claim_ports(&hvm, id), enable(&hvm, id, 1)), (0, error(Errno::EXIST), 0));
+    let servers = hvm.world.hypervisor.servers(&hvm.hvm).unwrap();
+    let read = Request::single(Kind::Port, Direction::Read, 0x110, 0, 4);
+    let vcpu = &hvm.hvm.vcpus()[1];
+    let Sent::Wait(mut pending) = servers.send(VcpuId(1), &read, false) else { panic!("nobody has it") };
+    let mut bind = BindInterdomain { remote_dom: 2, _gap0: [0; 2], remote_port: pending.port(), local_port: 0 };
+    assert_eq!(hvm.world.with(&hvm.world.dom0, event_channel_op, EVTCHNOP_BIND_INTERDOMAIN, &mut bind, &[]), 0);
+    vcpu.flags.store(PauseFlags::DEVICE, SeqCst);
+    assert_eq!(servers.poll(&mut pending), Polled::Waiting);
+    // The answer: a datum, the state that says so, and an event.
+    hvm.world.word(Mfn(page), 4 + 1).store(0x55, SeqCst);
+    let last = hvm.world.word(Mfn(page), 4 + 3);
+    last.store(last.load(SeqCst) & !(0xf << 48) | 3 << 48, SeqCst);
+    let mut send = Send { port: bind.local_port };
+    assert_eq!(hvm.world.with(&hvm.world.dom0, event_channel_op, EVTCHNOP_SEND, &mut send, &[]), 0);
+    assert_eq!((vcpu.flags.load(SeqCst), servers.poll(&mut pending)), (0, Polled::Done(0x55)));
+    hvm.end();
+}
+
+#[test]
+fn pages_that_were_set_aside_are_taken_from_the_guest() {
+    let hvm = Hvm::new();
+    hvm.populate(&[0x100, 0x101], 0);
+    let mut parameter = |index, value| {
+        let mut call = HvmParam { domid: 2, pad: 0, index, value };
+        hvm.world.with(&hvm.world.dom0, hypercall::hvm::hvm_op, HVMOP_SET_PARAM, &mut call, &[])
+    };
+    use xen_abi::hvm_params::*;
+    assert_eq!((parameter(HVM_PARAM_IOREQ_SERVER_PFN, 0x100), parameter(HVM_PARAM_NR_IOREQ_SERVER_PAGES, 2)), (0, 0));
+    let id = server(&hvm);
+    let mut info = GetIoreqServerInfo { id, flags: 0, bufioreq_port: 0, ioreq_gfn: 0, bufioreq_gfn: 0 };
+    assert_eq!(ask(&hvm, XEN_DMOP_GET_IOREQ_SERVER_INFO, &mut info), 0);
+    assert_eq!((info.ioreq_gfn, info.bufioreq_gfn), (0x100, 0x101));
+    let (_, mfn) = hvm.at(0x100);
+    assert_eq!((enable(&hvm, id, 1), hvm.at(0x100).0), (0, Type::MmioDm));
+    assert_eq!((enable(&hvm, id, 0), hvm.at(0x100)), (0, (Type::RamRw, mfn)));
+    assert_eq!(enable(&hvm, id, 1), 0);
+    assert_eq!(ask(&hvm, XEN_DMOP_DESTROY_IOREQ_SERVER, &mut DestroyIoreqServer { id, pad: 0 }), 0);
+    assert_eq!((enable(&hvm, id, 1), hvm.at(0x100)), (error(Errno::NOENT), (Type::RamRw, mfn)));
+    hvm.end();
+}
+
+#[test]
+fn a_domain_ends_with_its_emulator_still_there() {
+    let hvm = Hvm::new();
+    let id = server(&hvm);
+    frames(&hvm, id);
+    assert_eq!(enable(&hvm, id, 1), 0);
+    hvm.end();
+}
+
+#[test]
+fn what_memory_is_can_be_changed() {
+    let hvm = Hvm::new();
+    hvm.populate(&[512], 9);
+    let set = |first_pfn, nr, mem_type| {
+        let mut call = SetMemType { nr, mem_type, pad: 0, first_pfn };
+        (ask(&hvm, XEN_DMOP_SET_MEM_TYPE, &mut call), call.nr)
+    };
+    assert_eq!((set(520, 2, HVMMEM_RAM_RO).0, hvm.at(521).0, hvm.at(522).0), (0, Type::RamRo, Type::RamRw));
+    assert_eq!((set(520, 1, HVMMEM_MMIO_DM).0, hvm.at(520).0), (0, Type::MmioDm));
+    assert_eq!(hvm.hvm.memory.total_pages(), 512, "it is the domain's still");
+    assert_eq!(set(519, 3, HVMMEM_RAM_RO), (error(Errno::INVAL), 3), "a hole is among them");
+    assert_eq!(set(1000, 100, HVMMEM_RAM_RO).0, error(Errno::INVAL), "there are none so high");
+    assert_eq!(set(600, 1, HVMMEM_IOREQ_SERVER).0, error(Errno::INVAL), "nobody has claimed any");
+    let id = server(&hvm);
+    let claim = |flags| {
+        let r#type = HVMMEM_IOREQ_SERVER;
+        ask(&hvm, XEN_DMOP_MAP_MEM_TYPE_TO_IOREQ_SERVER, &mut MapMemTypeToIoreqServer { id, r#type, flags, opaque: 0 })
+    };
+    assert_eq!(claim(XEN_DMOP_IOREQ_MEM_ACCESS_WRITE), 0);
+    assert_eq!((set(600, 2, HVMMEM_IOREQ_SERVER).0, hvm.at(601).0), (0, Type::IoreqServer));
+    assert_eq!((claim(0), hvm.at(601).0), (0, Type::RamRw));
+    hvm.end();
+}
+
+#[test]
+fn who_may_not_serve_is_refused() {
+    let hvm = Hvm::new();
+    hvm.world.put(LIST, &DmOpBuf { h: GuestHandle::new(AT), size: 7 });
+    let raw = |by, of: u16| hvm.world.finish(by, dm_op, &[of.into(), 1, LIST]);
+    assert_eq!(raw(&hvm.world.dom0, 2), error(Errno::FAULT), "too short");
+    assert_eq!((raw(&hvm.world.guest, 2), raw(&hvm.world.dom0, 1)), (error(Errno::PERM), error(Errno::INVAL)));
+    assert_eq!(raw(&hvm.hvm, 2), error(Errno::PERM), "nobody serves himself");
+    assert_eq!(ask(&hvm, 0, &mut [0u64; 3]), error(Errno::OPNOTSUPP));
+    assert_eq!(ask(&hvm, XEN_DMOP_INJECT_MSI, &mut [0u64; 3]), error(Errno::OPNOTSUPP));
+    assert_eq!(claim_ports(&hvm, 5), error(Errno::NOENT));
+    let mut count = NrVcpus { vcpus: 0 };
+    assert_eq!((ask(&hvm, XEN_DMOP_NR_VCPUS, &mut count), count.vcpus), (0, 2));
+    assert_eq!(ask(&hvm, XEN_DMOP_REMOTE_SHUTDOWN, &mut RemoteShutdown { reason: 3 }), 0);
+    assert_eq!(hvm.hvm.shutdown_code(), Some(domain::ShutdownCode::CRASH));
+    assert!(hvm.hvm.p2m().unwrap().get(Gfn(0)).ty.is_hole());
+}
