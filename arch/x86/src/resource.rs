@@ -24,7 +24,8 @@ const CONTROLS: [(u32, u32); 3] = [
 ];
 
 /// What each CPU had in [`CONTROLS`] as it started. Nobody writes them later, so other CPUs need not be asked.
-static NOTED: [[AtomicU64; CONTROLS.len()]; MAX_CPUS] = [const { [const { AtomicU64::new(0) }; CONTROLS.len()] }; MAX_CPUS];
+static NOTED: [[AtomicU64; CONTROLS.len()]; MAX_CPUS] =
+    [const { [const { AtomicU64::new(0) }; CONTROLS.len()] }; MAX_CPUS];
 
 /// Notes what this CPU has in the registers that may be read.
 pub fn note(cpu: CpuId) {
