@@ -41,8 +41,13 @@ fn extended_owner(current: &Current<'_>, raw: u16) -> Result<Arc<Domain<crate::X
     match DomId(raw) {
         id if id == current.domain.id => Err(Errno::SRCH),
         DomId::IO | DomId::XEN => Err(Errno::PERM),
-        _ => current.caller().controlled_domain(raw),
+        _ => current.caller().controlled_domain(raw).and_then(with_own_tables),
     }
+}
+
+/// Refuses translated domains, whose page tables are nobody's business.
+fn with_own_tables(domain: Arc<Domain<crate::X86>>) -> Result<Arc<Domain<crate::X86>>> {
+    if domain.is_translated() { Err(Errno::INVAL) } else { Ok(domain) }
 }
 
 /// Progress of a batch that the guest can see, where it wants to.
@@ -121,7 +126,7 @@ fn again<T>(
 fn update_owners(current: &Current<'_>, raw: u32) -> Result<(DomId, Arc<DomainMemory>)> {
     let tables = match (raw >> 16) as u16 {
         0 => current.domain.memory.clone(),
-        other => current.caller().controlled_domain(other - 1)?.memory.clone(),
+        other => current.caller().controlled_domain(other - 1).and_then(with_own_tables)?.memory.clone(),
     };
     Ok((frame_owner(current, raw as u16)?, tables))
 }

@@ -87,7 +87,7 @@ fn a_request_goes_to_its_emulator_and_back() {
 fn pages_that_were_set_aside_are_taken_from_the_guest() {
     let hvm = Hvm::new();
     hvm.populate(&[0x100, 0x101], 0);
-    let mut parameter = |index, value| {
+    let parameter = |index, value| {
         let mut call = HvmParam { domid: 2, pad: 0, index, value };
         hvm.world.with(&hvm.world.dom0, hypercall::hvm::hvm_op, HVMOP_SET_PARAM, &mut call, &[])
     };
