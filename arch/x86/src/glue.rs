@@ -33,6 +33,16 @@ impl Arch for X86 {
         facts::host()
     }
 
+    fn set_hvm_parameter(
+        &self,
+        _hypervisor: &Hypervisor<X86>,
+        domain: &Arc<Domain<X86>>,
+        index: u32,
+        value: u64,
+    ) -> Result<()> {
+        hvm::check_parameter(domain, index, value)
+    }
+
     fn node_of(&self, cpu: CpuId) -> Option<u32> {
         X86::node_of(self, cpu)
     }

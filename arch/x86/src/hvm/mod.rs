@@ -21,9 +21,13 @@ pub use state::{Shared, VcpuState};
 
 use crate::console;
 use crate::current::Current;
+use crate::machine::X86;
 use crate::vcpu::Guest;
-use domain::ShutdownCode;
+use domain::{Domain, ShutdownCode};
 use hal_cpu::svm::{self, Unavailable};
+use types::{Errno, Result};
+use virq::Callback;
+use xen_abi::hvm_params::HVM_PARAM_CALLBACK_IRQ;
 
 /// Makes this CPU ready to run such guests; with `tells`, a line of the log says whether it is.
 pub fn enable(tells: bool) {
@@ -39,6 +43,22 @@ pub fn enable(tells: bool) {
         }
         Err(Unavailable::Missing) => {}
         Err(why) => log::warn!("HVM: not possible: {why:?}"),
+    }
+}
+
+/// Whether a domain's parameter can have this value. Of callbacks there is the one by vector: no device is there whose
+/// interrupt another could be.
+///
+/// # Errors
+/// `EOPNOTSUPP`.
+pub fn check_parameter(domain: &Domain<X86>, index: u32, value: u64) -> Result<()> {
+    match (index, Callback::from_parameter(value)) {
+        (HVM_PARAM_CALLBACK_IRQ, Callback::None | Callback::Vector(_)) => Ok(()),
+        (HVM_PARAM_CALLBACK_IRQ, callback) => {
+            log::warn!("{}: events by {callback:?}, which there is not", domain.id);
+            Err(Errno::OPNOTSUPP)
+        }
+        _ => Err(Errno::OPNOTSUPP),
     }
 }
 
