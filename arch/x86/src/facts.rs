@@ -112,7 +112,7 @@ pub fn host() -> HostFacts {
         cores_per_socket,
         // The order of the feature set's words (arch-x86/cpufeatureset.h).
         hw_caps: [leaf1.edx, leaf1.ecx, extended.edx, extended.ecx, xsave.eax, leaf7.ebx, leaf7.ecx, power.edx],
-        hvm: false,
+        hvm: hal_cpu::svm::current().is_some(),
         address_bits: crate::machine::physical_address_bits() as u8,
     }
 }

@@ -12,6 +12,7 @@ pub const RECIPE: &str = concat!(
     include_str!("files/guest-poweroff"),
     include_str!("files/lease"),
     include_str!("files/pv.cfg"),
+    include_str!("files/pvh.cfg"),
     include_str!("files/tiny.cfg"),
     include_str!("files/grub32.cfg"),
     include_str!("files/gnumach.cfg"),
@@ -34,6 +35,7 @@ pub fn files(tree: &Tree, narrow: &[narrow::Kernel]) -> Result<Files> {
     let mut files = narrow::files(narrow)?;
     files.extend([
         ("pv.cfg", include_bytes!("files/pv.cfg").to_vec()),
+        ("pvh.cfg", include_bytes!("files/pvh.cfg").to_vec()),
         ("initrd", initrd(tree)?),
         ("tiny.cfg", include_bytes!("files/tiny.cfg").to_vec()),
         ("tiny", super::tiny::kernel()),
