@@ -1,4 +1,5 @@
 # A PVH guest with Debian's kernel: boots, answers on its console, its time goes up, ends by xl shutdown.
+# long
 # limit: 500
 . ./lib
 

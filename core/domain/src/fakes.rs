@@ -12,7 +12,7 @@ use memory::{FrameInfo, FrameTable, Memory, PvPolicy};
 use platform::fakes::FakeMachine;
 use platform::sync::Mutex;
 use platform::{Clock, Frames, GuestMemory, Kick, Nodes, Preempt, Table, Tlb};
-use types::{CpuId, DomId, Errno, Gfn, Mfn, Result};
+use types::{CpuId, DomId, Errno, Gfn, Mfn, Result, VcpuId};
 use xen_abi::hvm_params::HVM_PARAM_CALLBACK_IRQ;
 use xen_abi::memory::{E820_RAM, E820_RESERVED, E820Entry};
 

@@ -127,7 +127,7 @@ impl Current<'_, VcpuState> {
             self.state.engine.flush();
         }
         let root = self.domain.p2m().and_then(|p2m| p2m.root());
-        if !root.is_some_and(|root| self.state.engine.set_root(root).is_ok()) {
+        if root.is_none_or(|root| self.state.engine.set_root(root).is_err()) {
             self.crash("it has no second-stage table");
         }
     }
