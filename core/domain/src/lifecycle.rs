@@ -128,6 +128,19 @@ impl<A: Arch> Hypervisor<A> {
         }
     }
 
+    /// A vCPU goes down for the guest's own reasons. The last one to do so takes the domain with it.
+    pub fn go_down(&self, domain: &Arc<Domain<A>>, vcpu: &Vcpu<A>) {
+        let is_last = || !domain.vcpus().iter().any(|other| other.id != vcpu.id && other.is_up());
+        if !is_last() {
+            self.bring_down(vcpu);
+            // The others may have gone down at the same time.
+            if !is_last() {
+                return;
+            }
+        }
+        self.shut_down(domain, ShutdownCode::POWEROFF);
+    }
+
     /// A domain ends its work, or is made to. Its vCPUs stop; the toolstack is told. For dom0 the machine itself ends.
     /// A code that the domain has given before ([`Domain::latch_shutdown_code`]) counts more than `code`.
     pub fn shut_down(&self, domain: &Arc<Domain<A>>, code: ShutdownCode) {

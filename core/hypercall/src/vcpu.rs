@@ -3,7 +3,7 @@
 use crate::{Args, Caller, Outcome, area};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Arch, RunstateRecord, ShutdownCode, TimerEvent, Vcpu};
+use domain::{Arch, RunstateRecord, TimerEvent, Vcpu};
 use types::{Errno, Result, VcpuId};
 use xen_abi::GuestHandle;
 use xen_abi::vcpu::*;
@@ -26,7 +26,7 @@ pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         VCPUOP_INITIALISE => return initialise(caller, vcpu, args),
         VCPUOP_UP => up(caller, vcpu),
         VCPUOP_DOWN => {
-            down(caller, vcpu);
+            caller.hypervisor.go_down(caller.domain, vcpu);
             Ok(())
         }
         VCPUOP_IS_UP => return Outcome::Done(vcpu.is_up().into()),
@@ -89,16 +89,6 @@ fn up<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> Result<()> {
     }
     caller.hypervisor.bring_up(vcpu);
     Ok(())
-}
-
-/// The last vCPU to go down takes the domain with it.
-fn down<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) {
-    let others_up = caller.domain.vcpus().iter().any(|other| other.id != vcpu.id && other.is_up());
-    if others_up {
-        caller.hypervisor.bring_down(vcpu);
-    } else {
-        caller.hypervisor.shut_down(caller.domain, ShutdownCode::POWEROFF);
-    }
 }
 
 fn runstate<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> RunstateInfo {

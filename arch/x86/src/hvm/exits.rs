@@ -107,14 +107,14 @@ fn set_xcr(current: &mut Current<'_, VcpuState>) -> bool {
     emulate::Client::new(current).write_xcr(number, value).is_ok()
 }
 
-/// The guest waits for an interrupt; one that takes none is down.
+/// The guest waits for an interrupt; one that takes none is down. So a guest without sleep states turns itself off.
 pub fn halt(current: &mut Current<'_, VcpuState>) {
     let (hypervisor, vcpu) = (current.hypervisor, current.vcpu);
     if vcpu.nmi_pending.load(core::sync::atomic::Ordering::SeqCst) {
         return;
     }
     if current.state.regs.rflags & RFlags::IF.bits() == 0 {
-        hypervisor.bring_down(vcpu);
+        hypervisor.go_down(current.domain, vcpu);
         return;
     }
     hypervisor.block(current.domain, vcpu);
