@@ -1,5 +1,4 @@
 # A PVH guest with Debian's kernel: boots, answers on its console, its time goes up, ends by xl shutdown.
-# long
 # limit: 500
 . ./lib
 

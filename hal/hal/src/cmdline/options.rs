@@ -84,7 +84,7 @@ const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     (&["xpti", "spec-ctrl", "bti", "pv-l1tf", "tsx", "smap", "smep", "pcid", "pku"], "chosen by what the CPU has"),
     (&["dom0", "pvh", "pv"], "dom0 is a PV guest, and guests of all kinds that exist here are allowed"),
     (&["crashkernel", "kexec"], "there is no kexec"),
-    (&["hap", "ept", "hvm_fep", "altp2m", "nestedhvm"], "there are no HVM guests yet"),
+    (&["hap", "ept", "hvm_fep", "altp2m", "nestedhvm"], "nested paging is used where the CPU has it"),
     (
         &["sync_console", "conring_size", "console_timestamps", "console_to_ring", "dma_bits"],
         "the console is always synchronous",
