@@ -39,6 +39,8 @@ pub struct X86 {
     loaded: [AtomicU32; MAX_CPUS],
     /// How often the translations of each domain were flushed; several domains may share a count.
     flushes: [AtomicU32; FLUSH_COUNTS],
+    /// How often all translations were flushed.
+    flushes_of_all: AtomicU32,
     /// Which CPUs are in which node.
     proximity: Proximity,
     /// [`LOOK_EVERY`], in ticks.
@@ -57,6 +59,7 @@ impl X86 {
             guest: GuestSpace,
             loaded: [const { AtomicU32::new(NO_DOMAIN) }; MAX_CPUS],
             flushes: [const { AtomicU32::new(0) }; FLUSH_COUNTS],
+            flushes_of_all: AtomicU32::new(0),
             proximity,
             look_every: hal_irq::time::scale().ticks(LOOK_EVERY),
             forbidden_io: memory_map::forbidden_io(),
@@ -88,7 +91,7 @@ impl X86 {
     /// A number that is another after each flush of the domain's translations. CPUs drop them only if they have the domain
     /// loaded; whoever loads it later, and does not drop all of them anyway, asks afterwards.
     pub fn flushes_of(&self, domain: DomId) -> u32 {
-        self.flush_count(domain).load(SeqCst)
+        self.flush_count(domain).load(SeqCst).wrapping_add(self.flushes_of_all.load(SeqCst))
     }
 
     /// Width of a physical address, in bits.
@@ -198,9 +201,7 @@ impl Tlb for X86 {
     }
 
     fn flush_all(&self) {
-        for count in &self.flushes {
-            count.fetch_add(1, SeqCst);
-        }
+        self.flushes_of_all.fetch_add(1, SeqCst);
         hal_irq::ipi::flush_cpus(&hal_irq::cpus::online(), FlushKind::All);
     }
 }

@@ -9,7 +9,7 @@ use types::{Errno, Gfn, Mfn};
 impl<A: Arch> Domain<A> {
     /// What is at one of its frame numbers, after it was populated if it is to be on demand; a PV domain's numbers are those of
     /// machine frames, and it has no entries.
-    fn entry(&self, number: u64, preempt: &dyn Preempt) -> Option<Entry> {
+    pub fn entry(&self, number: u64, preempt: &dyn Preempt) -> Option<Entry> {
         let p2m = self.p2m()?;
         match p2m.get(Gfn(number)) {
             entry if entry.ty == Type::PopulateOnDemand => p2m.populate(Gfn(number), preempt).ok(),

@@ -8,7 +8,7 @@ use domain::Domain;
 use guest_walk::{Access, Fault, Mode, for_each_piece};
 use p2m::{Entry, Type};
 use platform::Frames;
-use types::{Errno, Gfn, PAGE_SIZE, Result};
+use types::{Errno, PAGE_SIZE, Result};
 use x86_defs::control::{Cr0, Cr4, Efer, RFlags};
 
 const OFFSET: u64 = PAGE_SIZE as u64 - 1;
@@ -32,12 +32,7 @@ pub struct Physical<'a> {
 impl Physical<'_> {
     /// What is at an address, after it was populated if it is to be on demand.
     pub fn entry(&self, gpa: u64) -> Entry {
-        let gfn = Gfn(gpa / PAGE_SIZE as u64);
-        let Some(p2m) = self.domain.p2m() else { return Entry::hole(0) };
-        match p2m.get(gfn) {
-            entry if entry.ty == Type::PopulateOnDemand => p2m.populate(gfn, self.machine).unwrap_or(Entry::hole(0)),
-            entry => entry,
-        }
+        self.domain.entry(gpa / PAGE_SIZE as u64, self.machine).unwrap_or(Entry::hole(0))
     }
 
     /// The machine address behind an address.
