@@ -15,17 +15,12 @@ try() {
     sed -E "s,$bin/,,g; s/Created d[0-9]+/Created dN/; s/: [0-9]+ ns/: N ns/; s/0x[0-9a-f]{9,}/ADDRESS/g" /run/said
 }
 
-# try_pv NAME ARGUMENTS: the same, without the policies of HVM guests.
-try_pv() {
-    try "$@" | awk '/^Dynamic/ { dynamic = 1 } /^[A-Z=s]/ { hvm = /HVM.* polic/ || /^Testing HVM/ || dynamic && /^HVM/ } !hvm && !/support HVM/'
-}
-
 try test-cpu-policy
 try test-tsx
 try test-paging-mempool
-try_pv xen-cpuid
-try_pv xen-cpuid -d
-try_pv xen-cpuid -p
+try xen-cpuid
+try xen-cpuid -d
+try xen-cpuid -p
 try xen-cpuid -p 0
 try test-resource
 try test-xenstore

@@ -2,19 +2,19 @@
 # limit: 900
 . ./lib
 
-create /root/guests/pv.cfg
-first=$(xl domid pv)
-console pv
-heard pv 'guest up' 300
-xl reboot pv || fail "xl reboot"
+create "/root/guests/$guest.cfg"
+first=$(xl domid $guest)
+console $guest
+heard $guest 'guest up' 300
+xl reboot $guest || fail "xl reboot"
 rebooted() {
-    now=$(xl domid pv 2>/dev/null) && [ "$now" != "$first" ]
+    now=$(xl domid $guest 2>/dev/null) && [ "$now" != "$first" ]
 }
 within 120 rebooted || fail "no new domain after xl reboot: $(xl list)"
-console pv
-heard pv 'guest up' 300
-xl destroy pv || fail "xl destroy"
-within 60 gone pv || fail "pv is still there: $(xl list)"
+console $guest
+heard $guest 'guest up' 300
+xl destroy $guest || fail "xl destroy"
+within 60 gone $guest || fail "$guest is still there: $(xl list)"
 
-create /root/guests/pv.cfg 'extra="console=hvc0 once"'
-within 300 gone pv || fail "the guest did not power off: $(xl list)"
+create "/root/guests/$guest.cfg" 'extra="console=hvc0 once"'
+within 300 gone $guest || fail "the guest did not power off: $(xl list)"

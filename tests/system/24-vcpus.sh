@@ -4,7 +4,7 @@
 
 # states: how many vCPUs the toolstack shows as up.
 up() {
-    xl vcpu-list pv | awk 'NR > 1 && $5 !~ /p/ { n++ } END { print n + 0 }'
+    xl vcpu-list $guest | awk 'NR > 1 && $5 !~ /p/ { n++ } END { print n + 0 }'
 }
 
 # up_are NUMBER
@@ -14,51 +14,51 @@ up_are() {
 
 # place VCPU: its CPU, hard and soft affinity.
 place() {
-    xl vcpu-list pv | awk -v vcpu="$1" 'NR > 1 && $3 == vcpu { print $4, $7, $9 }'
+    xl vcpu-list $guest | awk -v vcpu="$1" 'NR > 1 && $3 == vcpu { print $4, $7, $9 }'
 }
 
-create /root/guests/pv.cfg vcpus=2 maxvcpus=32
-guest_shell pv
+create "/root/guests/$guest.cfg" vcpus=2 maxvcpus=32
+guest_shell $guest
 equal "vCPUs after the guest came up" "$(up)" 2
-equal "vCPUs in the list" "$(xl vcpu-list pv | awk 'NR > 1' | wc -l)" 32
-equal "CPUs of the guest" "$(ask pv nproc)" 2
+equal "vCPUs in the list" "$(xl vcpu-list $guest | awk 'NR > 1' | wc -l)" 32
+equal "CPUs of the guest" "$(ask $guest nproc)" 2
 
 # Up: the toolstack offers them, the guest takes them.
-xl vcpu-set --ignore-host pv 32 || fail "xl vcpu-set 32"
+xl vcpu-set --ignore-host $guest 32 || fail "xl vcpu-set 32"
 online='for cpu in /sys/devices/system/cpu/cpu*/online; do [ "$(cat $cpu)" = 1 ] || echo 1 >$cpu; done; nproc'
 present() {
-    [ "$(ask pv 'ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l')" = 32 ]
+    [ "$(ask $guest 'ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l')" = 32 ]
 }
-within 60 present || fail "the guest does not see 32 vCPUs: $(tail -n 5 /run/console-pv)"
+within 60 present || fail "the guest does not see 32 vCPUs: $(tail -n 5 /run/console-$guest)"
 say "$online; echo all''-online"
-heard pv all-online 200
-equal "CPUs after hotplug" "$(ask pv nproc)" 32
-within 30 up_are 32 || fail "vCPUs after hotplug: $(xl vcpu-list pv)"
+heard $guest all-online 200
+equal "CPUs after hotplug" "$(ask $guest nproc)" 32
+within 30 up_are 32 || fail "vCPUs after hotplug: $(xl vcpu-list $guest)"
 # Each does some work.
 say 'for cpu in $(seq 0 31); do taskset $(printf 0x%x $((1 << cpu))) cut -d" " -f39 /proc/self/stat; done >/tmp/ran; echo each''-ran'
-heard pv each-ran 60
-equal "vCPUs that ran a process" "$(ask pv 'sort -nu /tmp/ran | wc -l')" 32
+heard $guest each-ran 60
+equal "vCPUs that ran a process" "$(ask $guest 'sort -nu /tmp/ran | wc -l')" 32
 
 # Down.
-xl vcpu-set pv 1 || fail "xl vcpu-set 1"
-within 150 up_are 1 || fail "vCPUs after the guest gave them up: $(xl vcpu-list pv)"
-equal "CPUs after that" "$(ask pv nproc)" 1
-xl vcpu-set pv 33 >/run/refused 2>&1 && fail "33 vCPUs of 32"
+xl vcpu-set $guest 1 || fail "xl vcpu-set 1"
+within 150 up_are 1 || fail "vCPUs after the guest gave them up: $(xl vcpu-list $guest)"
+equal "CPUs after that" "$(ask $guest nproc)" 1
+xl vcpu-set $guest 33 >/run/refused 2>&1 && fail "33 vCPUs of 32"
 
 # Pinning: hard, soft, both; a CPU that is not there.
-xl vcpu-pin pv 0 1 || fail "xl vcpu-pin"
-ask pv nproc >/dev/null
+xl vcpu-pin $guest 0 1 || fail "xl vcpu-pin"
+ask $guest nproc >/dev/null
 equal "vCPU 0, pinned to 1" "$(place 0)" "1 1 all"
-xl vcpu-pin pv 0 0 || fail "xl vcpu-pin"
-ask pv nproc >/dev/null
+xl vcpu-pin $guest 0 0 || fail "xl vcpu-pin"
+ask $guest nproc >/dev/null
 equal "vCPU 0, pinned to 0" "$(place 0)" "0 0 all"
-xl vcpu-pin pv 0 all 1 || fail "xl vcpu-pin, soft"
+xl vcpu-pin $guest 0 all 1 || fail "xl vcpu-pin, soft"
 equal "vCPU 0 with soft affinity" "$(place 0 | cut -d' ' -f2-)" "all 1"
-xl vcpu-pin pv all 0 0-1 || fail "xl vcpu-pin all"
+xl vcpu-pin $guest all 0 0-1 || fail "xl vcpu-pin all"
 equal "vCPU 31" "$(place 31)" "- 0 all"
-xl vcpu-pin pv 0 7 >/run/refused 2>&1 && fail "a vCPU pinned to CPU 7 of two"
+xl vcpu-pin $guest 0 7 >/run/refused 2>&1 && fail "a vCPU pinned to CPU 7 of two"
 equal "affinity after the refused one" "$(place 0 | cut -d' ' -f2-)" "0 all"
-xl vcpu-pin pv all all all || fail "xl vcpu-pin back"
+xl vcpu-pin $guest all all all || fail "xl vcpu-pin back"
 
 # A vCPU that is busy all the time, under a cap: what it does not get is stolen.
 uptime_now() {
@@ -66,24 +66,24 @@ uptime_now() {
 }
 # measure SECONDS: sets passed, ran and stolen, in hundredths of a second.
 measure() {
-    stolen=$(ask pv 'sed -n "s/^cpu0 //p" /proc/stat' | awk '{ print $8 }')
+    stolen=$(ask $guest 'sed -n "s/^cpu0 //p" /proc/stat' | awk '{ print $8 }')
     passed=$(uptime_now)
-    ran=$(cpu_time pv)
+    ran=$(cpu_time $guest)
     sleep "$1"
-    ran=$((($(cpu_time pv) - ran) * 10))
+    ran=$((($(cpu_time $guest) - ran) * 10))
     passed=$(($(uptime_now) - passed))
-    stolen=$(($(ask pv 'sed -n "s/^cpu0 //p" /proc/stat' | awk '{ print $8 }') - stolen))
+    stolen=$(($(ask $guest 'sed -n "s/^cpu0 //p" /proc/stat' | awk '{ print $8 }') - stolen))
 }
 say 'while :; do :; done &'
-ask pv 'echo busy' >/dev/null
+ask $guest 'echo busy' >/dev/null
 measure 5
 [ "$ran" -gt $((passed * 7 / 10)) ] || fail "without a cap it ran $ran of $passed"
-xl sched-credit2 -d pv -c 50 || fail "xl sched-credit2"
-equal "cap as the toolstack shows it" "$(xl sched-credit2 -d pv | awk 'END { print $4 }')" 50
+xl sched-credit2 -d $guest -c 50 || fail "xl sched-credit2"
+equal "cap as the toolstack shows it" "$(xl sched-credit2 -d $guest | awk 'END { print $4 }')" 50
 measure 10
 between "time run under a cap of 50, of $passed" "$ran" $((passed * 40 / 100)) $((passed * 56 / 100))
 # Asking took the guest a little time too.
 between "stolen time, of $passed of which it ran $ran" "$stolen" $(((passed - ran) * 80 / 100)) $(((passed - ran) * 140 / 100))
-xl sched-credit2 -d pv -c 0 || fail "xl sched-credit2"
+xl sched-credit2 -d $guest -c 0 || fail "xl sched-credit2"
 measure 5
 [ "$ran" -gt $((passed * 7 / 10)) ] || fail "after the cap was lifted it ran $ran of $passed"

@@ -9,34 +9,35 @@ for size in 48 16; do
 done
 device=$(losetup -f) && losetup "$device" /run/disk-48.img || fail "no loop device"
 
-create /root/guests/pv.cfg "disk = [ 'format=raw, vdev=xvda, access=rw, target=/run/tools.img', 'phy:$device,xvdb,w' ]"
-guest_shell pv
-load_tools pv
-equal "disks in xl block-list" "$(xl block-list pv | awk 'NR > 1 { print $1, $4 }')" "51712 4
+create "/root/guests/$guest.cfg" "disk = [ $(boot_disk $guest)'format=raw, vdev=xvda, access=rw, target=/run/tools.img', 'phy:$device,xvdb,w' ]"
+guest_shell $guest
+load_tools $guest
+# Numbers of xvda and later ones; an HVM guest's boot disk has a lower one.
+equal "disks in xl block-list" "$(xl block-list $guest | awk 'NR > 1 && $1 >= 51712 { print $1, $4 }')" "51712 4
 51728 4"
 
 # On the file system: what is written is there after it was unmounted.
 say 'dd if=/dev/urandom of=/mnt/noise bs=1M count=8 2>/dev/null; sum=$(sha256sum </mnt/noise); umount /mnt; mount -t ext4 /dev/xvda /mnt'
 say '[ "$sum" = "$(sha256sum </mnt/noise)" ] && echo kept-$((40 + 2))'
-heard pv kept-42 60
+heard $guest kept-42 60
 
 say '/mnt/exercise disk /dev/xvdb --seconds 60; echo exercised-$?'
-heard pv 'exercised-[0-9]' 240
-heard pv exercised-0 1
-heard pv 'disk verified: [1-9][0-9]* reads, [1-9][0-9]* writes' 1
+heard $guest 'exercised-[0-9]' 240
+heard $guest exercised-0 1
+heard $guest 'disk verified: [1-9][0-9]* reads, [1-9][0-9]* writes' 1
 
-xl block-attach pv format=raw,vdev=xvdc,access=rw,target=/run/disk-16.img >/run/attach 2>&1 || fail "block-attach: $(cat /run/attach)"
+xl block-attach $guest format=raw,vdev=xvdc,access=rw,target=/run/disk-16.img >/run/attach 2>&1 || fail "block-attach: $(cat /run/attach)"
 say 'until [ -b /dev/xvdc ]; do sleep 0.2; done; /mnt/exercise disk /dev/xvdc --mib 8 --seconds 2; echo attached-$?'
-heard pv attached-0 120
-xl block-detach pv xvdc >/run/detach 2>&1 || fail "block-detach: $(cat /run/detach)"
+heard $guest attached-0 120
+xl block-detach $guest xvdc >/run/detach 2>&1 || fail "block-detach: $(cat /run/detach)"
 say 'while [ -b /dev/xvdc ]; do sleep 0.2; done; echo detached-$((1 + 1))'
-heard pv detached-2 60
+heard $guest detached-2 60
 say 'umount /mnt; echo unmounted-$?'
-heard pv unmounted-0 60
+heard $guest unmounted-0 60
 
 # What the guest wrote is in dom0's files, and the file system is clean.
-xl shutdown -w pv >/run/shutdown.log 2>&1 || fail "xl shutdown: $(cat /run/shutdown.log)"
-within 60 gone pv || fail "pv is still there: $(xl list)"
+xl shutdown -w $guest >/run/shutdown.log 2>&1 || fail "xl shutdown: $(cat /run/shutdown.log)"
+within 60 gone $guest || fail "$guest is still there: $(xl list)"
 mount -t ext4 -o ro,loop /run/tools.img /mnt || fail "the guest's file system cannot be mounted"
 [ "$(stat -c %s /mnt/noise)" = 8388608 ] || fail "the guest's file is gone: $(ls -l /mnt)"
 umount /mnt

@@ -2,6 +2,6 @@
 # limit: 500
 . ./lib
 
-info virt_caps | grep -q hvm || skip "the CPU has no nested paging"
+nested_paging
 create /root/guests/pvh.cfg
 lives pvh PVH

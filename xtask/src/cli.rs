@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::guests::Kind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ First steps:
   ./x run --exec 'xl info; xl list'       boot, run commands in dom0, print their output
   ./x run --hypervisor xen                the same on Debian's own Xen, to compare
   ./x test                                all tests
+  ./x bench                               what operations cost, beside Xen
 
 Images are cached in $XENOLITH_CACHE, else in ~/.cache/xenolith; build results go to target/.")]
 pub struct Cli {
@@ -29,6 +31,8 @@ pub enum Action {
     Run(Box<RunOptions>),
     /// Run the tests; ends with the line `N passed, N failed, N skipped`
     Test(TestOptions),
+    /// Count what operations cost, on Xenolith and on Debian's Xen
+    Bench(BenchOptions),
     /// Check formatting, lints, layers, unsafe code and sizes
     Check,
     /// Format the sources
@@ -219,4 +223,56 @@ pub struct TestOptions {
     /// List the tests instead
     #[arg(long)]
     pub list: bool,
+}
+
+/// Which hypervisors to measure.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum Against {
+    /// This project's
+    Xenolith,
+    /// Debian's own Xen
+    Xen,
+    /// One after the other
+    Both,
+}
+
+/// Options of `bench`.
+#[derive(Args)]
+#[command(after_help = "\
+A figure is the number of instructions that one operation takes, in the hypervisor and in the
+shortest guest code that asks for it, less the loop around it: the least of 5 averages over some 2000
+calls. The machine has one CPU whose clock counts instructions (QEMU's icount), so that the same
+binary has the same figures everywhere. Caches, TLBs and the price of a real VM exit are not in them.
+Figures in memory/ are KiB; start/boot.entry-to-dom0 counts from the image's entry to dom0's first
+instruction.
+
+A table goes to stdout; bench.json, bench.md and a plot of each group go to the folder.
+
+  ./x bench                                            all of it, on both; takes some minutes
+  ./x bench --hypervisor xenolith --kind pv --short    PV operations alone
+  ./x bench --hypervisor xenolith --against OLD.json   exit status 1, and a line for each count that
+                                                       has grown by more than 3 %
+  ./x bench --profile pv/timer.set_singleshot          where its instructions are spent")]
+pub struct BenchOptions {
+    /// Hypervisors to measure
+    #[arg(long, value_enum, default_value_t = Against::Both)]
+    pub hypervisor: Against,
+    /// Kinds of guest in which to measure
+    #[arg(long, value_enum, value_name = "KIND", default_values_t = Kind::ALL)]
+    pub kind: Vec<Kind>,
+    /// Leave out start-up, memory and the image's size
+    #[arg(long)]
+    pub short: bool,
+    /// Compare with this earlier bench.json; exit status 1 where a count has grown by more than 3 % or is missing
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Carry out this one operation for long instead, and print the hypervisor's functions with the most instructions
+    #[arg(long, value_name = "KIND/GROUP.NAME")]
+    pub profile: Option<String>,
+    /// Folder of the results [default: target/bench]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Hypervisor built in a few seconds, for a first look: its counts are no results
+    #[arg(long)]
+    pub quick: bool,
 }

@@ -5,12 +5,12 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The paravirtualised test kernel, an ELF file.
+/// A test kernel, an ELF file; it is the same for all kinds of guests.
 ///
 /// # Errors
 /// Where it does not build.
-pub fn pv() -> Result<PathBuf> {
-    hypervisor::build_bare("pv-guest", "release").context("cannot build the test guest")
+fn kernel(package: &str) -> Result<PathBuf> {
+    hypervisor::build_bare(package, "release").with_context(|| format!("cannot build {package}"))
 }
 
 /// The program that puts a load on disks and networks, linked statically so that it runs in any guest.
@@ -30,24 +30,78 @@ pub fn exercise() -> Result<PathBuf> {
     Ok(host::target().join(target).join("release/exercise"))
 }
 
-/// Where what the test guest says on Xen is kept.
-pub fn expected() -> PathBuf {
-    host::workspace().join("tests/guests/pv.expected")
+/// How the test guest is run.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Debug)]
+pub enum Kind {
+    /// Paravirtualised.
+    Pv,
+    /// Translated, without devices.
+    Pvh,
 }
 
-/// Where the answers are that differ from Xen's on purpose.
-pub fn differing() -> PathBuf {
-    host::workspace().join("tests/guests/pv.differs")
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 2] = [Kind::Pv, Kind::Pvh];
+
+    /// As toolstacks name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Pv => "pv",
+            Kind::Pvh => "pvh",
+        }
+    }
+
+    /// What stands before a section's name in that of its test.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Kind::Pv => "guest/",
+            Kind::Pvh => "guest/pvh-",
+        }
+    }
+
+    /// Where what the test guest says on Xen is kept.
+    pub fn expected(self) -> PathBuf {
+        host::workspace().join(format!("tests/guests/{}.expected", self.name()))
+    }
+
+    /// Where the answers are that differ from Xen's on purpose.
+    pub fn differing(self) -> PathBuf {
+        host::workspace().join(format!("tests/guests/{}.differs", self.name()))
+    }
 }
 
-/// Puts into `folder` what dom0 needs to run the test guest; gives the script's text.
+/// Puts the test kernel into `folder`.
+///
+/// # Errors
+/// Where it does not build or cannot be written.
+pub fn put_kernel(folder: &Path) -> Result<()> {
+    put("pv-guest", folder)
+}
+
+/// Puts the kernel that counts what operations cost into `folder`.
+///
+/// # Errors
+/// As above.
+pub fn put_bench_kernel(folder: &Path) -> Result<()> {
+    put("bench-guest", folder)
+}
+
+fn put(package: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let kernel = kernel(package)?;
+    fs::copy(&kernel, folder.join(package)).with_context(|| format!("cannot copy {}", kernel.display()))?;
+    Ok(())
+}
+
+/// Puts into `folder` what dom0 needs to run the test guest; gives the text of a script that runs it as `kind`, these sections of it
+/// (none: all).
 ///
 /// # Errors
 /// Where the guest does not build or a file cannot be written.
-pub fn stage(folder: &Path) -> Result<String> {
-    fs::create_dir_all(folder)?;
-    let kernel = pv()?;
-    fs::copy(&kernel, folder.join("pv-guest")).with_context(|| format!("cannot copy {}", kernel.display()))?;
-    let script = host::workspace().join("tests/guests/pv.sh");
-    fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))
+pub fn stage(folder: &Path, kind: Kind, sections: &[&str]) -> Result<String> {
+    put_kernel(folder)?;
+    let script = host::workspace().join("tests/guests/run.sh");
+    let text = fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
+    let arguments = format!("#!/bin/sh\nset -- {} {}\n", kind.name(), sections.join(" "));
+    Ok(text.replacen("#!/bin/sh\n", &arguments, 1))
 }

@@ -68,7 +68,7 @@ pub fn hypervisor_arguments(options: &RunOptions) -> String {
 pub fn dom0_arguments(options: &RunOptions, dom0: &Dom0) -> String {
     let console = if options.hypervisor == Hypervisor::None { "ttyS0" } else { "hvc0" };
     let mut line = format!("console={console} xenolith.store={}", options.store.name());
-    if dom0.disk.is_some() {
+    if dom0.root.is_some() {
         line.push_str(" root=/dev/vda ro");
     }
     if let Some(more) = &options.dom0_args {
@@ -144,15 +144,14 @@ fn load(command: &mut Command, options: &RunOptions, payload: &Payload) {
 fn devices(command: &mut Command, dom0: &Dom0, channels: Option<&Channels>) {
     command.args(["-nic", "user,model=virtio-net-pci"]);
     let mut drive = |path: &Path, device: &str, mode: &str| {
-        let id = device.rsplit('-').next().unwrap_or("disk").to_string();
-        command.arg("-drive").arg(format!("file={},format=raw,if=none,id={id},{mode}", escape(path)));
-        command.arg("-device").arg(format!("virtio-blk-pci,drive={id},serial={device}"));
+        command.arg("-drive").arg(format!("file={},format=raw,if=none,id={device},{mode}", escape(path)));
+        command.arg("-device").arg(format!("virtio-blk-pci,drive={device},serial={device}"));
     };
-    if let Some(disk) = &dom0.disk {
+    if let Some(disk) = &dom0.root {
         drive(disk, "dom0-root", "snapshot=on");
     }
-    if let Some(disk) = &dom0.guest {
-        drive(disk, "debian-guest", "snapshot=on");
+    for (name, disk) in &dom0.disks {
+        drive(disk, name, "snapshot=on");
     }
     let Some(channels) = channels else {
         return;

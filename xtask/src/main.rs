@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod cli;
 mod grub;
@@ -47,6 +48,7 @@ fn dispatch(action: Action) -> Result<ExitCode> {
         }
         Action::CleanCache => image::clean().map(|()| ExitCode::SUCCESS),
         Action::Test(options) => test::test(&options),
+        Action::Bench(options) => bench::bench(&options),
         Action::Check => check::check(),
         Action::Fmt => check::format(),
     }

@@ -159,16 +159,11 @@ fn job(options: &RunOptions, script: Option<&[u8]>) -> Result<Option<Archive>> {
 
 /// dom0 with the job in it: behind its initial RAM file system where that is all it has, else on a disk.
 fn with_job(dom0: &Dom0, job: Option<Archive>, folder: &Path) -> Result<(Dom0, Option<PathBuf>)> {
-    let mut dom0 = Dom0 {
-        kernel: dom0.kernel.clone(),
-        initrd: dom0.initrd.clone(),
-        disk: dom0.disk.clone(),
-        guest: dom0.guest.clone(),
-    };
+    let mut dom0 = dom0.clone();
     let Some(job) = job else {
         return Ok((dom0, None));
     };
-    if dom0.disk.is_some() {
+    if dom0.root.is_some() {
         let path = folder.join("job.cpio");
         job.write(&mut io::BufWriter::new(File::create(&path)?))?;
         return Ok((dom0, Some(path)));

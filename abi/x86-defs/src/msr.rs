@@ -112,6 +112,8 @@ pub const AMD_PSTATE_DEF0: u32 = 0xc001_0064;
 pub const AMD_VM_CR: u32 = 0xc001_0114;
 /// Physical address of SVM's host save area (AMD).
 pub const AMD_VM_HSAVE_PA: u32 = 0xc001_0117;
+/// Speculative stores held back, as hypervisors show it to guests (AMD).
+pub const VIRT_SPEC_CTRL: u32 = 0xc001_011f;
 /// Load-store configuration (AMD).
 pub const AMD_LS_CFG: u32 = 0xc001_1020;
 /// Decode configuration (AMD).

@@ -33,6 +33,8 @@ pub mod grant_table;
 pub mod hvm_op;
 pub mod hvm_params;
 pub mod hvm_save;
+pub mod hvm_start_info;
+pub mod hvm_vcpu;
 pub mod ioreq;
 pub mod kexec;
 pub mod memory;

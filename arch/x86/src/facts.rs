@@ -1,12 +1,11 @@
 //! Facts about the host and about a domain that only x86 has.
 
-use crate::hvm::Maps;
+use crate::hvm::{Board, Maps};
 use alloc::boxed::Box;
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use domain::{Creation, HostFacts};
 use platform::sync::{Mutex, RwLock};
-use types::{Errno, Result};
-use xen_abi::arch_x86::{XEN_X86_EMU_ALL, XEN_X86_EMU_LAPIC};
+use types::Result;
 
 /// x86's part of a domain.
 pub struct X86Domain {
@@ -16,6 +15,12 @@ pub struct X86Domain {
     pub tsc: Mutex<Tsc>,
     /// What the vCPUs of an HVM guest reach themselves.
     pub maps: Option<Maps>,
+    /// The emulated devices of an HVM guest that is no PVH guest.
+    pub board: Option<Box<Board>>,
+    /// Whether it sleeps (ACPI S3): one of its pauses is for that.
+    pub asleep: AtomicBool,
+    /// What it has if it knows Hyper-V.
+    pub viridian: RwLock<Option<viridian::Partition>>,
     /// Whose local APIC got the last message for the one of lowest priority.
     pub turn: AtomicUsize,
 }
@@ -37,14 +42,9 @@ impl X86Domain {
     /// Starts with the default policy of guests of its kind.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` for emulated devices: a PV guest has none, and of those of an HVM guest only the local APIC is there.
     /// `ENOMEM`.
     pub fn new(creation: &Creation) -> Result<X86Domain> {
         let is_hvm = creation.is_translated();
-        let devices = if is_hvm { XEN_X86_EMU_LAPIC } else { 0 };
-        if creation.emulation_flags & XEN_X86_EMU_ALL != devices {
-            return Err(Errno::OPNOTSUPP);
-        }
         let all = policies();
         let policy = match creation.privileged {
             _ if is_hvm => &all.hvm_default,
@@ -52,9 +52,12 @@ impl X86Domain {
             false => &all.pv_default,
         };
         Ok(X86Domain {
-            policy: RwLock::new(policy.clone()),
+            policy: RwLock::new(policy.of_domain()),
             tsc: Mutex::default(),
             maps: is_hvm.then(Maps::new).transpose()?,
+            board: Board::of(creation.emulation_flags, hal_irq::time::system_time()),
+            asleep: AtomicBool::new(false),
+            viridian: RwLock::new(None),
             turn: AtomicUsize::new(0),
         })
     }

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
+use domain::{Arch, BoardSignal, Creation, Domain, GivenEvent, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::memory::E820Entry;
 
@@ -35,12 +35,39 @@ impl Arch for X86 {
 
     fn set_hvm_parameter(
         &self,
-        _hypervisor: &Hypervisor<X86>,
+        hypervisor: &Hypervisor<X86>,
         domain: &Arc<Domain<X86>>,
         index: u32,
         value: u64,
     ) -> Result<()> {
-        hvm::check_parameter(domain, index, value)
+        hvm::set_parameter(hypervisor, domain, index, value)
+    }
+
+    fn signal_board(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>, signal: BoardSignal) -> Result<()> {
+        hvm::board::signal(hypervisor, domain, signal)
+    }
+
+    fn tick_board(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>) {
+        if let Some(board) = &domain.arch.board {
+            board.tick(hypervisor, domain);
+        }
+    }
+
+    fn give_event(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>, event: GivenEvent) -> Result<()> {
+        vcpu.arch.given.put(event)?;
+        hypervisor.notify(vcpu);
+        Ok(())
+    }
+
+    fn set_upcall_vector(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>, vector: u8) -> Result<()> {
+        vcpu.arch.set_upcall_vector(vector);
+        hypervisor.notify(vcpu);
+        Ok(())
+    }
+
+    #[inline]
+    fn upcall_raised(&self, vcpu: &Vcpu<X86>) {
+        vcpu.arch.raise_upcall();
     }
 
     fn node_of(&self, cpu: CpuId) -> Option<u32> {
@@ -67,6 +94,9 @@ impl Arch for X86 {
                 pv::compat::release(hypervisor, state);
             }
         }
+        if let Some(board) = &domain.arch.board {
+            board.release(hypervisor);
+        }
         irq::release(hypervisor, domain.id);
         match hypervisor.memory.settle(&domain.memory, self) {
             Progress::Done(()) => Ok(()),
@@ -81,14 +111,14 @@ impl Arch for X86 {
         vcpu: &Arc<Vcpu<X86>>,
         context: u64,
     ) -> Result<()> {
+        if domain.is_translated() {
+            return hvm::vcpu_op::initialise(self, domain, vcpu, context);
+        }
         if vcpu.initialised.load(SeqCst) {
             return Err(Errno::EXIST);
         }
-        if domain.is_translated() {
-            log::debug!("{}: VCPUOP_initialise of an HVM guest is not implemented", domain.id);
-            return Err(Errno::OPNOTSUPP);
-        }
-        Given::read(self, domain, context)?.apply(hypervisor, domain, vcpu)
+        let context = Given::read(self, domain, context)?;
+        context.apply(hypervisor, domain, vcpu, vcpu.state.lock().pv()?)
     }
 
     fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {

@@ -10,6 +10,7 @@ mod current;
 mod dom0;
 mod domctl;
 mod facts;
+mod general;
 mod glue;
 mod hvm;
 mod hypercalls;

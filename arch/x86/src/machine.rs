@@ -25,6 +25,9 @@ static WINDOW: PerCpu<RefCell<Option<Box<Window>>>> = hal_cpu::per_cpu!(RefCell:
 /// Address space of the HVM guest whose call this CPU carries out, while it does.
 static SPACE: PerCpu<RefCell<Option<Space>>> = hal_cpu::per_cpu!(RefCell::new(None));
 
+/// Whether [`SPACE`] has one: asked for at each copy, most of which go to the address space that is loaded.
+static IS_ELSEWHERE: PerCpu<Cell<bool>> = hal_cpu::per_cpu!(Cell::new(false));
+
 /// No guest's page tables are loaded.
 const NO_DOMAIN: u32 = u32::MAX;
 
@@ -159,35 +162,79 @@ fn with_window(action: impl FnOnce(&mut Window) -> Result<()>) -> Result<()> {
     WINDOW.get().borrow_mut().as_deref_mut().map_or(Err(Errno::FAULT), action)
 }
 
+/// Does something with the window of an HVM guest's 32-bit code, if that makes a call and the address is in it. To 64-bit
+/// code the address is one like any other.
+fn with_narrow_window<T>(address: u64, action: impl FnOnce(&mut Window) -> T) -> Option<T> {
+    if !is_in_window(address) {
+        return None;
+    }
+    WINDOW.get().borrow_mut().as_deref_mut().map(action)
+}
+
 /// Makes an address space the one that this CPU copies to and from, or takes it away.
 pub(crate) fn set_space(space: Option<Space>) {
+    IS_ELSEWHERE.get().set(space.is_some());
     SPACE.get().replace(space);
 }
 
-impl GuestMemory for X86 {
-    fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
+/// Whether the code of this domain whose call this CPU carries out has fewer than 64 bits; `None` while it carries out none.
+pub(crate) fn caller_is_narrow(domain: DomId) -> Option<bool> {
+    let is_caller = SPACE.get().borrow().as_ref().is_some_and(|space| space.domain.id == domain);
+    is_caller.then(|| WINDOW.get().borrow().is_some())
+}
+
+impl X86 {
+    /// Copies from an HVM guest's memory, from the window of a 32-bit guest, or from nowhere.
+    #[inline(never)]
+    fn copy_in_elsewhere(&self, address: u64, to: &mut [u8]) -> Result<()> {
         if let Some(space) = SPACE.get().borrow().as_ref() {
-            return space.copy_in(self, address, to);
+            return match with_narrow_window(address, |window| window.read(address, to)) {
+                Some(result) => result,
+                None => space.copy_in(self, address, to),
+            };
         }
-        match self.guest.copy_in(address, to) {
-            Err(_) if is_in_window(address) => with_window(|window| window.read(address, to)),
-            result => result,
+        if !is_in_window(address) {
+            return Err(Errno::FAULT);
         }
+        with_window(|window| window.read(address, to))
     }
 
-    fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
+    /// The other way.
+    #[inline(never)]
+    fn copy_out_elsewhere(&self, address: u64, from: &[u8]) -> Result<()> {
         if let Some(space) = SPACE.get().borrow().as_ref() {
-            return space.copy_out(self, address, from);
+            return match with_narrow_window(address, |window| window.write(address, from)) {
+                Some(result) => result,
+                None => space.copy_out(self, address, from),
+            };
         }
-        match self.guest.copy_out(address, from) {
-            Err(_) if is_in_window(address) => with_window(|window| window.write(address, from)),
-            result => result,
+        if !is_in_window(address) {
+            return Err(Errno::FAULT);
         }
+        with_window(|window| window.write(address, from))
+    }
+}
+
+impl GuestMemory for X86 {
+    #[inline(always)]
+    fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        if !IS_ELSEWHERE.get().get() && self.guest.copy_in(address, to).is_ok() {
+            return Ok(());
+        }
+        self.copy_in_elsewhere(address, to)
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
+        if !IS_ELSEWHERE.get().get() && self.guest.copy_out(address, from).is_ok() {
+            return Ok(());
+        }
+        self.copy_out_elsewhere(address, from)
     }
 
     fn is_guest_range(&self, address: u64, length: u64) -> bool {
         // All addresses are an HVM guest's.
-        if SPACE.get().borrow().is_some() {
+        if IS_ELSEWHERE.get().get() {
             return true;
         }
         self.guest.is_guest_range(address, length) || is_in_window(address) && with_window(|_| Ok(())).is_ok()

@@ -117,7 +117,7 @@ fn copy_runstate(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
     let address = vcpu.runstate_area.load(SeqCst);
     let runstate = *vcpu.runstate.lock();
     let flagged = domain.vm_assist.load(SeqCst) >> VMASST_TYPE_RUNSTATE_UPDATE_FLAG & 1 != 0;
-    let record = RunstateRecord::new(&runstate, domain.memory.is_pae(), flagged);
+    let record = RunstateRecord::new(&runstate, domain.evtchn.is_narrow(), flagged);
     let written = machine.copy_out(address, record.bytes());
     if flagged && written.is_ok() {
         // It was writable a moment ago; if it is no more, the guest has only itself to blame.

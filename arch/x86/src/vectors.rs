@@ -6,6 +6,11 @@ use x86_defs::control::Xcr0;
 
 /// Bytes of an image that FXSAVE knows.
 const LEGACY: usize = 512;
+/// Bytes of an image up to the end of its header.
+const MIN_IMAGE: usize = 576;
+/// Place in an image of XSTATE_BV and XCOMP_BV (SDM vol. 1, 13.4.2).
+const USED: usize = 512;
+const COMPACT: usize = 520;
 
 /// Vector registers of a vCPU.
 pub struct Vectors {
@@ -51,6 +56,22 @@ impl Vectors {
         self.mark_legacy();
     }
 
+    /// Replaces all registers by an image that XSAVE made, with XCR0 `own`; `used` are the states that were ever on.
+    ///
+    /// # Errors
+    /// `EINVAL` for an image that the CPU cannot load.
+    pub fn take_image(&mut self, own: u64, used: u64, image: &[u8]) -> Result<()> {
+        if !is_valid(own, used, hal_cpu::host_xcr0(), image) {
+            return Err(Errno::INVAL);
+        }
+        self.xcr0 = own;
+        self.image.reset();
+        let to = self.image.bytes_mut();
+        let count = image.len().min(to.len());
+        to[..count].copy_from_slice(&image[..count]);
+        Ok(())
+    }
+
     /// Notes that registers were set that FXSAVE knows.
     pub fn mark_legacy(&mut self) {
         // XSTATE_BV in the header: x87 and SSE state are in use (SDM vol. 1, 13.4.2).
@@ -82,4 +103,36 @@ fn is_consistent(states: Xcr0) -> bool {
     states.contains(Xcr0::X87)
         && (!states.contains(Xcr0::AVX) || states.contains(Xcr0::SSE))
         && (!states.intersects(wide) || states.contains(wide | Xcr0::AVX))
+}
+
+/// Whether the image fits the CPU: no state that it has not, in standard form, x87 always on.
+fn is_valid(own: u64, used: u64, known: Xcr0, image: &[u8]) -> bool {
+    let known = known.bits();
+    let word = |at: usize| image.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    if (own | used) & !known != 0 || own & 1 == 0 || own & !used != 0 {
+        return false;
+    }
+    image.len() >= MIN_IMAGE && word(USED).is_some_and(|states| states & !used == 0) && word(COMPACT) == Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_must_fit_the_cpu() {
+        let known = Xcr0::from_bits_retain(7);
+        let mut image = [0; 832];
+        image[USED] = 3;
+        assert!(is_valid(7, 7, known, &image));
+        assert!(!is_valid(15, 15, known, &image), "a state that the CPU has not");
+        assert!(!is_valid(6, 7, known, &image), "x87 is off");
+        assert!(!is_valid(7, 3, known, &image), "on but never used");
+        assert!(!is_valid(7, 7, known, &image[..512]), "no header");
+        image[USED] = 8;
+        assert!(!is_valid(7, 7, known, &image), "uses a state that is not there");
+        image[USED] = 3;
+        image[COMPACT + 7] = 0x80;
+        assert!(!is_valid(7, 7, known, &image), "compacted");
+    }
 }

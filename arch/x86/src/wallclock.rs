@@ -1,10 +1,11 @@
 //! The wall clock: Unix time, as guests compute it from `shared_info` and system time (xen.h, `wc_sec`).
 
 use crate::machine::X86;
+use chipset::WallTime;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use domain::{Domain, Hypervisor};
-use platform::{Frames, write_bytes};
+use platform::{Clock, Frames, write_bytes};
 use types::DomId;
 use xen_abi::compat;
 use xen_abi::xen::SharedInfo;
@@ -52,13 +53,24 @@ pub fn set(hypervisor: &Hypervisor<X86>, seconds: u64, nanoseconds: u32, system_
     }
 }
 
-/// Writes the clock to a domain's `shared_info`. The version is odd meanwhile, so that the guest reads it again.
+/// The clock of a domain that is `offset` seconds ahead, at system time 0.
+pub fn at_start(offset: i64) -> WallTime {
+    let base = BASE.load(SeqCst);
+    // Both parts are far below the limits of their types.
+    WallTime { seconds: ((base / SECOND) as i64).saturating_add(offset), nanos: (base % SECOND) as u32 }
+}
+
+/// Writes the clock to a domain's `shared_info`, where the version is odd meanwhile, so that the guest reads it again, and to its
+/// real-time clock.
 pub fn update(machine: &X86, domain: &Domain<X86>) {
+    if let Some(board) = &domain.arch.board {
+        board.set_wall_clock(at_start(domain.time_offset.load(SeqCst)), machine.system_time());
+    }
     let Some(table) = machine.table(domain.shared_info) else {
         return;
     };
     let (first, second) = words(BASE.load(SeqCst), domain.time_offset.load(SeqCst));
-    let narrow = domain.memory.is_pae();
+    let narrow = domain.evtchn.is_narrow();
     let word = &table[if narrow { NARROW_VERSION_WORD } else { VERSION_WORD }];
     let version = (word.load(SeqCst) as u32).wrapping_add(1) | 1;
     word.store(first | u64::from(version), SeqCst);

@@ -10,7 +10,7 @@ use xen_abi::compat::{self, join};
 use xen_abi::physdev::{PHYSDEVOP_SET_IOBITMAP, SetIobitmap};
 use xen_abi::sched::{Poll, SCHEDOP_POLL};
 use xen_abi::vcpu::{RunstateInfo, SetSingleshotTimer, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_SET_SINGLESHOT_TIMER};
-use xen_abi::version::XENVER_PLATFORM_PARAMETERS;
+use xen_abi::version::{PlatformParameters, XENVER_PLATFORM_PARAMETERS};
 use zerocopy::FromZeros;
 
 /// The 64-bit number in two arguments, the lower half first.
@@ -28,13 +28,20 @@ pub(crate) fn update_descriptor<M: GuestMemory + Preempt>(call: &mut Call<'_, '_
     call.issue([wide(&call.args, 0), wide(&call.args, 2), 0, 0, 0, 0])
 }
 
-/// The start of the hypervisor's addresses is another one.
+/// The start of the hypervisor's addresses is another one, where any of a guest's are the hypervisor's.
 pub(crate) fn version<M: GuestMemory + Preempt>(call: &mut Call<'_, '_, M>) -> Outcome {
     if call.args[0] as u32 != XENVER_PLATFORM_PARAMETERS {
         return call.issue(call.args);
     }
-    let parameters = compat::PlatformParameters { virt_start: compat::HYPERVISOR_VIRT_START as u32 };
-    call.write(call.args[1], &parameters).into()
+    let at = call.args[1];
+    let outcome = with(call, 1, Ok(PlatformParameters::new_zeroed()));
+    if outcome != Outcome::Done(0) {
+        return outcome;
+    }
+    let narrow = call.read(STRUCTURE).map(|wide: PlatformParameters| compat::PlatformParameters {
+        virt_start: if wide.virt_start == 0 { 0 } else { compat::HYPERVISOR_VIRT_START as u32 },
+    });
+    narrow.and_then(|narrow| call.write(at, &narrow)).into()
 }
 
 /// Has a call carried out whose structure, at argument `index`, is `structure` in 64-bit layout.

@@ -343,3 +343,18 @@ fn what_is_the_same_in_both_widths_goes_as_it_is() {
     same(HYPERVISOR_VCPU_OP, [VCPUOP_REGISTER_RUNSTATE_PHYS_AREA.into(), 0, AT, 0, 0, 0]);
     same(HYPERVISOR_XEN_VERSION, [XENVER_GET_FEATURES.into(), AT, 0, 0, 0, 0]);
 }
+
+#[test]
+fn a_guest_that_has_all_its_addresses_hears_so() {
+    use xen_abi::version::{PlatformParameters, XENVER_PLATFORM_PARAMETERS};
+    for (wide, expected) in [(0xffff_8000_0000_0000, 0xf580_0000), (0, 0)] {
+        let guest = Guest::default();
+        guest.map(AT, &narrow::PlatformParameters { virt_start: !0 });
+        let outcome = guest.call(HYPERVISOR_XEN_VERSION, &[XENVER_PLATFORM_PARAMETERS.into(), AT], |args| {
+            guest.put(args[1], &PlatformParameters { virt_start: wide });
+            Outcome::Done(0)
+        });
+        assert_eq!(outcome, Outcome::Done(0));
+        assert_eq!(guest.get::<narrow::PlatformParameters>(AT).virt_start, expected);
+    }
+}

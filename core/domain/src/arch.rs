@@ -36,6 +36,60 @@ pub enum MachineEnd {
     RestartAfterFault,
 }
 
+/// What a device emulator or the toolstack does to the devices of a translated domain that are in the hypervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BoardSignal {
+    /// A PCI device's interrupt wire (device below 32, wire below 4) goes up, or down.
+    PciIntx {
+        /// Number of the device on bus 0.
+        device: u8,
+        /// 0 is INTA.
+        intx: u8,
+        /// Whether it goes up.
+        up: bool,
+    },
+    /// An ISA interrupt (below 16) goes up, or down.
+    IsaIrq {
+        /// Its number.
+        irq: u8,
+        /// Whether it goes up.
+        up: bool,
+    },
+    /// A PCI link (below 4) leads to an ISA interrupt (below 16), 0 to none.
+    LinkRoute {
+        /// Number of the link.
+        link: u8,
+        /// The interrupt.
+        irq: u8,
+    },
+    /// A message-signalled interrupt.
+    Msi {
+        /// Where the device writes it.
+        address: u64,
+        /// What it writes.
+        data: u32,
+    },
+    /// The power button is pressed.
+    PowerButton,
+    /// The sleep button is pressed.
+    SleepButton,
+}
+
+/// An exception or interrupt that a vCPU of a translated domain is to take, as dm_op.h has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GivenEvent {
+    /// Its vector.
+    pub vector: u8,
+    /// `XEN_DMOP_EVENT_*`.
+    pub kind: u8,
+    /// Length of the instruction that it stands for.
+    pub length: u8,
+    /// The error code, all ones for none.
+    pub error_code: u32,
+    /// The address of a page fault.
+    pub cr2: u64,
+}
+
 /// One architecture: the machine below the hypervisor, and the part of domains and vCPUs that only it understands.
 pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt + Send + Sync + Sized + 'static {
     /// Architecture's part of a domain; shared by all CPUs.
@@ -163,7 +217,7 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     }
 
     /// A translated domain's parameter (HVM_PARAM_*) is to have this value, and the architecture has something to do for that:
-    /// it is the callback interrupt, the firmware's places of registers, sleep states, enlightenments. Others are just kept.
+    /// it is the callback interrupt, the firmware's places of registers, clocks, sleep states, enlightenments. Others are just kept.
     ///
     /// # Errors
     /// `EINVAL` for a value that it cannot have, `EOPNOTSUPP` for what is not there.
@@ -178,6 +232,34 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         Err(Errno::OPNOTSUPP)
     }
 
+    /// Does something to the devices of a translated domain. One that has no such device takes no notice.
+    ///
+    /// # Errors
+    /// `EINVAL` for what cannot be, `EOPNOTSUPP` where there are no such devices at all.
+    fn signal_board(
+        &self,
+        hypervisor: &Hypervisor<Self>,
+        domain: &Arc<Domain<Self>>,
+        signal: BoardSignal,
+    ) -> Result<()> {
+        let _ = (hypervisor, domain, signal);
+        Err(Errno::OPNOTSUPP)
+    }
+
+    /// The time has come that [`crate::TimerEvent::Board`] was set to.
+    fn tick_board(&self, hypervisor: &Hypervisor<Self>, domain: &Arc<Domain<Self>>) {
+        let _ = (hypervisor, domain);
+    }
+
+    /// Has a vCPU of a translated domain take an event when it next runs.
+    ///
+    /// # Errors
+    /// `EBUSY` if it has not yet taken the last one, `EOPNOTSUPP`.
+    fn give_event(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>, event: GivenEvent) -> Result<()> {
+        let _ = (hypervisor, vcpu, event);
+        Err(Errno::OPNOTSUPP)
+    }
+
     /// A vCPU of a translated domain wants to hear of events by an interrupt of its own.
     ///
     /// # Errors
@@ -185,6 +267,13 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     fn set_upcall_vector(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>, vector: u8) -> Result<()> {
         let _ = (hypervisor, vcpu, vector);
         Err(Errno::OPNOTSUPP)
+    }
+
+    /// `evtchn_upcall_pending` of a vCPU was clear and is set: the edge by which the interrupt of its own comes that it may have asked
+    /// for. It is told to look afterwards.
+    #[inline]
+    fn upcall_raised(&self, vcpu: &Vcpu<Self>) {
+        let _ = vcpu;
     }
 
     /// Bytes of the hypervisor's heap that are in use, and its size.

@@ -87,7 +87,7 @@ impl<A: Arch> Hypervisor<A> {
     pub fn record_runstate(&self, vcpu: &Vcpu<A>) -> bool {
         vcpu.runstate_record.with(self.machine(), |table, at| {
             let clock = *vcpu.runstate.lock();
-            let is_narrow = vcpu.domain.upgrade().is_some_and(|domain| domain.memory.is_pae());
+            let is_narrow = vcpu.domain.upgrade().is_some_and(|domain| domain.evtchn.is_narrow());
             write_runstate(table, at, &RunstateRecord::new(&clock, is_narrow, true));
         })
     }

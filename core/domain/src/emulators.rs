@@ -26,8 +26,15 @@ impl<A: Arch> Hypervisor<A> {
         Some(Servers::new(&translated.servers, ServerHost { hypervisor: self, domain }))
     }
 
+    /// Keeps a vCPU from running until an emulator says that it has done something. Whoever asks for that looks for the answer
+    /// once more afterwards.
+    pub fn wait_for_device(&self, vcpu: &Vcpu<A>) {
+        vcpu.flags.fetch_or(PauseFlags::DEVICE, SeqCst);
+        self.sleep(vcpu);
+    }
+
     /// An emulator says that it has done something for a vCPU, which may wait for that.
-    pub(crate) fn end_wait_for_device(&self, vcpu: &Vcpu<A>) {
+    pub fn end_wait_for_device(&self, vcpu: &Vcpu<A>) {
         if vcpu.flags.fetch_and(!PauseFlags::DEVICE, SeqCst) & PauseFlags::DEVICE != 0 {
             self.wake(vcpu);
         }

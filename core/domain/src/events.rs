@@ -33,8 +33,16 @@ impl GlobalVirqs {
 
 impl<A: Arch> Hypervisor<A> {
     /// Does what a raised event of `domain` still asks for: gets the attention of a vCPU, ends polls.
+    #[inline]
     pub fn follow(&self, domain: &Domain<A>, raised: Raised) {
+        if raised.upcall.is_some() || raised.consumer.is_some() || raised.pollers {
+            self.follow_up(domain, raised);
+        }
+    }
+
+    fn follow_up(&self, domain: &Domain<A>, raised: Raised) {
         if let Some(vcpu) = raised.upcall.and_then(|vcpu| domain.vcpu(vcpu)) {
+            self.machine().upcall_raised(vcpu);
             self.notify(vcpu);
         }
         if let Some(vcpu) = raised.consumer.and_then(|(_, vcpu)| domain.vcpu(vcpu)) {
@@ -79,6 +87,7 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     /// Takes an event of a domain's to where it has to go.
+    #[inline]
     fn complete(&self, domain: &Domain<A>, delivery: Delivery) {
         match delivery {
             Delivery::Local(raised) => self.follow(domain, raised),
@@ -106,12 +115,13 @@ impl<A: Arch> Hypervisor<A> {
     /// Ends a vCPU's waiting for an event; whether it did wait.
     pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {
         let waiting = PauseFlags::BLOCKED | PauseFlags::POLLING;
-        let waited = vcpu.flags.fetch_and(!waiting, SeqCst) & waiting;
-        if waited & PauseFlags::POLLING != 0 {
+        // Off the list of pollers first: once its flag is clear the vCPU may poll anew, and that is not to be taken off.
+        if vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0 {
             if let Some(domain) = vcpu.domain.upgrade() {
                 domain.evtchn.end_poll(vcpu.id);
             }
         }
+        let waited = vcpu.flags.fetch_and(!waiting, SeqCst) & waiting;
         if waited != 0 {
             self.wake(vcpu);
         }

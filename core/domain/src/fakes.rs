@@ -1,6 +1,6 @@
 //! An architecture on a desk: [`platform::fakes::FakeMachine`] with domains and vCPUs that have nothing of their own.
 
-use crate::{Arch, Creation, Domain, HostFacts, Hypervisor, MachineEnd, Vcpu};
+use crate::{Arch, BoardSignal, Creation, Domain, GivenEvent, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -13,7 +13,7 @@ use platform::fakes::FakeMachine;
 use platform::sync::Mutex;
 use platform::{Clock, Frames, GuestMemory, Kick, Nodes, Preempt, Table, Tlb};
 use types::{CpuId, DomId, Errno, Gfn, Mfn, Result, VcpuId};
-use xen_abi::hvm_params::HVM_PARAM_CALLBACK_IRQ;
+use xen_abi::hvm_params::{HVM_PARAM_CALLBACK_IRQ, HVM_PARAM_HPET_ENABLED, HVM_PARAM_TIMER_MODE};
 use xen_abi::memory::{E820_RAM, E820_RESERVED, E820Entry};
 
 /// The architecture.
@@ -40,6 +40,10 @@ pub struct FakeArch {
     pub hvm: AtomicBool,
     /// HVM parameters for which the architecture had to do something, and upcall vectors of vCPUs.
     pub parameters: Mutex<Vec<(u32, u64)>>,
+    /// What was done to devices, and in whose domain.
+    pub signals: Mutex<Vec<(u16, BoardSignal)>>,
+    /// Events that vCPUs are to take; of each domain one.
+    pub given: Mutex<Vec<(u32, GivenEvent)>>,
     /// How the machine's work was ended.
     pub ended: Mutex<Option<MachineEnd>>,
     /// Number of NUMA nodes; the CPUs are in them by turns.
@@ -62,6 +66,8 @@ impl FakeArch {
             flushed: Mutex::default(),
             hvm: AtomicBool::new(false),
             parameters: Mutex::default(),
+            signals: Mutex::default(),
+            given: Mutex::default(),
             ended: Mutex::default(),
             nodes,
             m2p: Mutex::new(alloc::vec![!0; frames]),
@@ -302,10 +308,24 @@ impl Arch for FakeArch {
         index: u32,
         value: u64,
     ) -> Result<()> {
-        if index != HVM_PARAM_CALLBACK_IRQ {
+        if !matches!(index, HVM_PARAM_CALLBACK_IRQ | HVM_PARAM_TIMER_MODE | HVM_PARAM_HPET_ENABLED) {
             return Err(Errno::OPNOTSUPP);
         }
         self.parameters.lock().push((index, value));
+        Ok(())
+    }
+
+    fn signal_board(&self, _: &Hypervisor<Self>, domain: &Arc<Domain<Self>>, signal: BoardSignal) -> Result<()> {
+        self.signals.lock().push((domain.id.0, signal));
+        Ok(())
+    }
+
+    fn give_event(&self, _: &Hypervisor<Self>, vcpu: &Vcpu<Self>, event: GivenEvent) -> Result<()> {
+        let mut given = self.given.lock();
+        if given.iter().any(|(other, _)| *other == vcpu.id.0) {
+            return Err(Errno::BUSY);
+        }
+        given.push((vcpu.id.0, event));
         Ok(())
     }
 

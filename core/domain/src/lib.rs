@@ -24,9 +24,10 @@ mod table;
 mod timer;
 mod translated;
 mod vcpu;
+mod vram;
 mod watchdog;
 
-pub use arch::{Arch, HostFacts, MachineEnd};
+pub use arch::{Arch, BoardSignal, GivenEvent, HostFacts, MachineEnd};
 pub use area::{Area, RunstateRecord};
 pub use cap::group_of;
 pub use domain::{Creation, Domain, Life, Rights, ShutdownCode};

@@ -81,8 +81,14 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Blocks the calling vCPU until an event is pending (SCHEDOP_block); the caller has unmasked events.
     pub fn block(&self, domain: &Domain<A>, vcpu: &Vcpu<A>) {
+        self.wait_unless(vcpu, || self.has_deliverable_event(domain, vcpu.id));
+    }
+
+    /// Has the calling vCPU wait until something is raised for it, unless there is something already. That is asked when whoever
+    /// raises something finds it waiting.
+    pub fn wait_unless(&self, vcpu: &Vcpu<A>, is_due: impl FnOnce() -> bool) {
         vcpu.flags.fetch_or(PauseFlags::BLOCKED, SeqCst);
-        if self.has_deliverable_event(domain, vcpu.id) {
+        if is_due() {
             vcpu.flags.fetch_and(!PauseFlags::BLOCKED, SeqCst);
             return;
         }

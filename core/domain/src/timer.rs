@@ -25,6 +25,8 @@ pub enum TimerEvent {
     Budget(DomId),
     /// A device of the architecture's has something for the vCPU, which is to look.
     Device(DomId, VcpuId),
+    /// A device of a domain's has something to do, whether or not a vCPU runs.
+    Board(DomId),
 }
 
 impl<A: Arch> Hypervisor<A> {
@@ -125,6 +127,12 @@ impl<A: Arch> Hypervisor<A> {
             TimerEvent::Budget(domain) => {
                 if let Some(domain) = self.domains.get(domain) {
                     self.replenish(&domain, now);
+                }
+                return;
+            }
+            TimerEvent::Board(domain) => {
+                if let Some(domain) = self.domains.get(domain) {
+                    self.machine().tick_board(self, &domain);
                 }
                 return;
             }

@@ -3,9 +3,11 @@
 use crate::{Arch, Creation, Domain};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 use memory::{DomainMemory, FrameType, Memory, Request, State};
 use p2m::{Demand, Keeper, P2m, Supply, Type};
+use platform::sync::Mutex;
 use platform::{Frames, Preempt, Table, Tlb};
 use types::{DomId, Errno, Gfn, Mfn, Progress, Result};
 use xen_abi::domctl::XEN_DOMCTL_CDF_HVM;
@@ -25,6 +27,8 @@ pub struct Translated<A: Arch> {
     pub params: [AtomicU64; HVM_NR_PARAMS as usize],
     /// Its device emulators; [`crate::Hypervisor::servers`] is what uses them.
     pub servers: ioreq::Book,
+    /// Video memory of which a device emulator wants to know what is written.
+    pub(crate) vram: Mutex<Range<u64>>,
 }
 
 impl<A: Arch> Translated<A> {
@@ -35,8 +39,12 @@ impl<A: Arch> Translated<A> {
     pub(crate) fn new(memory: &Arc<Memory<A>>, account: &Arc<DomainMemory>) -> Result<Box<Translated<A>>> {
         let host = MapHost { memory: memory.clone(), account: account.clone() };
         let params = [const { AtomicU64::new(0) }; HVM_NR_PARAMS as usize];
-        let translated =
-            Box::new(Translated { p2m: P2m::new(host, account.id()), params, servers: ioreq::Book::default() });
+        let translated = Box::new(Translated {
+            p2m: P2m::new(host, account.id()),
+            params,
+            servers: ioreq::Book::default(),
+            vram: Mutex::new(0..0),
+        });
         let opened = translated.p2m.resize_pool(FIRST_POOL, &Never).and_then(|_| translated.p2m.open());
         match opened {
             Ok(_root) => Ok(translated),

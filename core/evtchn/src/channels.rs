@@ -116,9 +116,14 @@ impl EventChannels {
     }
 
     /// Tells that the guest uses 32-bit words in `shared_info` and `vcpu_info` (`has_32bit_shinfo`): a 32-bit guest,
-    /// before it binds its first port.
+    /// before it binds its first port, or one whose 32-bit code begins to use them.
     pub fn set_narrow(&self, narrow: bool) {
         self.narrow.store(narrow, Ordering::Release);
+    }
+
+    /// Whether the guest uses 32-bit words there. Other structures that it shares have that layout too.
+    pub fn is_narrow(&self) -> bool {
+        self.narrow.load(Ordering::Acquire)
     }
 
     /// Number of ports that the guest's ABI can name now: 4096 (1024 for 32-bit words), or 131072 with FIFO.

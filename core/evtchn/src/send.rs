@@ -64,6 +64,7 @@ impl EventChannels {
         self.send_as(frames, port, true)
     }
 
+    #[inline(always)]
     fn send_as<M: Frames + ?Sized>(&self, frames: &M, port: Port, hypervisor: bool) -> Result<Delivery> {
         let mut slot = self.ports.get(port)?;
         if slot.consumer.is_some() != hypervisor {

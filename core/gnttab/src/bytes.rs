@@ -15,6 +15,16 @@ pub fn copy_bytes<M: Frames + ?Sized>(frames: &M, from: (Mfn, usize), to: (Mfn, 
         return false;
     }
     let (mut at, mut out, mut left) = (from.1, to.1, length);
+    if length == 4096 {
+        return frames.copy(from.0, to.0);
+    }
+    if (from.1 | to.1 | length) % 8 == 0 {
+        let words = source[from.1 / 8..(from.1 + length) / 8].iter();
+        for (to, from) in target[to.1 / 8..(to.1 + length) / 8].iter().zip(words) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        return true;
+    }
     // Up to the target's next word, then whole words, then the rest.
     let first = left.min((8 - out % 8) % 8);
     put(target, out, load(source, at, first), first);

@@ -17,7 +17,7 @@ pub fn register_runstate<A: Arch>(
     at: GuestHandle<RegisterRunstateMemoryArea>,
 ) -> Result<()> {
     let address = caller.read(at)?.addr;
-    register(caller, &vcpu.runstate_record, address, RunstateRecord::size(caller.domain.memory.is_pae()))?;
+    register(caller, &vcpu.runstate_record, address, RunstateRecord::size(caller.domain.evtchn.is_narrow()))?;
     caller.hypervisor.record_runstate(vcpu);
     Ok(())
 }
@@ -46,7 +46,7 @@ fn register<A: Arch>(caller: &Caller<'_, A>, area: &Area, address: u64, size: us
 /// Takes the frame of a record, which is aligned to the guest's words; its machine address.
 fn take<A: Arch>(caller: &Caller<'_, A>, address: u64, size: usize) -> Result<u64> {
     let offset = address % PAGE_SIZE as u64;
-    let word = if caller.domain.memory.is_pae() { align_of::<u32>() } else { align_of::<u64>() };
+    let word = if caller.domain.evtchn.is_narrow() { align_of::<u32>() } else { align_of::<u64>() };
     if offset as usize + size > PAGE_SIZE || offset % word as u64 != 0 {
         return Err(Errno::NXIO);
     }

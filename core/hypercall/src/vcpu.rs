@@ -114,7 +114,7 @@ fn register_runstate<A: Arch>(
     }
     if area != 0 {
         let clock = *vcpu.runstate.lock();
-        let record = RunstateRecord::new(&clock, caller.domain.memory.is_pae(), false);
+        let record = RunstateRecord::new(&clock, caller.domain.evtchn.is_narrow(), false);
         // What cannot be written now may be writable when the vCPU runs.
         let _ = caller.machine().copy_out(area, record.bytes());
     }
@@ -181,6 +181,8 @@ fn register_info<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHandl
     })?;
     channels.register_vcpu_info(caller.machine(), vcpu.id, held.mfn(), call.offset)?;
     held.keep();
+    // All events are marked as pending there.
+    caller.machine().upcall_raised(vcpu);
     if is_own(caller, vcpu) {
         caller.machine().update_time(caller.hypervisor, vcpu);
     }

@@ -34,7 +34,9 @@ pub fn xen_version<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         }
         XENVER_CHANGESET => text::<A, { XEN_CHANGESET_INFO_LEN as usize }>(caller, address, CHANGESET).into(),
         XENVER_PLATFORM_PARAMETERS => {
-            caller.write(GuestHandle::new(address), &PlatformParameters { virt_start: VIRTUAL_START }).into()
+            // No part of a translated guest's address space is the hypervisor's.
+            let virt_start = if caller.domain.is_translated() { 0 } else { VIRTUAL_START };
+            caller.write(GuestHandle::new(address), &PlatformParameters { virt_start }).into()
         }
         XENVER_GET_FEATURES => features(caller, GuestHandle::new(address)).into(),
         XENVER_PAGESIZE if address != 0 => Errno::INVAL.into(),

@@ -2,7 +2,7 @@
 
 use crate::frame::FrameType;
 use core::fmt;
-use types::{DomId, Errno, Mfn};
+use types::{DomId, Errno, Gfn, Mfn};
 
 /// Result of an operation that may be refused.
 pub type Outcome<T> = Result<T, Denied>;
@@ -69,6 +69,8 @@ impl fmt::Display for Denied {
 pub enum Why {
     /// The frame is free, the hypervisor's, or no RAM.
     NotAllocated { mfn: Mfn },
+    /// The domain, whose frame numbers are its own, has nothing at this one.
+    Hole { gfn: Gfn, domain: DomId },
     /// Another domain owns the frame.
     WrongOwner { mfn: Mfn, owner: DomId, wanted: DomId },
     /// The count of references is full.
@@ -117,6 +119,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Why::NotAllocated { mfn } => write!(f, "frame {mfn:#x} belongs to no domain"),
+            Why::Hole { gfn, domain } => write!(f, "{domain} has nothing at frame {:#x}", gfn.0),
             Why::WrongOwner { mfn, owner, wanted } => write!(f, "frame {mfn:#x} is owned by {owner}, not {wanted}"),
             Why::TooManyReferences { mfn } => write!(f, "frame {mfn:#x} has too many references"),
             Why::WrongType { mfn, have, uses, want } => {

@@ -51,6 +51,29 @@ impl GuestRegs {
     /// Value of `vector` that stands for no exit.
     pub const BY_NOTHING: u32 = 0x1ff;
 
+    /// A general register by its number in instructions, of which the lower four bits count.
+    #[inline]
+    pub fn general(&mut self, number: u8) -> &mut u64 {
+        match number & 15 {
+            0 => &mut self.rax,
+            1 => &mut self.rcx,
+            2 => &mut self.rdx,
+            3 => &mut self.rbx,
+            4 => &mut self.rsp,
+            5 => &mut self.rbp,
+            6 => &mut self.rsi,
+            7 => &mut self.rdi,
+            8 => &mut self.r8,
+            9 => &mut self.r9,
+            10 => &mut self.r10,
+            11 => &mut self.r11,
+            12 => &mut self.r12,
+            13 => &mut self.r13,
+            14 => &mut self.r14,
+            _ => &mut self.r15,
+        }
+    }
+
     /// Makes the next entry restore every register, rcx, r11 and ss too. To be called when the registers were replaced (an
     /// upcall, an iret, a new context) after a system call.
     pub fn restore_all(&mut self) {

@@ -83,6 +83,16 @@ fn load64(address: u64, failed: &mut u32) -> u64 {
 }
 
 #[inline(always)]
+fn load32(address: u64, failed: &mut u32) -> u32 {
+    let mut value = 0u32;
+    let mut flag = *failed;
+    // SAFETY: as in `load64`.
+    unsafe { guarded!("mov {value:e}, [{address}]", flag, value = inout(reg) value, address = in(reg) address,) };
+    *failed = flag;
+    value
+}
+
+#[inline(always)]
 fn load8(address: u64, failed: &mut u32) -> u8 {
     let mut value = 0u32;
     let mut flag = *failed;
@@ -100,6 +110,14 @@ fn store64(address: u64, value: u64, failed: &mut u32) {
     let mut flag = *failed;
     // SAFETY: the caller has checked the range, which never holds a Rust object; a fault is fixed up.
     unsafe { guarded!("mov [{address}], {value}", flag, value = in(reg) value, address = in(reg) address,) };
+    *failed = flag;
+}
+
+#[inline(always)]
+fn store32(address: u64, value: u32, failed: &mut u32) {
+    let mut flag = *failed;
+    // SAFETY: as in `store64`.
+    unsafe { guarded!("mov [{address}], {value:e}", flag, value = in(reg) value, address = in(reg) address,) };
     *failed = flag;
 }
 
@@ -129,7 +147,7 @@ unsafe fn copy_long(to: u64, from: u64, count: usize) -> u32 {
 }
 
 impl GuestMemory for GuestSpace {
-    #[inline]
+    #[inline(always)]
     fn copy_in(&self, address: u64, mut to: &mut [u8]) -> Result<()> {
         let length = to.len();
         if !is_guest_range(address, length as u64) {
@@ -153,14 +171,20 @@ impl GuestMemory for GuestSpace {
             word.copy_from_slice(&load64(at, &mut failed).to_le_bytes());
             at = at.wrapping_add(8);
         }
-        for byte in words.into_remainder() {
+        let rest = words.into_remainder();
+        let (half, bytes) = rest.split_at_mut(rest.len() & 4);
+        if !half.is_empty() {
+            half.copy_from_slice(&load32(at, &mut failed).to_le_bytes());
+            at = at.wrapping_add(4);
+        }
+        for byte in bytes {
             *byte = load8(at, &mut failed);
             at = at.wrapping_add(1);
         }
         outcome(failed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
         if !is_guest_range(address, from.len() as u64) {
             return Err(Errno::FAULT);
@@ -174,12 +198,17 @@ impl GuestMemory for GuestSpace {
         }
         let mut at = address;
         let words = from.chunks_exact(8);
-        let rest = words.remainder();
+        let mut rest = words.remainder();
         for word in words {
             let mut value = [0; 8];
             value.copy_from_slice(word);
             store64(at, u64::from_le_bytes(value), &mut failed);
             at = at.wrapping_add(8);
+        }
+        if let Some((half, bytes)) = rest.split_first_chunk() {
+            store32(at, u32::from_le_bytes(*half), &mut failed);
+            at = at.wrapping_add(4);
+            rest = bytes;
         }
         for byte in rest {
             store8(at, *byte, &mut failed);

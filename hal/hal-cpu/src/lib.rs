@@ -39,6 +39,7 @@ mod guest;
 mod init;
 mod registers;
 mod segments;
+mod speculation;
 pub mod svm;
 mod tables;
 mod traps;
@@ -58,6 +59,7 @@ pub use segments::{
     SegmentFault, SegmentState, load_gs_selector, load_gs_selector_other, load_segments, read_fs_base, read_gs_base,
     read_gs_base_other, read_selectors, save_segments, swap_gs, write_fs_base, write_gs_base, write_gs_base_other,
 };
+pub use speculation::hold_back_stores;
 pub use tables::{
     FlatSegments, GUEST_GDT_PAGES, MAX_LDT_ENTRIES, guest_ldt_offset, set_flat_segments, set_guest_gdt, set_guest_ldt,
 };

@@ -6,9 +6,10 @@
 mod disk;
 mod net;
 mod noise;
+mod text;
 mod vnc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -58,6 +59,9 @@ enum Command {
         /// Gets the pixels, 4 bytes each: blue, green, red, nothing
         #[arg(long)]
         picture: Option<PathBuf>,
+        /// A video BIOS with the font of the screen, which is in text mode: what it says is printed
+        #[arg(long, value_name = "ROM")]
+        font: Option<PathBuf>,
         /// This is typed, and a return
         #[arg(long = "type")]
         text: Option<String>,
@@ -72,9 +76,18 @@ fn main() -> Result<()> {
         Command::Disk { path, mib, seconds, seed } => disk::exercise(&path, mib, seconds, seed),
         Command::Send { to, mib, seed } => net::send(&to, mib, seed),
         Command::Receive { port } => net::receive(port),
-        Command::Screen { at, picture, text, console } => {
+        Command::Screen { at, picture, font, text, console } => {
             console.map_or(Ok(()), |console| vnc::switch(&at, console))?;
-            vnc::visit(&at, picture.as_deref(), text.as_deref())
+            let seen = vnc::visit(&at, text.as_deref())?;
+            if let Some(path) = picture {
+                std::fs::write(&path, &seen.pixels).with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            if let Some(path) = font {
+                let rom = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let lines = text::lines(&seen.pixels, seen.width, &text::Font::find(&rom)?)?;
+                lines.iter().for_each(|line| println!("{line}"));
+            }
+            Ok(())
         }
     }
 }

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 /// Security type without authentication (RFC 6143, 7.1.2).
@@ -125,11 +124,19 @@ pub fn switch(address: &str, console: u8) -> Result<()> {
     Ok(())
 }
 
-/// Types `text` and a return where there is one, then writes the screen of the server at `address` to `path`.
+/// What a screen shows.
+pub struct Seen {
+    /// Pixels in a line.
+    pub width: usize,
+    /// 4 bytes each: blue, green, red, nothing.
+    pub pixels: Vec<u8>,
+}
+
+/// Types `text` and a return where there is one, then fetches the screen of the server at `address`.
 ///
 /// # Errors
 /// Where the server does not answer as the protocol wants.
-pub fn visit(address: &str, path: Option<&Path>, text: Option<&str>) -> Result<()> {
+pub fn visit(address: &str, text: Option<&str>) -> Result<Seen> {
     let mut screen = Screen::connect(address)?;
     if let Some(text) = text {
         // Keysyms of ASCII characters are their codes.
@@ -138,12 +145,9 @@ pub fn visit(address: &str, path: Option<&Path>, text: Option<&str>) -> Result<(
     }
     // Also after typing, as in `switch`.
     let picture = screen.picture()?;
-    if let Some(path) = path {
-        std::fs::write(path, &picture).with_context(|| format!("cannot write {}", path.display()))?;
-    }
     let lit = picture.chunks_exact(4).filter(|pixel| pixel[..3] != [0, 0, 0]).count();
     println!("screen of {} by {}, {lit} pixels lit", screen.width, screen.height);
-    Ok(())
+    Ok(Seen { width: screen.width.into(), pixels: picture })
 }
 
 #[cfg(test)]

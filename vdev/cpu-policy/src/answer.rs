@@ -40,8 +40,10 @@ pub struct Guest {
 }
 
 impl Tsc {
-    /// The leaf that tells of it.
-    pub const LEAF: u32 = XEN_CPUID_FIRST_LEAF + 3;
+    /// The leaf that tells of it, among Xen's.
+    pub const INDEX: u32 = 3;
+    /// The same, where these are in their usual place.
+    pub const LEAF: u32 = XEN_CPUID_FIRST_LEAF + Tsc::INDEX;
 
     fn answer(&self, subleaf: u32, has_rdtscp: bool) -> Leaf {
         let mut flags = 0;
@@ -69,7 +71,9 @@ impl Policy {
     /// What CPUID answers: eax, ebx, ecx, edx. `host` is the host's policy.
     pub fn answer(&self, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
         match leaf {
-            0x4000_0000..=0x4000_00ff => self.hypervisor_leaf(leaf, subleaf, guest, host),
+            0x4000_0000..=0x4000_00ff => {
+                self.hypervisor_leaf(XEN_CPUID_FIRST_LEAF, self.hv_limit, leaf, subleaf, guest, host)
+            }
             EXTENDED.. => self.extended_leaf(leaf),
             _ if leaf > self.max_leaf() || leaf as usize >= BASIC => [0; 4],
             1 => self.leaf1(guest, host),
@@ -82,6 +86,14 @@ impl Policy {
             }
             0xd => self.xstate_leaf(subleaf, guest),
             _ => self.basic[leaf as usize],
+        }
+    }
+
+    /// The same, of a guest that is shown Hyper-V at the usual place: Xen's leaves are behind those.
+    pub fn answer_behind_viridian(&self, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
+        match leaf {
+            SECOND_LEAF..=SECOND_LAST => self.hypervisor_leaf(SECOND_LEAF, self.hv2_limit, leaf, subleaf, guest, host),
+            _ => self.answer(leaf, subleaf, guest, host),
         }
     }
 
@@ -121,10 +133,10 @@ impl Policy {
         }
     }
 
-    /// Leaves that tell of Xen (arch-x86/cpuid.h).
-    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
-        let index = leaf - XEN_CPUID_FIRST_LEAF;
-        let last = match self.hv_limit & 0xff {
+    /// Leaves that tell of Xen (arch-x86/cpuid.h), which begin at `first`, as many as `limit` says.
+    fn hypervisor_leaf(&self, first: u32, limit: u32, leaf: u32, subleaf: u32, guest: &Guest, host: &Policy) -> Leaf {
+        let index = leaf - first;
+        let last = match limit & 0xff {
             limit @ 2..=XEN_CPUID_MAX_NUM_LEAVES => limit,
             _ => XEN_CPUID_MAX_NUM_LEAVES,
         };
@@ -132,11 +144,9 @@ impl Policy {
             return [0; 4];
         }
         match (index, subleaf) {
-            (0, _) => {
-                [XEN_CPUID_FIRST_LEAF + last, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX]
-            }
+            (0, _) => [first + last, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX],
             (1, _) => [4 << 16 | 20, 0, 0, 0],
-            (2, _) => [1, HYPERCALL_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
+            (2, _) => [1, hypercall_msr(first), XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
             (3, _) => guest.tsc.answer(subleaf, self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0),
             (5, 0) => [0, host.extd[8][0] & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
             _ => [0; 4],
@@ -144,5 +154,11 @@ impl Policy {
     }
 }
 
-/// MSR that places the hypercall page.
-const HYPERCALL_MSR: u32 = 0x4000_0000;
+/// Xen's leaves behind those of Hyper-V.
+pub const SECOND_LEAF: u32 = XEN_CPUID_FIRST_LEAF + 0x100;
+const SECOND_LAST: u32 = SECOND_LEAF + 0xff;
+
+/// MSR that places the hypercall page. Hyper-V's come first where it is shown.
+const fn hypercall_msr(first: u32) -> u32 {
+    if first == SECOND_LEAF { 0x4000_0200 } else { 0x4000_0000 }
+}

@@ -13,8 +13,8 @@ mod policies;
 mod policy;
 mod wire;
 
-pub use answer::{Guest, Tsc};
+pub use answer::{Guest, SECOND_LEAF, Tsc};
 pub use features::{FEATURESET_WORDS, FeatureSet};
 pub use policies::Policies;
-pub use policy::{Leaf, Policy};
+pub use policy::{CPUID_FAULTING, Leaf, Policy};
 pub use wire::{Bad, MAX_LEAVES, MAX_MSRS, NO_SUBLEAF};

@@ -1,7 +1,7 @@
 //! The policies of a host.
 
 use crate::features::{COMMON, FeatureSet};
-use crate::policy::{BASIC, EXTD, EXTENDED, FEAT, Leaf, Policy, Vendor};
+use crate::policy::{BASIC, CPUID_FAULTING, EXTD, EXTENDED, FEAT, Leaf, Policy, Vendor};
 use alloc::boxed::Box;
 use x86_defs::control::Xcr0;
 use xen_abi::cpufeatureset::*;
@@ -25,8 +25,9 @@ const HARMLESS: [(u32, Option<Vendor>); 4] = [
 ];
 
 /// Features whose MSRs are not served: speculation control would have to follow the guest.
-const UNSERVED: [u32; 7] = [
+const UNSERVED: [u32; 8] = [
     XEN_X86_FEATURE_IBRSB,
+    XEN_X86_FEATURE_IBRS,
     XEN_X86_FEATURE_IBPB,
     XEN_X86_FEATURE_IBPB_RET,
     XEN_X86_FEATURE_SBPB,
@@ -35,14 +36,12 @@ const UNSERVED: [u32; 7] = [
     XEN_X86_FEATURE_INTEL_PSFD,
 ];
 
-/// Features of HVM guests that are not the CPU's.
-const HVM_EMULATED: [u32; 3] = [XEN_X86_FEATURE_APIC, XEN_X86_FEATURE_X2APIC, XEN_X86_FEATURE_MTRR];
+/// Features of HVM guests that are not the CPU's: local APICs, and that EFER has no LMSLE, which it never has for them.
+const HVM_EMULATED: [u32; 3] = [XEN_X86_FEATURE_APIC, XEN_X86_FEATURE_X2APIC, XEN_X86_FEATURE_NO_LMSL];
 
-/// Features that would need registers or states that are not served: nested virtualization, timers, supervisor states, keys.
-const HVM_UNSERVED: [u32; 8] = [
-    XEN_X86_FEATURE_SVM,
+/// Features that would need registers or states that are not served: VT-x, a moved counter, supervisor states, keys.
+const HVM_UNSERVED: [u32; 6] = [
     XEN_X86_FEATURE_VMX,
-    XEN_X86_FEATURE_TSC_DEADLINE,
     XEN_X86_FEATURE_TSC_ADJUST,
     XEN_X86_FEATURE_XSAVES,
     XEN_X86_FEATURE_PKU,
@@ -50,7 +49,18 @@ const HVM_UNSERVED: [u32; 8] = [
     XEN_X86_FEATURE_CET_IBT,
 ];
 
-/// What the host has and what guests may have of it. Each policy is some KiB, hence on the heap.
+/// SVM's leaf (APM vol. 3, E.4.9).
+const SVM_LEAF: usize = 0xa;
+/// In its edx what guests of an HVM guest would be served by the CPU: nested paging, virtual branch records, next rip, pause
+/// filter, decode assists.
+const SVM_BY_CPU: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 7 | 1 << 10;
+/// And what is a matter of the hypervisor alone: clean bits of a control block.
+const SVM_BY_HYPERVISOR: u32 = 1 << 5;
+/// AMD's families whose MSR LS_CFG holds back speculative stores.
+const STORE_BYPASS_FAMILIES: core::ops::RangeInclusive<u32> = 0x15..=0x18;
+
+/// What the host has and what guests may have of it, as the toolstack is shown it: a domain's own is [`Policy::of_domain`] of one.
+/// Each policy is some KiB, hence on the heap.
 #[derive(Clone, Debug)]
 pub struct Policies {
     /// As the CPU reports.
@@ -84,18 +94,18 @@ impl Policies {
         }
         known.drop_dependents();
         host.derive(known, &raw);
+        host.repeat_common();
 
-        let mut max = known.and(&with_facts("Aa"));
-        let harmless = HARMLESS.iter().filter(|(_, vendor)| vendor.is_none_or(|vendor| vendor == host.vendor()));
-        harmless.for_each(|(feature, _)| max.set(*feature, true));
+        let max = harmless_too(known.and(&with_facts("Aa")), &host);
         let default = known.and(&with_facts("A"));
-        let pv_max = host.widened().for_guest(max);
-        let pv_default = host.for_guest(default);
+        let pv_max = host.widened().for_pv(max);
+        let pv_default = host.for_pv(default);
         let mut control = default;
         control.set(XEN_X86_FEATURE_ITSC, known.has(XEN_X86_FEATURE_ITSC));
-        let control_domain = host.for_guest(control);
-        let hvm_max = host.for_hvm(known, "AaSsHh");
-        let hvm_default = host.for_hvm(known, "ASH");
+        let control_domain = host.for_pv(control);
+        let most = hvm_features(&known, &raw, "AaSsHh");
+        let hvm_max = host.widened().for_hvm(harmless_too(most, &host));
+        let hvm_default = host.for_hvm(hvm_features(&known, &raw, "ASH"));
         Policies { raw, host, pv_max, pv_default, control_domain, hvm_max, hvm_default }
     }
 }
@@ -107,7 +117,32 @@ fn with_facts(attributes: &str) -> FeatureSet {
     set
 }
 
+fn harmless_too(mut features: FeatureSet, host: &Policy) -> FeatureSet {
+    let harmless = HARMLESS.iter().filter(|(_, vendor)| vendor.is_none_or(|vendor| vendor == host.vendor()));
+    harmless.for_each(|(feature, _)| features.set(*feature, true));
+    features
+}
+
+/// Of what is known of a host, features with these attributes that an HVM guest may be told of.
+fn hvm_features(known: &FeatureSet, raw: &Policy, attributes: &str) -> FeatureSet {
+    let mut features = known.and(&with_facts(attributes));
+    HVM_UNSERVED.iter().for_each(|feature| features.set(*feature, false));
+    HVM_EMULATED.iter().for_each(|feature| features.set(*feature, true));
+    // Such a guest need not run in long mode.
+    features.set(XEN_X86_FEATURE_SEP, FeatureSet::of(raw).has(XEN_X86_FEATURE_SEP));
+    features.set(XEN_X86_FEATURE_VIRT_SSBD, raw.holds_back_stores());
+    features
+}
+
 impl Policy {
+    /// Whether there is a way to hold back speculative stores that guests cannot be shown as it is.
+    fn holds_back_stores(&self) -> bool {
+        let features = FeatureSet::of(self);
+        let by_family = !features.has(XEN_X86_FEATURE_SSB_NO) && STORE_BYPASS_FAMILIES.contains(&self.family());
+        let possible = features.has(XEN_X86_FEATURE_VIRT_SSBD) || by_family;
+        self.vendor() == Vendor::Amd && !features.has(XEN_X86_FEATURE_AMD_SSBD) && possible
+    }
+
     /// Cuts off leaves that nothing is known about.
     pub(crate) fn clip(&mut self) {
         self.basic[0][0] = self.max_leaf().min(BASIC as u32 - 1);
@@ -125,21 +160,30 @@ impl Policy {
         self.feat[feat + 1..].fill([0; 4]);
     }
 
-    /// The part of this host's policy that an HVM guest sees, with features of these attributes: nothing without HVM.
-    fn for_hvm(&self, mut known: FeatureSet, attributes: &str) -> Box<Policy> {
-        if !known.has(XEN_X86_FEATURE_SVM) {
+    /// The part of this host's policy that an HVM guest with these features sees: nothing without HVM. (Nested virtualization is
+    /// listed by its leaf at least; no domain has it.)
+    fn for_hvm(&self, features: FeatureSet) -> Box<Policy> {
+        if !FeatureSet::of(self).has(XEN_X86_FEATURE_SVM) {
             return Box::new(Policy::empty());
         }
-        HVM_UNSERVED.iter().for_each(|feature| known.set(*feature, false));
-        HVM_EMULATED.iter().for_each(|feature| known.set(*feature, true));
-        self.for_guest(known.and(&with_facts(attributes)))
+        let mut policy = self.for_guest(features);
+        let [.., nested] = &mut policy.extd[SVM_LEAF];
+        *nested = *nested & SVM_BY_CPU | SVM_BY_HYPERVISOR;
+        policy.platform_info = CPUID_FAULTING;
+        policy
     }
 
-    /// The part of this host's policy that a guest with these features sees.
+    /// The part of this host's policy that a PV guest with these features sees.
+    fn for_pv(&self, features: FeatureSet) -> Box<Policy> {
+        let mut policy = self.for_guest(features);
+        policy.extd[SVM_LEAF] = [0; 4];
+        policy
+    }
+
     fn for_guest(&self, mut features: FeatureSet) -> Box<Policy> {
         features.set(XEN_X86_FEATURE_HYPERVISOR, true);
         let mut policy = Box::new(self.clone());
-        policy.settle(features, self);
+        policy.derive(features, self);
         policy
     }
 
@@ -152,11 +196,11 @@ impl Policy {
         wide
     }
 
-    /// As the host lists it: AMD's copies of leaf 1 are made for each domain only, of the features that it has then.
-    pub fn listed(&self) -> Box<Policy> {
-        let mut listed = Box::new(self.clone());
-        listed.extd[1][3] &= !COMMON;
-        listed
+    /// The one that a domain begins with.
+    pub fn of_domain(&self) -> Box<Policy> {
+        let mut own = Box::new(self.clone());
+        own.settle(FeatureSet::of(self), self);
+        own
     }
 
     /// Empties leaves that are of no use or of the CPU that was asked: MONITOR, power, performance counters, SEV, topology.
@@ -206,24 +250,29 @@ impl Policy {
         self.extd[9] = [0; 4];
     }
 
-    /// Makes all that depends on features fit them, for a guest, with the host's `max` for the rest.
-    pub(crate) fn settle(&mut self, features: FeatureSet, max: &Policy) {
-        self.extd[0xa] = [0; 4];
+    /// Makes all that depends on features fit them, for a domain, with `max` for the rest. It has no guests of its own.
+    pub(crate) fn settle(&mut self, mut features: FeatureSet, max: &Policy) {
+        features.set(XEN_X86_FEATURE_SVM, false);
+        self.extd[SVM_LEAF] = [0; 4];
         self.derive(features, max);
+        self.repeat_common();
     }
 
-    /// The same, SVM's leaf aside.
+    /// The same as far as it is listed for domains in general: with SVM's leaf, without AMD's copies.
     fn derive(&mut self, mut features: FeatureSet, max: &Policy) {
         self.hide();
         features.drop_dependents();
-        // AMD's copies of features in leaf 1 are derived.
         features.0[2] &= !COMMON;
         features.put(self);
+        self.settle_xstate(&features, max);
+        self.clip();
+    }
+
+    /// Makes AMD's copies of features in leaf 1.
+    fn repeat_common(&mut self) {
         if self.vendor() == Vendor::Amd {
             self.extd[1][3] |= self.basic[1][3] & COMMON;
         }
-        self.settle_xstate(&features, max);
-        self.clip();
     }
 
     fn settle_xstate(&mut self, features: &FeatureSet, max: &Policy) {

@@ -19,6 +19,9 @@ pub const XSTATE: usize = 63;
 /// Leaves from 0x80000000 on.
 pub const EXTD: usize = 0x22;
 
+/// In MSR 0xce: CPUID can be made to fault (SDM vol. 4).
+pub const CPUID_FAULTING: u64 = 1 << 31;
+
 /// First extended leaf.
 pub const EXTENDED: u32 = 0x8000_0000;
 
@@ -46,7 +49,7 @@ pub struct Policy {
     pub(crate) hv_limit: u32,
     /// The same for the second set of hypervisor leaves.
     pub(crate) hv2_limit: u32,
-    /// MSR 0xce: only bit 31, CPUID faulting, is known.
+    /// MSR 0xce: only [`CPUID_FAULTING`] is known.
     pub platform_info: u64,
     /// MSR 0x10a.
     pub arch_caps: u64,
@@ -135,6 +138,13 @@ impl Policy {
     /// Highest extended leaf, 0 for none.
     pub fn max_extended(&self) -> u32 {
         self.extd[0][0]
+    }
+
+    /// The CPU's family, with its extension (APM vol. 3, E.3.2).
+    pub fn family(&self) -> u32 {
+        let [signature, ..] = self.basic[1];
+        let (base, extension) = (signature >> 8 & 0xf, signature >> 20 & 0xff);
+        if base == 0xf { base + extension } else { base }
     }
 
     /// Who made the CPU.

@@ -1,7 +1,9 @@
 //! Policies as the toolstack reads and writes them (domctl get/set_cpu_policy, sysctl get_cpu_policy).
 
 use crate::features::FeatureSet;
-use crate::policy::{BASIC, CACHE, EXTD, EXTENDED, FEAT, Leaf, Policy, TOPO, XSTATE, is_cache, is_level, pair};
+use crate::policy::{
+    BASIC, CACHE, CPUID_FAULTING, EXTD, EXTENDED, FEAT, Leaf, Policy, TOPO, XSTATE, is_cache, is_level, pair,
+};
 use types::Errno;
 use x86_defs::msr;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
@@ -17,8 +19,6 @@ pub const MAX_MSRS: usize = 2;
 const HYPERVISOR: u32 = 0x4000_0000;
 /// First leaf of the second set.
 const HYPERVISOR2: u32 = 0x4000_0100;
-/// CPUID faulting in MSR 0xce.
-const FAULTING: u64 = 1 << 31;
 
 /// What of a proposal is wrong; all ones stand for nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +135,7 @@ impl Policy {
             return Err(Bad::msr(Errno::INVAL, entry.idx));
         }
         match entry.idx {
-            msr::INTEL_PLATFORM_INFO if entry.val & !FAULTING == 0 => self.platform_info = entry.val,
+            msr::INTEL_PLATFORM_INFO if entry.val & !CPUID_FAULTING == 0 => self.platform_info = entry.val,
             msr::INTEL_PLATFORM_INFO => return Err(Bad::msr(Errno::OVERFLOW, entry.idx)),
             msr::ARCH_CAPABILITIES => self.arch_caps = entry.val,
             _ => return Err(Bad::msr(Errno::RANGE, entry.idx)),

@@ -111,15 +111,59 @@ fn hvm_guests_have_a_local_apic_but_no_hvm_of_their_own() {
     let (most, usual) = (FeatureSet::of(&all.hvm_max), FeatureSet::of(&all.hvm_default));
     let host = FeatureSet::of(&all.host);
     assert!(host.has(XEN_X86_FEATURE_SVM) && !host.has(XEN_X86_FEATURE_X2APIC));
-    for set in [&most, &usual] {
-        assert!(
-            set.has(XEN_X86_FEATURE_APIC) && set.has(XEN_X86_FEATURE_X2APIC) && set.has(XEN_X86_FEATURE_HYPERVISOR)
-        );
-        assert!(set.has(XEN_X86_FEATURE_LM) && set.has(XEN_X86_FEATURE_PSE36));
-        assert!(!set.has(XEN_X86_FEATURE_SVM) && !set.has(XEN_X86_FEATURE_TSC_DEADLINE));
-        assert_eq!(set.and(&most), *set, "the usual ones can be had");
+    assert!(most.has(XEN_X86_FEATURE_SVM), "as Xen lists it");
+    assert_eq!(usual.and(&most), usual, "the usual ones can be had");
+    let mut greedy = all.hvm_max.clone();
+    greedy.accept(&all.hvm_max).unwrap();
+    for own in [greedy, all.hvm_default.of_domain()] {
+        let set = FeatureSet::of(&own);
+        for feature in [
+            XEN_X86_FEATURE_APIC,
+            XEN_X86_FEATURE_X2APIC,
+            XEN_X86_FEATURE_HYPERVISOR,
+            XEN_X86_FEATURE_LM,
+            XEN_X86_FEATURE_PSE36,
+        ] {
+            assert!(set.has(feature), "{feature}");
+        }
+        assert!(!set.has(XEN_X86_FEATURE_SVM) && !set.has(XEN_X86_FEATURE_TSC_ADJUST));
+        assert_eq!(own.answer(0x8000_000a, 0, &kernel(), &all.host), [0; 4]);
+        assert_eq!(own.platform_info, CPUID_FAULTING);
     }
     assert!(!FeatureSet::of(&all.pv_default).has(XEN_X86_FEATURE_X2APIC));
+}
+
+/// The same CPU with other features in leaf 0x80000008's ebx, or as another model.
+fn with(signature: u32, speculation: u32) -> FeatureSet {
+    let all = Policies::of_host(|leaf, subleaf| match leaf {
+        1 => [signature, 0x0002_0800, 0xfed8_3203, 0x178b_fbfd],
+        0x8000_0008 => [0x3028, speculation, 0x1001, 0],
+        _ => emulated(leaf, subleaf),
+    });
+    FeatureSet::of(&all.hvm_default)
+}
+
+#[test]
+fn speculation_of_hvm_guests() {
+    const EPYC: u32 = 0x0080_0f12;
+    const GENOA: u32 = 0x00a1_0f11;
+    let virt = |set: FeatureSet| set.has(XEN_X86_FEATURE_VIRT_SSBD);
+    assert!(virt(with(EPYC, 0)) && !virt(with(GENOA, 0)));
+    assert!(virt(with(GENOA, bit(XEN_X86_FEATURE_VIRT_SSBD))));
+    assert!(!virt(with(EPYC, bit(XEN_X86_FEATURE_SSB_NO))) && !virt(with(EPYC, bit(XEN_X86_FEATURE_AMD_SSBD))));
+    // What is no matter of MSRs that are not served.
+    let set = with(GENOA, !0);
+    assert!(set.has(XEN_X86_FEATURE_SSB_NO) && set.has(XEN_X86_FEATURE_CLZERO));
+    for hidden in [
+        XEN_X86_FEATURE_IBRS,
+        XEN_X86_FEATURE_AMD_STIBP,
+        XEN_X86_FEATURE_STIBP_ALWAYS,
+        XEN_X86_FEATURE_AMD_SSBD,
+        XEN_X86_FEATURE_PSFD,
+        XEN_X86_FEATURE_IBPB,
+    ] {
+        assert!(!set.has(hidden), "{hidden}");
+    }
 }
 
 #[test]
@@ -169,7 +213,9 @@ fn pv_guests_do_not_see_what_they_cannot_use() {
 #[test]
 fn amd_repeats_leaf_1_in_the_extended_one() {
     let policies = Policies::of_host(amd);
-    let answer = |leaf| policies.pv_default.answer(leaf, 0, &kernel(), &policies.host);
+    let own = policies.pv_default.of_domain();
+    let answer = |leaf| own.answer(leaf, 0, &kernel(), &policies.host);
+    assert_ne!(answer(0x8000_0001)[3] & 0x0183_f3ff, 0);
     assert_eq!((answer(1)[3] ^ answer(0x8000_0001)[3]) & 0x0183_f3ff, 0);
     assert_eq!(answer(0x8000_000a), [0; 4]);
     assert_eq!(answer(0x8000_001e), [0; 4]);
@@ -199,25 +245,34 @@ fn the_hosts_policies_are_listed_as_on_xen() {
             (0x8000_0008, NONE, width),
         ]
     };
-    let check = |policy: &Policy, count, last, subleaves, own: &[(u32, u32, Leaf)]| {
-        let mut expected = common([0x3028, 0, 0x1001, 0]);
+    let check = |policy: &Policy, (count, last, subleaves), speculation, own: &[(u32, u32, Leaf)]| {
+        let mut expected = common([0x3028, speculation, 0x1001, 0]);
         expected.push((0x8000_0000, NONE, [last, 0x6874_7541, 0x444d_4163, 0x6974_6e65]));
         expected.push((7, 0, [subleaves, own[0].2[1], 0, 0]));
         expected.extend(&own[1..]);
         expected.sort();
         assert_eq!(listed(policy), (count, expected));
+        let [(platform, faulting), (capabilities, none)] = policy.write_msrs().map(|entry| (entry.idx, entry.val));
+        assert_eq!((platform, capabilities, none), (0xce, 0x10a, 0));
+        faulting
     };
     let features = |b| (7, 0, [0, b, 0, 0]);
     let leaf1 = |c, d| (1, NONE, [0x0080_0f12, 0x0002_0800, c, d]);
     let extended = |c, d| (0x8000_0001, NONE, [0x0080_0f12, 0, c, d]);
-    let svm = (0x8000_000a, NONE, [1, 0x10, 0, 1]);
-    let of_host = [features(0x209c_01a9), leaf1(0xf6d8_3203, 0x178b_f3fd), extended(0x177, 0x25d3_fbfd), svm];
-    check(&policies.host, 49, 0x8000_001e, 0, &of_host);
+    let svm = |features| (0x8000_000a, NONE, [1, 0x10, 0, features]);
+    let (few, all) = ((49, 0x8000_001e, 0), (54, 0x8000_0021, 2));
+    let of_host = [features(0x209c_01a9), leaf1(0xf6d8_3203, 0x178b_f3fd), extended(0x177, 0x25d3_fbfd), svm(1)];
+    assert_eq!(check(&policies.host, few, 0, &of_host), 0);
     let mut default = [features(0x208c_0129), leaf1(0xf6d8_3203, 0x1789_c3f5), extended(0x163, 0x2050_0800)];
-    check(&policies.pv_default.listed(), 49, 0x8000_001e, 0, &default);
+    assert_eq!(check(&policies.pv_default, few, 0, &default), 0);
     default[1] = leaf1(0xf6f8_3203, 0x1789_c3f5);
-    let max = [&default[..], &[(0x8000_0021, NONE, [0x20, 0, 0, 0])]].concat();
-    check(&policies.pv_max.listed(), 54, 0x8000_0021, 2, &max);
+    let verw_clear = (0x8000_0021, NONE, [0x20, 0, 0, 0]);
+    assert_eq!(check(&policies.pv_max, all, 0, &[&default[..], &[verw_clear]].concat()), 0);
+    let mut hvm = vec![features(0x209c_01a9), leaf1(0xf6f8_3203, 0x178b_fbfd), extended(0x173, 0x2450_0800), svm(0x21)];
+    assert_eq!(check(&policies.hvm_default, few, 0x0210_0000, &hvm), 0x8000_0000);
+    hvm[2] = extended(0x177, 0x2450_0800);
+    hvm.push(verw_clear);
+    assert_eq!(check(&policies.hvm_max, all, 0x0210_0000, &hvm), 0x8000_0000);
 
     let raw = listed(&policies.raw);
     assert_eq!(raw.0, 50);
@@ -278,6 +333,11 @@ fn hypervisor_leaves() {
     let limited = updated(&policies, &[limit], &[]).unwrap();
     assert_eq!(limited.answer(0x4000_0000, 0, &kernel(), &policies.host)[0], 0x4000_0002);
     assert_eq!(limited.answer(0x4000_0003, 0, &kernel(), &policies.host), [0; 4]);
+    // Behind Hyper-V's.
+    let behind = |leaf: u32| limited.answer_behind_viridian(0x4000_0000 + leaf, 0, &kernel(), &policies.host);
+    assert_eq!(behind(0x100), [0x4000_0105, 0x566e_6558, 0x6558_4d4d, 0x4d4d_566e]);
+    assert_eq!((behind(0x102)[1], behind(0x106)), (0x4000_0200, [0; 4]));
+    assert_eq!(limited.answer(0x4000_0100, 0, &kernel(), &policies.host), [0; 4]);
 }
 
 #[test]
@@ -287,7 +347,7 @@ fn a_policy_survives_the_wire() {
         let all = leaves(&policies.pv_default);
         assert!(all.len() <= MAX_LEAVES && MAX_LEAVES == 120);
         let msrs = policies.pv_default.write_msrs();
-        assert_eq!(updated(&policies, &all, &msrs), Ok(policies.pv_default.as_ref().clone()));
+        assert_eq!(updated(&policies, &all, &msrs), Ok(*policies.pv_default.of_domain()));
         let order: Vec<_> = all.iter().map(|leaf| (leaf.leaf, leaf.subleaf.wrapping_add(1))).collect();
         assert!(order.is_sorted(), "{order:x?}");
     }

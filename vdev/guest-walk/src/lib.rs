@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod entry;
+mod trail;
 mod walk;
 
+pub use trail::{Places, Trail};
 pub use walk::{Stopped, for_each_piece, walk};
 
 use bitflags::bitflags;

@@ -12,7 +12,7 @@ const DIRTY: u64 = PteFlags::DIRTY.bits();
 const NO_EXECUTE: u64 = PteFlags::NO_EXECUTE.bits();
 
 /// Most levels that there are.
-const LEVELS: usize = 5;
+pub(crate) const LEVELS: usize = 5;
 
 /// An entry that was used.
 #[derive(Clone, Copy, Default)]

@@ -134,6 +134,13 @@ impl Hpet {
         Self { capability: CAPABILITY, config: 0, status: 0, main: Counter::Halted(0), timers }
     }
 
+    /// As after power-on, with the same rules.
+    pub fn reset(&mut self) -> Action {
+        let held = self.held();
+        *self = Self::new(self.timers[0].timer.rules());
+        self.moved(held)
+    }
+
     /// Reads `size` bytes at `offset` from the start of the registers; all ones unless they are 1, 2, 4 or 8 aligned bytes.
     /// (A domain with `HVM_PARAM_HPET_ENABLED` 0 reads all ones everywhere: the owner's part.)
     pub fn read(&mut self, offset: u64, size: u8, now: Now) -> u64 {

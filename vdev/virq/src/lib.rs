@@ -120,6 +120,14 @@ impl Virq {
         }
     }
 
+    /// Controllers after reset; lines stay as they are, since those who hold them are not reset.
+    pub fn reset(&mut self) {
+        let Some(chips) = &mut self.chips else { return };
+        let lines = chips.ioapic.lines();
+        *chips = Chips { pic: Vpic::new(), ioapic: Vioapic::new() };
+        chips.ioapic.set_lines(lines);
+    }
+
     /// The I/O APIC, if there is one, to look at.
     pub fn ioapic(&self) -> Option<&Vioapic> {
         self.chips.as_ref().map(|chips| &chips.ioapic)

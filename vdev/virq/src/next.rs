@@ -35,24 +35,32 @@ pub enum Source {
     Apic(u8),
 }
 
-impl Virq {
-    /// The interrupt that comes first. Whether the vCPU can take it now is another question: all but the first two wait for
-    /// its interrupt flag.
+impl Pending {
+    /// The interrupt that comes first, where `takes_pic` says as well that the 8259s have one: for an owner who knows that without
+    /// looking at them. Whether the vCPU can take it now is another question: all but the first two wait for its interrupt flag.
     #[inline]
-    pub fn next(&self, pending: Pending) -> Source {
-        if pending.nmi {
+    pub fn first(&self, callback: Callback) -> Source {
+        if self.nmi {
             return Source::Nmi;
         }
-        if pending.machine_check {
+        if self.machine_check {
             return Source::MachineCheck;
         }
-        match self.callback() {
-            Callback::Vector(vector) if pending.upcall => return Source::Upcall(vector),
+        match callback {
+            Callback::Vector(vector) if self.upcall => return Source::Upcall(vector),
             _ => {}
         }
-        if pending.takes_pic && self.pic().is_some_and(|pic| pic.output()) {
+        if self.takes_pic {
             return Source::Pic;
         }
-        pending.apic.map_or(Source::None, Source::Apic)
+        self.apic.map_or(Source::None, Source::Apic)
+    }
+}
+
+impl Virq {
+    /// The interrupt that comes first.
+    pub fn next(&self, pending: Pending) -> Source {
+        let has_one = self.pic().is_some_and(|pic| pic.output());
+        Pending { takes_pic: pending.takes_pic && has_one, ..pending }.first(self.callback())
     }
 }

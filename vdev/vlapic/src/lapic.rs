@@ -165,6 +165,11 @@ impl Lapic {
         Some(vector)
     }
 
+    /// The highest vector in service.
+    pub const fn in_service(&self) -> Option<u8> {
+        if self.in_service == 0 { None } else { Some(self.in_service) }
+    }
+
     /// The guest's write to the EOI register (SDM vol. 3, 11.8.5).
     #[inline]
     pub(crate) fn end_of_interrupt(&mut self, port: &Port) -> Action {

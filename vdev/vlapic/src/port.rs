@@ -160,11 +160,18 @@ impl Port {
 
     /// The highest requested vector; 0 if none.
     pub(crate) fn highest_request(&self) -> u8 {
-        highest(|index| self.irr[index].load(Ordering::Acquire))
+        let [a, b, c, d] = self.irr.each_ref().map(|word| word.load(Ordering::Acquire));
+        // Usually there is none.
+        if a | b | c | d == 0 { 0 } else { highest(|index| [a, b, c, d][index & 3]) }
     }
 
-    /// Whether the interrupt of `vector` was level-triggered.
-    pub(crate) fn is_level(&self, vector: u8) -> bool {
+    /// Whether any vector is requested, of whatever priority.
+    pub fn is_any_requested(&self) -> bool {
+        self.highest_request() != 0
+    }
+
+    /// Whether the last request of a vector was level-triggered.
+    pub fn is_level(&self, vector: u8) -> bool {
         let (index, bit) = place(vector);
         self.tmr[index].load(Ordering::Relaxed) & bit != 0
     }

@@ -123,6 +123,11 @@ impl Vpic {
         self.chips[usize::from(irq >> 3 & 1)].mask() >> (irq & 7) & 1 != 0
     }
 
+    /// Whether line `irq` has a request that was not taken.
+    pub fn is_requested(&self, irq: u8) -> bool {
+        self.chips[usize::from(irq >> 3 & 1)].request >> (irq & 7) & 1 != 0
+    }
+
     /// The vector of line `irq`.
     pub fn vector(&self, irq: u8) -> u8 {
         self.chips[usize::from(irq >> 3 & 1)].base() | irq & 7

@@ -80,8 +80,9 @@ impl Counter {
     fn ticks(&self, guest: u64) -> u64 {
         let until = if self.gate || !self.gated() { guest } else { self.stopped };
         let ns = until.saturating_sub(self.loaded).saturating_sub(self.pause);
-        // At most 2^64 * FREQUENCY / 10^9, which is less than 2^64.
-        (u128::from(ns) * u128::from(FREQUENCY) / u128::from(NS_PER_SECOND)) as u64
+        // Seconds apart, so that nothing exceeds 64 bits.
+        let (seconds, rest) = (ns / NS_PER_SECOND, ns % NS_PER_SECOND);
+        seconds * FREQUENCY + rest * FREQUENCY / NS_PER_SECOND
     }
 
     /// The count as the guest would read it now.

@@ -173,3 +173,13 @@ fn records_of_impossible_counters_are_refused() {
     let counter = Counter::load(&old, 0).unwrap();
     assert_eq!((counter.mode(), counter.count()), (NO_MODE, 0x1_0000));
 }
+
+proptest! {
+    #[test]
+    fn ticks_are_exact(guest: u64, small in 0..10_000_000_000u64) {
+        for guest in [guest, small, u64::MAX] {
+            let exact = u128::from(guest) * u128::from(FREQUENCY) / u128::from(NS_PER_SECOND);
+            prop_assert_eq!(u128::from(Counter::new(0, true).ticks(guest)), exact);
+        }
+    }
+}

@@ -50,6 +50,11 @@ impl Pit {
         Self { counters, speaker: false, timer: Timer::new(rules) }
     }
 
+    /// As after power-on, with the same rules.
+    pub fn reset(&mut self, now: Now) {
+        *self = Self::new(now, self.timer.rules());
+    }
+
     /// Whether it answers at `port`.
     pub const fn owns(port: u16) -> bool {
         matches!(port, 0x40..=0x43 | SPEAKER_PORT)

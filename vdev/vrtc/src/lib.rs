@@ -97,6 +97,12 @@ impl Rtc {
         rtc
     }
 
+    /// Ends its periodic ticks (a reset of the machine). It has a battery: time and registers stay.
+    pub fn reset(&mut self) {
+        self.timer.stop();
+        self.period = 0;
+    }
+
     /// Whether it answers at `port`.
     pub const fn owns(port: u16) -> bool {
         matches!(port, PORT | 0x71)

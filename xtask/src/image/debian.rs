@@ -38,6 +38,7 @@ const PACKAGES: &[&str] = &[
     "ovmf",
     "procps",
     "qemu-system-xen",
+    "seabios",
     "zstd",
 ];
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use object::Endianness;
-use object::elf::{DT_NEEDED, FileHeader64, PT_INTERP};
+use object::elf::{DT_NEEDED, ELFCLASS64, ELFMAG, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
 /// What the dynamic linker has to load for one file.
@@ -14,13 +14,13 @@ pub struct Needs {
     pub libraries: Vec<String>,
 }
 
-/// Reads the needs of the ELF64 file in `data`; empty for anything else (a script, a static program).
+/// Reads the needs of the ELF64 file in `data`; empty for anything else (a script, a static program, 32-bit firmware).
 ///
 /// # Errors
 /// Where the file says that it is ELF but its tables are inconsistent.
 pub fn needs(data: &[u8]) -> Result<Needs> {
     let mut needs = Needs::default();
-    if !data.starts_with(b"\x7fELF") {
+    if !data.starts_with(&[&ELFMAG[..], &[ELFCLASS64]].concat()) {
         return Ok(needs);
     }
     let header = FileHeader64::<Endianness>::parse(data).context("not a 64-bit ELF file")?;

@@ -13,6 +13,7 @@ pub const RECIPE: &str = concat!(
     include_str!("files/lease"),
     include_str!("files/pv.cfg"),
     include_str!("files/pvh.cfg"),
+    include_str!("files/hvm.cfg"),
     include_str!("files/tiny.cfg"),
     include_str!("files/grub32.cfg"),
     include_str!("files/gnumach.cfg"),
@@ -25,7 +26,7 @@ pub type Files = Vec<(&'static str, Vec<u8>)>;
 /// The frontends and the watchdog, which the guest loads when it starts.
 const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "xen_wdt"];
 /// What it loads when asked to, in /modules/more: a file system takes time to start.
-const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic"];
+const MORE_MODULES: &[&str] = &["ext4", "crc32c_generic", "button", "evdev"];
 
 /// What is at /root/guests, but for Debian's kernel; with the kernels in `narrow`.
 ///
@@ -36,10 +37,12 @@ pub fn files(tree: &Tree, narrow: &[narrow::Kernel]) -> Result<Files> {
     files.extend([
         ("pv.cfg", include_bytes!("files/pv.cfg").to_vec()),
         ("pvh.cfg", include_bytes!("files/pvh.cfg").to_vec()),
+        ("hvm.cfg", include_bytes!("files/hvm.cfg").to_vec()),
         ("initrd", initrd(tree)?),
         ("tiny.cfg", include_bytes!("files/tiny.cfg").to_vec()),
         ("tiny", super::tiny::kernel()),
         ("grub32", tree.read("usr/lib/grub-xen/grub-i386-xen.bin")?),
+        ("grub-pvh", tree.read("usr/lib/grub-xen/grub-i386-xen_pvh.bin")?),
         ("grub32.cfg", include_bytes!("files/grub32.cfg").to_vec()),
         ("gnumach.cfg", include_bytes!("files/gnumach.cfg").to_vec()),
     ]);
@@ -47,7 +50,10 @@ pub fn files(tree: &Tree, narrow: &[narrow::Kernel]) -> Result<Files> {
 }
 
 /// The guest's initial RAM file system: busybox, the frontends, one script.
-fn initrd(tree: &Tree) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// Where the tree lacks something.
+pub fn initrd(tree: &Tree) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
     for folder in ["proc", "sys", "dev", "sbin", "tmp", "mnt"] {
         archive.directory(folder);

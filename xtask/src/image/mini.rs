@@ -5,6 +5,7 @@
 
 use super::cpio::Archive;
 use super::elf;
+use super::emulator;
 use super::guest::Files;
 use super::tree::{Tree, module_name};
 use anyhow::{Context, Result};
@@ -18,6 +19,7 @@ use std::process::Command;
 pub const RECIPE: &str = concat!(
     include_str!("mini.rs"),
     include_str!("files/mini-init"),
+    include_str!("files/emulator"),
     include_str!("files/run-job"),
     include_str!("files/lease"),
     include_str!("files/motd")
@@ -75,6 +77,9 @@ const LEFT_OUT: &[&str] =
 
 /// Libraries that no program names, but that are opened when needed: by pthread_cancel, which the toolstack uses.
 const OPENED_LIBRARIES: &[&str] = &["libgcc_s.so.1"];
+
+/// Firmware of HVM guests, which the toolstack loads.
+const SEABIOS: &str = "usr/share/seabios/bios-256k.bin";
 
 /// Where Debian keeps libraries.
 const LIBRARY_FOLDERS: &[&str] = &["usr/lib/x86_64-linux-gnu", "usr/lib"];
@@ -148,6 +153,8 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.char_device("dev/console", 0o600, 5, 1);
     archive.char_device("dev/null", 0o666, 1, 3);
     archive.file("init", 0o755, include_str!("files/mini-init"));
+    archive.file(emulator::PROGRAM, 0o755, include_str!("files/emulator"));
+    archive.file(SEABIOS, 0o644, tree.read(SEABIOS)?);
     archive.file("usr/lib/xenolith/run-job", 0o755, include_str!("files/run-job"));
     archive.file("etc/udhcpc/default.script", 0o755, include_str!("files/lease"));
     archive.file("etc/motd", 0o644, include_str!("files/motd"));
@@ -172,6 +179,8 @@ fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
             program(archive, tree, &format!("{bin}/{name}"))?;
         }
     }
+    let loader = format!("usr/lib/{versioned}/boot/hvmloader");
+    archive.file(&loader, 0o644, tree.read(&loader)?);
     // oxenstored loads its hypercall bindings from here.
     archive.tree(&format!("usr/lib/{versioned}/ocaml"), &tree.root().join(format!("usr/lib/{versioned}/ocaml")))?;
     for folder in ["usr/bin", "usr/sbin"] {
@@ -184,7 +193,8 @@ fn xen_files(archive: &mut Archive, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-fn names(folder: &Path) -> Result<Vec<String>> {
+/// Names of what is in a folder, in their order.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .with_context(|| format!("cannot list {}", folder.display()))?
         .filter_map(|e| e.ok()?.file_name().into_string().ok())
@@ -194,7 +204,10 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Adds one program as the tree has it: a link stays a link where it is relative.
-fn program(archive: &mut Archive, tree: &Tree, path: &str) -> Result<()> {
+///
+/// # Errors
+/// Where the tree lacks it.
+pub fn program(archive: &mut Archive, tree: &Tree, path: &str) -> Result<()> {
     match fs::read_link(tree.root().join(path)) {
         Ok(target) if target.is_relative() => archive.symlink(path, target.to_str().context("link is not UTF-8")?),
         _ => {
@@ -206,7 +219,10 @@ fn program(archive: &mut Archive, tree: &Tree, path: &str) -> Result<()> {
 }
 
 /// Adds the libraries that the programs so far need, and what these need.
-fn libraries(archive: &mut Archive, tree: &Tree) -> Result<()> {
+///
+/// # Errors
+/// Where the tree lacks one.
+pub fn libraries(archive: &mut Archive, tree: &Tree) -> Result<()> {
     let mut todo: Vec<elf::Needs> = archive.files().map(elf::needs).collect::<Result<_>>()?;
     todo.push(elf::Needs { interpreter: None, libraries: OPENED_LIBRARIES.iter().map(|l| l.to_string()).collect() });
     let mut seen = BTreeSet::new();

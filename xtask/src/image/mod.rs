@@ -1,15 +1,19 @@
 //! The dom0 images: made from Debian 13's packages, cached outside of the clone, keyed by their recipe.
 //!
 //! A cache folder holds one Debian tree (`root-KEY`) and what is made from it: the small dom0 (`mini-KEY.cpio`), the
-//! full one (`full-KEY.ext4`) and a Debian guest for it (`debian-KEY.ext4`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison
+//! full one (`full-KEY.ext4`) and a Debian guest for it (`debian-KEY.ext4`), an HVM guest (`hvm-KEY.img`, `hvm-KEY.iso`) and QEMU for the
+//! small dom0 (`emulator-KEY.cpio`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison
 //! (`xen-KEY.elf`).
 
 pub mod cpio;
 mod debian;
 mod elf;
+mod emulator;
 mod full;
 mod grub;
 mod guest;
+mod hvm;
+mod iso;
 mod mini;
 mod narrow;
 mod tiny;
@@ -28,15 +32,16 @@ use tree::Tree;
 const KEYRING: &str = "usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Files of a dom0, ready to be booted.
+#[derive(Clone)]
 pub struct Dom0 {
     /// Its kernel (bzImage).
     pub kernel: PathBuf,
     /// Its initial RAM file system.
     pub initrd: PathBuf,
     /// Its root disk; `None` where the initial RAM file system is all.
-    pub disk: Option<PathBuf>,
-    /// The disk of a Debian guest, which comes with the root disk.
-    pub guest: Option<PathBuf>,
+    pub root: Option<PathBuf>,
+    /// Its other disks, by serial number. What is written to any disk is forgotten with the machine.
+    pub disks: Vec<(&'static str, PathBuf)>,
 }
 
 /// The key of a recipe: what goes in decides what comes out.
@@ -93,6 +98,15 @@ impl Cache {
         let keys: Vec<_> = narrow.iter().map(narrow::Kernel::key).collect();
         Ok((key(&[guest::RECIPE, &keys.join(" ")]), guest::files(&self.tree, &narrow)?))
     }
+
+    /// The disk of the small HVM guest, and its CD-ROM.
+    fn hvm_guest(&self) -> Result<[(&'static str, PathBuf); 2]> {
+        let disk = self.folder.join(format!("hvm-{}.img", key(&[&self.root_key, hvm::RECIPE, guest::RECIPE])));
+        cached(&disk, |path| hvm::make(&self.tree, path))?;
+        let cdrom = disk.with_extension("iso");
+        cached(&cdrom, |path| hvm::make_cdrom(&self.tree, path))?;
+        Ok([("hvm-guest", disk), ("hvm-cdrom", cdrom)])
+    }
 }
 
 /// The small dom0: everything in the initial RAM file system.
@@ -104,7 +118,11 @@ pub fn mini() -> Result<Dom0> {
     let (guests_key, guests) = cache.guests()?;
     let initrd = cache.folder.join(format!("mini-{}.cpio", key(&[&cache.root_key, mini::RECIPE, &guests_key])));
     cached(&initrd, |path| write_archive(&mini::archive(&cache.tree, guests)?, path))?;
-    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: None, guest: None })
+    let emulator = cache.folder.join(format!("emulator-{}.cpio", key(&[&cache.root_key, emulator::RECIPE])));
+    cached(&emulator, |path| write_archive(&emulator::archive(&cache.tree)?, path))?;
+    let mut disks = vec![("emulator", emulator)];
+    disks.extend(cache.hvm_guest()?);
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, root: None, disks })
 }
 
 /// The full dom0: Debian with systemd on a disk.
@@ -120,7 +138,9 @@ pub fn full() -> Result<Dom0> {
     cached(&guest, |path| full::make_debian(&cache.tree, &cache.folder, path))?;
     let initrd = cache.folder.join(format!("full-{}.initrd", cache.root_key));
     cached(&initrd, |path| Ok(fs::write(path, fs::read(cache.tree.initrd())?)?))?;
-    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, disk: Some(disk), guest: Some(guest) })
+    let mut disks = vec![("debian-guest", guest)];
+    disks.extend(cache.hvm_guest()?);
+    Ok(Dom0 { kernel: cache.tree.kernel(), initrd, root: Some(disk), disks })
 }
 
 /// GRUB for both kinds of firmware.

@@ -5,10 +5,11 @@ use object::{Object, SymbolMap, SymbolMapName};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const PLUGIN: &str = include_str!("count.c");
+const START_PLUGIN: &str = include_str!("start.c");
 /// Functions shown.
 const SHOWN: usize = 40;
 /// What the hypervisor has of the address space, here as on Xen: L4 slots 256 to 271 (xen.h, `HYPERVISOR_VIRT_START`).
@@ -19,15 +20,35 @@ const HYPERVISOR: std::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000
 /// # Errors
 /// Where there is no C compiler.
 pub fn arguments(folder: &Path, log: &Path) -> Result<[String; 2]> {
-    let (source, plugin) = (folder.join("count.c"), folder.join("count.so"));
-    fs::write(&source, PLUGIN)?;
+    let plugin = build(folder, "count", PLUGIN)?;
+    Ok(plugin_option(&[("file", &plugin), ("log", log), ("out", folder)], ""))
+}
+
+/// Builds the plugin that counts from an image's entry point on until dom0 begins, in `folder`; QEMU's arguments for it. The count goes
+/// to the file `out`.
+///
+/// # Errors
+/// Where there is no C compiler.
+pub fn start_arguments(folder: &Path, entry: u64, out: &Path) -> Result<[String; 2]> {
+    let plugin = build(folder, "start", START_PLUGIN)?;
+    Ok(plugin_option(&[("file", &plugin), ("out", out)], &format!(",entry={entry:x}")))
+}
+
+fn plugin_option(paths: &[(&str, &Path)], more: &str) -> [String; 2] {
+    let paths = paths.iter().map(|(name, path)| format!("{name}={}", path.display().to_string().replace(',', ",,")));
+    ["-plugin".to_string(), paths.collect::<Vec<_>>().join(",") + more]
+}
+
+/// Compiles a plugin's text in `folder`; gives the plugin.
+fn build(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let (source, plugin) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+    fs::write(&source, text)?;
     let mut compiler = Command::new("cc");
     compiler.args(["-O2", "-shared", "-fPIC", "-pthread", "-o"]).args([&plugin, &source]);
-    if !compiler.status().context("cannot run cc, which --profile needs: install gcc")?.success() {
+    if !compiler.status().context("cannot run cc, which counting needs: install gcc")?.success() {
         bail!("{} does not build", source.display());
     }
-    let list = [&plugin, log, folder].map(|path| path.display().to_string().replace(',', ",,"));
-    Ok(["-plugin".to_string(), format!("file={},log={},out={}", list[0], list[1], list[2])])
+    Ok(plugin)
 }
 
 /// What was counted, as a table; `image` is the hypervisor with its symbols.

@@ -3,9 +3,9 @@
 use super::tables::{self, Fault};
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::{Hypervisor, MachineOptions, RunOptions};
+use crate::host;
 use crate::machine::{self, Console, Payload};
 use crate::run::{self, Prepared};
-use crate::{host, image};
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::fs::{self, File};
@@ -180,7 +180,7 @@ fn one(hypervisor: Hypervisor, mistake: &Mistake) -> Result<Outcome> {
     File::create(&log)?;
     let prepared = run::prepare(&options)?;
     (mistake.make)(&mut options, &prepared, &folder)?;
-    let mut dom0 = image::Dom0 { kernel: prepared.dom0.kernel, initrd: prepared.dom0.initrd, disk: None, guest: None };
+    let mut dom0 = prepared.dom0;
     if let Some(kernel) = options.kernel.take() {
         dom0.kernel = kernel;
     }

@@ -1,7 +1,7 @@
 //! Comparisons: each script in tests/compare/ has to print the same on Xenolith as on Debian's Xen.
 //!
-//! A line `cost WHAT NUMBER` is the same where Xenolith's number is not the larger one. A script may say `# machine: OPTIONS`
-//! and `# long`, as the system tests do.
+//! A line `cost WHAT NUMBER` is the same where Xenolith's number is not the larger one by more than two runs on the same
+//! hypervisor differ by. A script may say `# machine: OPTIONS` and `# long`, as the system tests do.
 
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::Hypervisor;
@@ -86,6 +86,9 @@ fn output(hypervisor: Hypervisor, machine: &str, script: &[u8]) -> Result<String
     }
 }
 
+/// A cost differs by one part in so many from one run to the next: dom0 never does quite the same.
+const NOISE: u64 = 100;
+
 /// What a line says that something costs.
 fn cost(line: &str) -> Option<(&str, u64)> {
     let (what, number) = line.strip_prefix("cost ")?.rsplit_once(' ')?;
@@ -95,7 +98,7 @@ fn cost(line: &str) -> Option<(&str, u64)> {
 /// Whether our line is what Xen's allows.
 fn agree(ours: &str, theirs: &str) -> bool {
     match (cost(ours), cost(theirs)) {
-        (Some((what, ours)), Some((same, theirs))) => what == same && ours <= theirs,
+        (Some((what, ours)), Some((same, theirs))) => what == same && ours <= theirs + theirs / NOISE,
         _ => ours == theirs,
     }
 }
@@ -135,7 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_may_be_lower_and_not_higher() {
+    fn a_cost_may_be_lower_and_not_higher_than_noise() {
+        assert_eq!(compare("cost of it 202\n", "cost of it 200\n"), Outcome::Passed);
+        assert!(matches!(compare("cost of it 203\n", "cost of it 200\n"), Outcome::Failed(_)));
         assert_eq!(compare("cost of it 4\n", "cost of it 5\n"), Outcome::Passed);
         assert_eq!(compare("cost of it 5\n", "cost of it 5\n"), Outcome::Passed);
         assert!(matches!(compare("cost of it 6\n", "cost of it 5\n"), Outcome::Failed(_)));

@@ -1,11 +1,12 @@
 //! The test guest: what it says of each case has to be what it says on Debian's Xen, which is kept in
-//! tests/guests/pv.expected. With `XENOLITH_BLESS` set, a run on Xen writes that file anew.
+//! tests/guests/KIND.expected. With `XENOLITH_BLESS` set, a run on Xen writes that file anew.
 //!
-//! Where Xenolith answers otherwise on purpose, tests/guests/pv.differs has a line `CASE: ANSWER # REASON`. Such a line
+//! Where Xenolith answers otherwise on purpose, tests/guests/KIND.differs has a line `CASE: ANSWER # REASON`. Such a line
 //! fails the test where the case gives any other answer, Xen's included: none stays longer than it is true.
 
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::{Hypervisor, MachineOptions};
+use crate::guests::Kind;
 use crate::script::Verdict;
 use crate::{guests, host, run};
 use anyhow::{Context, Result, bail};
@@ -31,8 +32,8 @@ fn sections(text: &str) -> Sections {
     sections
 }
 
-fn expected() -> Result<Sections> {
-    let path = guests::expected();
+fn expected(kind: Kind) -> Result<Sections> {
+    let path = kind.expected();
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(sections(&text))
 }
@@ -41,8 +42,8 @@ fn expected() -> Result<Sections> {
 ///
 /// # Errors
 /// Where the file cannot be read, or a line has no answer or no reason.
-fn intended() -> Result<BTreeMap<String, String>> {
-    let path = guests::differing();
+fn intended(kind: Kind) -> Result<BTreeMap<String, String>> {
+    let path = kind.differing();
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     parse_intended(&text).with_context(|| format!("in {}", path.display()))
 }
@@ -59,8 +60,8 @@ fn parse_intended(text: &str) -> Result<BTreeMap<String, String>> {
     Ok(all)
 }
 
-fn name(section: &str) -> String {
-    format!("guest/{section}")
+fn name(kind: Kind, section: &str) -> String {
+    format!("{}{section}", kind.prefix())
 }
 
 /// Names of the tests: one for each section.
@@ -68,33 +69,41 @@ fn name(section: &str) -> String {
 /// # Errors
 /// Where the expected answers cannot be read.
 pub fn names() -> Result<Vec<String>> {
-    Ok(expected()?.iter().map(|(section, _)| name(section)).collect())
+    let mut names = Vec::new();
+    for kind in Kind::ALL {
+        names.extend(expected(kind)?.iter().map(|(section, _)| name(kind, section)));
+    }
+    Ok(names)
 }
 
-/// Runs them, all in one boot.
+/// Runs them, all of a kind in one boot.
 ///
 /// # Errors
 /// Where the expected answers cannot be read.
 pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
+    Kind::ALL.into_iter().try_for_each(|kind| run_kind(kind, selection, tally))
+}
+
+fn run_kind(kind: Kind, selection: &Selection, tally: &mut Tally) -> Result<()> {
     let blesses = std::env::var_os("XENOLITH_BLESS").is_some() && selection.hypervisor() == Hypervisor::Xen;
-    if blesses && selection.wants("guest/") {
-        return bless();
+    if blesses && selection.wants(kind.prefix()) {
+        return bless(kind);
     }
-    let wanted: Sections = expected()?.into_iter().filter(|(s, _)| selection.wants(&name(s))).collect();
+    let wanted: Sections = expected(kind)?.into_iter().filter(|(s, _)| selection.wants(&name(kind, s))).collect();
     if wanted.is_empty() {
         return Ok(());
     }
     if selection.hypervisor() == Hypervisor::None {
         for (section, _) in &wanted {
             let outcome = Outcome::Skipped("needs a hypervisor".to_string());
-            tally.add(&name(section), &outcome, Duration::ZERO);
+            tally.add(&name(kind, section), &outcome, Duration::ZERO);
         }
         return Ok(());
     }
-    let intended = if selection.hypervisor() == Hypervisor::Xen { BTreeMap::new() } else { intended()? };
+    let intended = if selection.hypervisor() == Hypervisor::Xen { BTreeMap::new() } else { intended(kind)? };
     let start = Instant::now();
     let names: Vec<&str> = wanted.iter().map(|(s, _)| s.as_str()).collect();
-    let (text, trouble) = match output(selection.hypervisor(), &names) {
+    let (text, trouble) = match output(selection.hypervisor(), kind, &names) {
         Ok(both) => both,
         Err(error) => (String::new(), format!("{error:#}")),
     };
@@ -106,31 +115,30 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
         if let Outcome::Failed(report) = &mut outcome {
             report.push_str(&trouble);
         }
-        tally.add(&name(section), &outcome, start.elapsed());
+        tally.add(&name(kind, section), &outcome, start.elapsed());
     }
     Ok(())
 }
 
 /// Takes what the guest says on Xen as what is expected.
-fn bless() -> Result<()> {
-    let (text, trouble) = output(Hypervisor::Xen, &[])?;
+fn bless(kind: Kind) -> Result<()> {
+    let (text, trouble) = output(Hypervisor::Xen, kind, &[])?;
     if !trouble.is_empty() {
         bail!("not all of it ran on Xen: {trouble}");
     }
-    fs::write(guests::expected(), text)?;
+    fs::write(kind.expected(), text)?;
     Ok(())
 }
 
 /// What the guest says in these sections (none: in all), and what went wrong with the machine.
-fn output(hypervisor: Hypervisor, sections: &[&str]) -> Result<(String, String)> {
+fn output(hypervisor: Hypervisor, kind: Kind, sections: &[&str]) -> Result<(String, String)> {
     let mut options = MachineOptions::try_parse_from(["machine"])?.run;
     options.hypervisor = hypervisor;
     options.timeout = TIME_LIMIT;
     let folder = host::run_folder()?;
     let files = folder.join("files");
-    let script = guests::stage(&files)?;
+    let script = guests::stage(&files, kind, sections)?;
     options.files = Some(files);
-    let script = script.replacen("#!/bin/sh\n", &format!("#!/bin/sh\nset -- {}\n", sections.join(" ")), 1);
     let log = folder.join("serial.log");
     eprintln!("boots {hypervisor:?} to run the test guest; serial log: {}", log.display());
     let prepared = run::prepare(&options)?;
@@ -163,7 +171,7 @@ fn compare(got: &[String], on_xen: &[String], intended: &BTreeMap<String, String
         let xen = on_xen.get(case).copied().unwrap_or(NO_ANSWER);
         match intended.get(*case) {
             Some(ours) if ours == answer => {}
-            Some(ours) => report.push(format!("{case}: {answer}, on Xen {xen}, in pv.differs {ours}")),
+            Some(ours) => report.push(format!("{case}: {answer}, on Xen {xen}, intended {ours}")),
             None if answer == xen => {}
             None => report.push(format!("{case}: {answer}, on Xen {xen}")),
         }
@@ -209,8 +217,8 @@ mod tests {
     fn an_intended_difference_passes_while_it_is_one() {
         assert_eq!(differences("a: 0", "a: 1", "a: 0 # because"), "");
         assert_eq!(differences("", "a: 1", "a: no answer # because"), "");
-        assert!(differences("a: 1", "a: 1", "a: 0 # because").contains("in pv.differs 0"));
-        assert!(differences("a: 2", "a: 1", "a: 0 # because").contains("in pv.differs 0"));
+        assert!(differences("a: 1", "a: 1", "a: 0 # because").contains("intended 0"));
+        assert!(differences("a: 2", "a: 1", "a: 0 # because").contains("intended 0"));
     }
 
     #[test]

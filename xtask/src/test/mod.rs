@@ -1,6 +1,7 @@
 //! `./x test`: the host's tests, then the system tests in QEMU.
 
 mod bad_input;
+mod bench;
 mod compare;
 mod console;
 mod guest;
@@ -90,8 +91,16 @@ impl Selection<'_> {
 
 /// Names of the tests that boot a machine.
 fn machine_names() -> Result<Vec<String>> {
-    Ok([bad_input::names(), panic::names(), console::names(), system::names()?, guest::names()?, compare::names()?]
-        .concat())
+    Ok([
+        bad_input::names(),
+        panic::names(),
+        console::names(),
+        system::names()?,
+        guest::names()?,
+        compare::names()?,
+        bench::names(),
+    ]
+    .concat())
 }
 
 /// Runs the tests that `options` select; the last line printed has the counts.
@@ -117,6 +126,7 @@ pub fn test(options: &TestOptions) -> Result<ExitCode> {
     system::run(&selection, &mut tally)?;
     guest::run(&selection, &mut tally)?;
     compare::run(&selection, &mut tally)?;
+    bench::run(&selection, &mut tally);
     if !tally.failed.is_empty() {
         println!("failed: {}", tally.failed.join(" "));
     }

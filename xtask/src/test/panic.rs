@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ const BOOT: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long the report may take; and how long the new start may take to come, which is due after five seconds.
 const REPORT: Duration = Duration::from_secs(20);
+/// How often chance may find the CPU elsewhere.
+const MISSES: usize = 4;
 /// For so long a machine that halts must still be there.
 const HALT: Duration = Duration::from_secs(8);
 
@@ -41,6 +43,8 @@ struct Cause {
     words: &'static [&'static str],
     /// The same where Debian's Xen says it.
     xen_words: &'static [&'static str],
+    /// Where the report says this, chance has found the CPU elsewhere, and the case is tried again.
+    missed: Option<&'static str>,
 }
 
 const MACHINE_ERROR: Cause = Cause {
@@ -59,14 +63,16 @@ const MACHINE_ERROR: Cause = Cause {
         "FATAL TRAP: vector = 18 (machine check)",
     ],
     xen_words: &["Panic on CPU 1:"],
+    missed: None,
 };
-/// dom0 never lets go of its CPU.
+/// dom0 never lets go of its CPU, which is in the hypervisor for but a small part of the time.
 const MACHINE_ERROR_IN_GUEST: Cause = Cause {
     when: "dom0: ready",
     dom0: "idle=poll",
     command: BUSY_MACHINE_CHECK,
     words: &["CPU:    0", "CONTEXT: guest", "Xen call trace:", "x86::run::", "Panic on CPU 0:"],
     xen_words: &["Panic on CPU 0:"],
+    missed: Some("CONTEXT: hypervisor"),
 };
 const DOM0_CRASH: Cause = Cause {
     when: "dom0: ready",
@@ -74,6 +80,7 @@ const DOM0_CRASH: Cause = Cause {
     command: "sendkey alt-sysrq-c\n",
     words: &["Kernel panic", "Hardware Dom0 crashed"],
     xen_words: &["Kernel panic", "Hardware Dom0 crashed"],
+    missed: None,
 };
 const DOM0_RESTART: Cause = Cause {
     when: "dom0: ready",
@@ -81,6 +88,7 @@ const DOM0_RESTART: Cause = Cause {
     command: "sendkey ctrl-alt-delete\n",
     words: &["reboot: Restarting system", "Hardware Dom0 shutdown"],
     xen_words: &["reboot: Restarting system", "Hardware Dom0 shutdown"],
+    missed: None,
 };
 
 /// One way to end.
@@ -164,6 +172,18 @@ fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
         Hypervisor::Xen => case.cause.xen_words,
         Hypervisor::Xenolith => case.cause.words,
     };
+    for _ in 0..MISSES {
+        let (wrong, log) = attempt(hypervisor, case, words)?;
+        let Some(wrong) = wrong else { return Ok(Outcome::Passed) };
+        if !case.cause.missed.is_some_and(|missed| read(&log).contains(missed)) {
+            return Ok(Outcome::Failed(format!("{wrong}\n{}", system::last_lines(&log))));
+        }
+    }
+    Ok(Outcome::Failed(format!("the CPU was found elsewhere {MISSES} times")))
+}
+
+/// Boots the machine and provokes its end; gives what is wrong, and the file with what it said.
+fn attempt(hypervisor: Hypervisor, case: &Case, words: &[&str]) -> Result<(Option<String>, PathBuf)> {
     let mut options = MachineOptions::try_parse_from(["machine"])?.run;
     options.hypervisor = hypervisor;
     options.xen_args = Some(case.arguments.to_string());
@@ -180,10 +200,7 @@ fn one(hypervisor: Hypervisor, case: &Case) -> Result<Outcome> {
     let wrong = provoke(&mut child, &log, case, words);
     child.kill().ok();
     child.wait()?;
-    Ok(match wrong? {
-        None => Outcome::Passed,
-        Some(wrong) => Outcome::Failed(format!("{wrong}\n{}", system::last_lines(&log))),
-    })
+    Ok((wrong?, log))
 }
 
 /// Provokes the end; gives what is wrong with what follows.

@@ -3,3 +3,5 @@
 pub mod clocks;
 pub mod cpu;
 pub mod interrupts;
+pub mod msrs;
+pub mod viridian;

@@ -26,6 +26,8 @@ const INCLUDES: &[&str] = &[
     "elfnote.h",
     "hvm/params.h",
     "hvm/hvm_op.h",
+    "arch-x86/hvm/start_info.h",
+    "hvm/hvm_vcpu.h",
     "hvm/ioreq.h",
     "hvm/dm_op.h",
     "hvm/save.h",

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use domain::Domain;
 use platform::GuestMemory;
 use types::Errno;
-use xen_abi::domctl::HvmContext;
+use xen_abi::domctl::{HvmContext, HvmContextPartial};
 
 /// Bytes that the records of a vCPU take at most; those of a domain too.
 const MAX_RECORDS: usize = 8192;
@@ -26,6 +26,26 @@ pub fn get(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut HvmContext) -> Do
         return Err(call.refuse(Errno::NOSPC, why));
     }
     call.hypervisor.machine().copy_out(op.buffer.address(), &records)?;
+    Ok(true)
+}
+
+/// XEN_DOMCTL_gethvmcontext_partial: one record, without its descriptor. Without a buffer it only tells the size.
+pub fn get_one(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut HvmContextPartial) -> Done {
+    check(call, domain)?;
+    let refuse = |errno| {
+        let (kind, instance) = (op.r#type, op.instance);
+        call.refuse(errno, format_args!("gethvmcontext_partial of {}: record {kind}, instance {instance}", domain.id))
+    };
+    let records = call.while_paused(domain, || records::save(call.hypervisor, domain))?;
+    let record = records::find(&records, op.r#type, op.instance).map_err(refuse)?;
+    let room = core::mem::replace(&mut op.bufsz, record.len() as u64);
+    if op.buffer.is_null() {
+        return Ok(true);
+    }
+    if room < record.len() as u64 {
+        return Err(call.refuse(Errno::NOBUFS, format_args!("gethvmcontext_partial: {room} of {} bytes", record.len())));
+    }
+    call.hypervisor.machine().copy_out(op.buffer.address(), record)?;
     Ok(true)
 }
 

@@ -103,6 +103,7 @@ pub fn machine_domctl(
         XEN_DOMCTL_SET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::set_extended(call, domain, op)),
         XEN_DOMCTL_GET_EXT_VCPUCONTEXT => with(payload, |op| vcpu::get_extended(call, domain, op)),
         XEN_DOMCTL_GETHVMCONTEXT => with(payload, |op| hvm::get(call, domain, op)),
+        XEN_DOMCTL_GETHVMCONTEXT_PARTIAL => with(payload, |op| hvm::get_one(call, domain, op)),
         XEN_DOMCTL_SETHVMCONTEXT => with(payload, |op| hvm::set(call, domain, op)),
         XEN_DOMCTL_SETVCPUEXTSTATE => with(payload, |op| xstate::set(call, domain, op)),
         XEN_DOMCTL_GETVCPUEXTSTATE => with(payload, |op| xstate::get(call, domain, op)),

@@ -1,7 +1,7 @@
 //! CPU policies: what CPUID and a few MSRs show.
 
 use super::{Call, Done};
-use crate::facts::policies;
+use crate::facts::{host, policies};
 use crate::machine::X86;
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::SeqCst;
@@ -96,19 +96,20 @@ pub fn of_host(hypervisor: &Hypervisor<X86>, op: &mut sysctl::CpuPolicy) -> Done
     let all = policies();
     let policy = match op.index {
         _ if op._rsvd != 0 => return Err(Errno::INVAL),
-        sysctl::XEN_SYSCTL_CPU_POLICY_RAW => all.raw.clone(),
-        sysctl::XEN_SYSCTL_CPU_POLICY_HOST => all.host.clone(),
-        sysctl::XEN_SYSCTL_CPU_POLICY_PV_MAX => all.pv_max.listed(),
-        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_MAX => all.hvm_max.listed(),
-        sysctl::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => all.pv_default.listed(),
-        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => all.hvm_default.listed(),
+        sysctl::XEN_SYSCTL_CPU_POLICY_RAW => &all.raw,
+        sysctl::XEN_SYSCTL_CPU_POLICY_HOST => &all.host,
+        sysctl::XEN_SYSCTL_CPU_POLICY_PV_MAX => &all.pv_max,
+        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_MAX => &all.hvm_max,
+        sysctl::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => &all.pv_default,
+        sysctl::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => &all.hvm_default,
         _ => return Err(Errno::INVAL),
     };
-    if *policy == Policy::empty() {
+    let is_hvm = matches!(op.index, sysctl::XEN_SYSCTL_CPU_POLICY_HVM_MAX | sysctl::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT);
+    if is_hvm && !host().hvm {
         return Err(Errno::OPNOTSUPP);
     }
     let to = Buffers { leaves: (op.leaves, op.nr_leaves), msrs: (op.msrs, op.nr_msrs) };
-    (op.nr_leaves, op.nr_msrs) = write(hypervisor.machine(), &policy, &to)?;
+    (op.nr_leaves, op.nr_msrs) = write(hypervisor.machine(), policy, &to)?;
     Ok(true)
 }
 
@@ -120,15 +121,15 @@ pub fn features(hypervisor: &Hypervisor<X86>, op: &mut sysctl::CpuFeatureset) ->
         return Ok(true);
     }
     let policy = match op.index {
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_RAW => all.raw.clone(),
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_HOST => all.host.clone(),
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV => all.pv_default.listed(),
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM => all.hvm_default.listed(),
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => all.pv_max.listed(),
-        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => all.hvm_max.listed(),
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_RAW => &all.raw,
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_HOST => &all.host,
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV => &all.pv_default,
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM => &all.hvm_default,
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => &all.pv_max,
+        sysctl::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => &all.hvm_max,
         _ => return Err(Errno::INVAL),
     };
-    let words = FeatureSet::of(&policy).0;
+    let words = FeatureSet::of(policy).0;
     let count = (op.nr_features as usize).min(words.len());
     hypervisor.machine().copy_out(op.features.address(), words[..count].as_bytes())?;
     op.nr_features = count as u32;

@@ -1,10 +1,12 @@
 //! The state of a vCPU as the toolstack reads and writes it.
 
 use super::{Call, Done};
+use crate::hvm;
 use crate::machine::X86;
 use crate::pv::compat::context::{self, Given};
 use crate::pv::guest_context;
 use crate::pv::state::Callback;
+use crate::vcpu::VcpuState;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::mem::offset_of;
@@ -35,14 +37,23 @@ pub fn set_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
     if op.ctxt.is_null() {
         return call.while_paused(domain, || {
             call.hypervisor.bring_down(vcpu);
-            guest_context::release(call.hypervisor, vcpu.state.lock().pv()?);
+            if let VcpuState::Pv(state) = &mut *vcpu.state.lock() {
+                guest_context::release(call.hypervisor, state);
+            }
             vcpu.initialised.store(false, SeqCst);
             Ok(false)
         });
     }
     let context = Given::read(call.hypervisor.machine(), domain, op.ctxt.address())?;
     let applied = call.while_paused(domain, || {
-        let applied = context.apply(call.hypervisor, domain, vcpu);
+        let applied = match &mut *vcpu.state.lock() {
+            VcpuState::Pv(state) => context.apply(call.hypervisor, domain, vcpu, state),
+            VcpuState::Hvm(state) => {
+                hvm::guest_context::apply(state, context.wide());
+                vcpu.initialised.store(true, SeqCst);
+                Ok(())
+            }
+        };
         if applied.is_ok() && context.flags() & VGCF_ONLINE != 0 {
             call.hypervisor.bring_up(vcpu);
         } else if applied.is_ok() {
@@ -72,12 +83,15 @@ pub fn get_context(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuConte
     }
     let context = call.while_paused(domain, || {
         let (_, masked) = domain.evtchn.upcall_state(call.hypervisor.machine(), vcpu.id);
-        let mut state = vcpu.state.lock();
-        let state = state.pv()?;
-        let wide = Box::new(guest_context::read(domain, vcpu, state, masked));
-        let narrow = state.narrow.is_some().then(|| Box::new(context::narrow(&wide, state)));
-        Ok::<_, Errno>((wide, narrow))
-    })?;
+        match &mut *vcpu.state.lock() {
+            VcpuState::Pv(state) => {
+                let wide = Box::new(guest_context::read(domain, vcpu, state, masked));
+                let narrow = state.narrow.is_some().then(|| Box::new(context::narrow(&wide, state)));
+                (wide, narrow)
+            }
+            VcpuState::Hvm(state) => (Box::new(hvm::guest_context::read(domain, vcpu, state)), None),
+        }
+    });
     let bytes = context.1.as_ref().map_or(context.0.as_bytes(), |narrow| narrow.as_bytes());
     call.hypervisor.machine().copy_out(op.ctxt.address(), bytes)?;
     Ok(true)
@@ -92,6 +106,11 @@ pub fn set_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
         return Err(call.refuse(Errno::INVAL, why));
     }
     let (sysenter, syscall32) = (op.sysenter_callback_eip, op.syscall32_callback_eip);
+    if domain.is_translated() {
+        let is_any = sysenter | syscall32 != 0 || (op.sysenter_callback_cs | op.syscall32_callback_cs) & !3 != 0;
+        let why = format_args!("set_ext_vcpucontext of {}: its CPU goes there by itself", domain.id);
+        return if is_any { Err(call.refuse(Errno::INVAL, why)) } else { Ok(false) };
+    }
     if !is_guest_address(sysenter) || !is_guest_address(syscall32) {
         let why = format_args!("set_ext_vcpucontext of {}: {sysenter:#x} or {syscall32:#x} is no guest's", domain.id);
         return Err(call.refuse(Errno::INVAL, why));
@@ -115,7 +134,7 @@ pub fn get_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
     (op.vcpu, op.size) = (number, size_of::<ExtVcpuContext>() as u32);
     call.while_paused(domain, || {
         let mut state = vcpu.state.lock();
-        let state = state.pv()?;
+        let VcpuState::Pv(state) = &mut *state else { return Ok(true) };
         op.sysenter_callback_eip = state.sysenter.rip;
         op.sysenter_disables_events = state.sysenter.masks_events.into();
         op.syscall32_callback_eip = state.syscall32.rip;
@@ -126,16 +145,25 @@ pub fn get_extended(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut ExtVcpuC
     })
 }
 
+/// The vCPU that a command about MSRs names. Those of an HVM guest have their own record.
+fn find_with_msrs(call: Call<'_>, domain: &Domain<X86>, op: &VcpuMsrs) -> Result<()> {
+    find(call, domain, op.vcpu, Errno::INVAL)?;
+    if domain.is_translated() {
+        return Err(call.refuse(Errno::INVAL, format_args!("vcpu_msrs of {}, which is no PV domain", domain.id)));
+    }
+    Ok(())
+}
+
 /// XEN_DOMCTL_get_vcpu_msrs: a PV guest has no MSR that moves with it.
 pub fn get_msrs(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
-    find(call, domain, op.vcpu, Errno::INVAL)?;
+    find_with_msrs(call, domain, op)?;
     op.msr_count = 0;
     Ok(true)
 }
 
 /// XEN_DOMCTL_set_vcpu_msrs.
 pub fn set_msrs(call: Call<'_>, domain: &Arc<Domain<X86>>, op: &mut VcpuMsrs) -> Done {
-    find(call, domain, op.vcpu, Errno::INVAL)?;
+    find_with_msrs(call, domain, op)?;
     if op.msr_count == 0 {
         return Ok(false);
     }

@@ -1,14 +1,14 @@
 //! AMD-V as an [`Engine`].
 
-use super::engine::{Control, Engine, Exit, Injection, System};
+use super::engine::{Code, Control, Engine, Exit, Injection, System};
 use alloc::sync::Arc;
 use hal_cpu::GuestRegs;
 use hal_cpu::svm::{self, HvmExit, MsrMap, PortMap, Vmcb, enter_hvm};
 use types::{Mfn, Result};
 use x86_defs::control::{Efer, Vector};
 use x86_defs::msr;
-use x86_defs::svm::{Attributes, Event, EventKind, ExitCode, NestedFault, SaveArea};
-use x86_emulate::hvm::{DescriptorTable, Segment};
+use x86_defs::svm::{Attributes, Event, EventKind, ExitCode, Features, IoAccess, Misc1, NestedFault, SaveArea};
+use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment};
 
 /// MSRs that a guest reaches itself: they are the guest's own while it runs.
 const OWN_MSRS: [u32; 10] = [
@@ -49,6 +49,36 @@ impl Maps {
 /// A vCPU by AMD-V.
 pub struct Amd {
     vmcb: Vmcb,
+    /// How often in a row it was entered anew, see [`Amd::is_entered_anew`].
+    tries: u8,
+}
+
+/// What an entry begins with.
+struct Entry {
+    rip: u64,
+    rsp: u64,
+    cr2: u64,
+    event: Option<Event>,
+}
+
+/// Pauses after which a vCPU is taken to wait for one that does not run, and ticks that may lie between two of them. A spinlock that
+/// is free soon is not worth an exit: the figures that Xen has.
+const PAUSES: (u16, u16) = (4000, 1000);
+
+/// Entries in a row that may be made anew: what shuts down each time is the guest's own doing.
+const TRIES: u8 = 3;
+/// CPUID leaf and what it says on QEMU's own CPU (`target/i386/cpu.c`, `x86_cpu_expose_tcg`).
+const EMULATOR_LEAF: u32 = 0x4000_0000;
+const TCG: [&[u8; 4]; 3] = [b"TCGT", b"CGTC", b"GTCG"];
+
+fn is_tcg() -> bool {
+    let leaf = hal_cpu::cpuid(EMULATOR_LEAF, 0);
+    [leaf.ebx, leaf.ecx, leaf.edx] == TCG.map(|name| u32::from_le_bytes(*name))
+}
+
+/// Whether a guest that has shut down left as it entered: with nothing executed, and no handler reached.
+fn is_untouched(entry: &Entry, regs: &GuestRegs) -> bool {
+    (regs.rip, regs.rsp) == (entry.rip, entry.rsp)
 }
 
 impl Amd {
@@ -57,7 +87,15 @@ impl Amd {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(maps: &Maps) -> Result<Amd> {
-        Ok(Amd { vmcb: Vmcb::new(maps.msrs.clone(), maps.ports.clone())? })
+        let mut vmcb = Vmcb::new(maps.msrs.clone(), maps.ports.clone())?;
+        if svm::current().is_some_and(|svm| svm.features().contains(Features::PAUSE_FILTER)) {
+            let (count, threshold) = PAUSES;
+            vmcb.set_pause_filter(count, threshold);
+            let mut intercepts = vmcb.intercepts();
+            intercepts.misc1.insert(Misc1::PAUSE);
+            vmcb.set_intercepts(intercepts);
+        }
+        Ok(Amd { vmcb, tries: 0 })
     }
 
     /// What the exit is, by AMD's number.
@@ -68,16 +106,26 @@ impl Amd {
                 self.vmcb.cancel_window();
                 Exit::Window
             }
+            ExitCode::IRET => {
+                // The instruction is still to come, and with it what was masked.
+                self.set_nmi_masked(false);
+                self.vmcb.set_in_shadow(true);
+                Exit::Nothing
+            }
             ExitCode::HLT => Exit::Halt,
+            ExitCode::PAUSE => Exit::Spin,
             ExitCode::CPUID => Exit::Cpuid,
             ExitCode::VMMCALL => Exit::Hypercall,
             ExitCode::MSR if info1 & 1 == 0 => Exit::ReadMsr,
             ExitCode::MSR => Exit::WriteMsr,
             ExitCode::XSETBV => Exit::SetXcr,
             ExitCode::WBINVD | ExitCode::INVD => Exit::Caches,
-            ExitCode::IO => Exit::Instruction,
+            ExitCode::IO => self.port(IoAccess(info1), info2),
             ExitCode::NESTED_FAULT => {
-                Exit::Memory { gpa: info2, write: NestedFault::from_bits_retain(info1).contains(NestedFault::WRITE) }
+                let fault = NestedFault::from_bits_retain(info1);
+                let (write, fetch) = (fault.contains(NestedFault::WRITE), fault.contains(NestedFault::FETCH));
+                let is_final = fault.contains(NestedFault::FINAL);
+                Exit::Memory { gpa: info2, write, fetch, is_final }
             }
             ExitCode::TASK_SWITCH => Exit::TaskSwitch,
             ExitCode::SHUTDOWN => Exit::Shutdown,
@@ -109,6 +157,33 @@ impl Amd {
         }
     }
 
+    /// On QEMU's CPU (TCG with several threads, 10.0) a guest seldom finds no translation from one VMRUN to the next exit, although all
+    /// tables are in order: it fetches nothing, reaches no handler, and shuts down where it was entered. Then the entry is undone and
+    /// made anew, a few times. Other CPUs leave nothing to go on from (APM vol. 2, 15.14.3), and do not do this.
+    fn is_entered_anew(&mut self, entry: &Entry, regs: &GuestRegs) -> bool {
+        if self.tries == TRIES || !is_untouched(entry, regs) || !is_tcg() {
+            return false;
+        }
+        self.tries += 1;
+        log::info!("shut down where it was entered, {:#x}, by QEMU's CPU: entered anew", entry.rip);
+        self.vmcb.set_cr2(entry.cr2);
+        if let Some(event) = entry.event {
+            self.vmcb.inject(event);
+        }
+        true
+    }
+
+    /// An access to a port: the CPU has checked that the guest may make it (APM vol. 2, 15.10.2).
+    fn port(&self, access: IoAccess, next: u64) -> Exit {
+        if access.is_string() || !matches!(access.size(), 1 | 2 | 4) {
+            return Exit::Instruction;
+        }
+        // Emulators were seen not to let a narrow pointer wrap around.
+        let save = self.vmcb.state();
+        let next = CodeSize::of(save.efer, &segment(&save.cs)).behind(next, 0);
+        Exit::Port { number: access.port(), size: access.size(), is_input: access.is_in(), next }
+    }
+
     /// Has an event delivered anew whose delivery the exit has interrupted. An instruction that raises one is simply executed
     /// again: INT n, and INT3 and INTO, which count as exceptions.
     fn repeat_interrupted(&mut self) {
@@ -127,7 +202,12 @@ impl Amd {
 impl Engine for Amd {
     fn enter(&mut self, regs: &mut GuestRegs) -> Exit {
         let Some(svm) = svm::current() else { return Exit::Refused };
+        let entry = Entry { rip: regs.rip, rsp: regs.rsp, cr2: self.vmcb.state().cr2, event: self.vmcb.injected() };
         let exit = enter_hvm(svm, &mut self.vmcb, regs);
+        if exit == HvmExit::Guest(ExitCode::SHUTDOWN) && self.is_entered_anew(&entry, regs) {
+            return Exit::Nothing;
+        }
+        self.tries = 0;
         if exit != HvmExit::Invalid {
             self.repeat_interrupted();
         }
@@ -154,6 +234,15 @@ impl Engine for Amd {
 
     fn next_rip(&self) -> Option<u64> {
         self.vmcb.next_rip()
+    }
+
+    fn code(&self) -> Code {
+        let save = self.vmcb.state();
+        Code { control: self.control(), segment: segment(&save.cs), level: save.cpl }
+    }
+
+    fn level(&self) -> u8 {
+        self.vmcb.state().cpl
     }
 
     fn control(&self) -> Control {
@@ -202,6 +291,9 @@ impl Engine for Amd {
     }
 
     fn inject(&mut self, event: Injection) {
+        if event == Injection::Nmi {
+            self.set_nmi_masked(true);
+        }
         self.vmcb.inject(match event {
             Injection::Interrupt(vector) => Event::interrupt(vector),
             Injection::Nmi => Event::nmi(),
@@ -222,6 +314,16 @@ impl Engine for Amd {
 
     fn set_in_shadow(&mut self, on: bool) {
         self.vmcb.set_in_shadow(on);
+    }
+
+    fn is_nmi_masked(&self) -> bool {
+        self.vmcb.intercepts().misc1.contains(Misc1::IRET)
+    }
+
+    fn set_nmi_masked(&mut self, masked: bool) {
+        let mut intercepts = self.vmcb.intercepts();
+        intercepts.misc1.set(Misc1::IRET, masked);
+        self.vmcb.set_intercepts(intercepts);
     }
 
     fn task_priority(&self) -> u8 {

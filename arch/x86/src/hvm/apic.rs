@@ -1,12 +1,13 @@
 //! The local APIC of a vCPU, joined to the vCPUs of its domain.
 
-use super::VcpuState;
+use super::{VcpuState, board};
 use crate::current::Current;
 use crate::machine::X86;
 use core::sync::atomic::Ordering::SeqCst;
-use domain::{Domain, TimerEvent, Vcpu};
+use domain::{Domain, Hypervisor, TimerEvent, Vcpu};
 use platform::Clock;
 use vlapic::{Action, Event, Port, Ports, Request, deliver};
+use x86_defs::apic::LapicRegister;
 
 /// Bytes of a page of registers.
 const PAGE: u64 = 0x1000;
@@ -24,22 +25,38 @@ impl Ports for Apics<'_> {
     }
 }
 
-/// An access to a guest-physical address where there is no memory: what is read there.
-pub fn access(current: &mut Current<'_, VcpuState>, gpa: u64, size: u8, write: Option<u64>) -> u64 {
-    let none = u64::MAX >> (64 - 8 * u32::from(size));
-    let page = current.state.lapic.page().filter(|page| gpa & !(PAGE - 1) == *page);
-    if page.is_none() || size > 4 {
-        return none;
+/// Whether an address is the APIC's.
+pub fn owns(current: &Current<'_, VcpuState>, gpa: u64) -> bool {
+    current.state.lapic.page() == Some(gpa & !(PAGE - 1))
+}
+
+/// An access to a guest-physical address where there is no memory: what is read there; `None` if it is not the APIC's.
+pub fn access(current: &mut Current<'_, VcpuState>, gpa: u64, size: u8, write: Option<u64>) -> Option<u64> {
+    if !owns(current, gpa) {
+        return None;
+    }
+    if size > 4 {
+        return Some(u64::MAX);
     }
     let (offset, now) = ((gpa % PAGE) as u16, current.machine().system_time());
     let port = &current.vcpu.arch.apic;
     match write {
-        None => current.state.lapic.read(port, offset, size, now).into(),
+        None => Some(current.state.lapic.read(port, offset, size, now).into()),
         Some(value) => {
             let action = current.state.lapic.write(port, offset, size, value as u32, now);
             act(current, action);
-            none
+            written(current, offset.into());
+            Some(value)
         }
+    }
+}
+
+/// The guest has written the register at this offset. INIT drops requests: if it turns the APIC on, it hears again of events that it has
+/// not heard of, since there is no other edge for them.
+pub fn written(current: &Current<'_, VcpuState>, offset: u32) {
+    let is_pending = || current.state.info.is_some_and(|info| info.upcall_state().0);
+    if offset == LapicRegister::SPURIOUS.0 && current.state.lapic.is_enabled() && is_pending() {
+        current.vcpu.arch.raise_upcall();
     }
 }
 
@@ -48,10 +65,13 @@ pub fn act(current: &mut Current<'_, VcpuState>, action: Action) {
     let lapic = &current.state.lapic;
     current.state.engine.set_task_priority(lapic.task_priority() >> 4);
     match action {
-        // There is no I/O APIC whose interrupt this could be.
-        Action::None | Action::EndOfInterrupt { .. } => {}
+        Action::None | Action::EndOfInterrupt { level: false, .. } => {}
+        Action::EndOfInterrupt { vector, level: true } => board::end_of_interrupt(current, vector),
         Action::Send(request) => send(current, &request),
-        Action::Reconfigured => set_timer(current),
+        Action::Reconfigured => {
+            set_timer(current);
+            board::reroute(current);
+        }
     }
 }
 
@@ -76,15 +96,25 @@ fn send(current: &Current<'_, VcpuState>, request: &Request) {
 /// Tells a vCPU what a message wants of it.
 fn tell(current: &Current<'_, VcpuState>, vcpu: &Vcpu<X86>, event: Event) {
     match event {
-        Event::Interrupt => current.hypervisor.notify(vcpu),
+        // One that runs stops; it starts anew where the next message says.
+        Event::Init if vcpu.id != current.vcpu.id => {
+            current.hypervisor.bring_down(vcpu);
+            current.hypervisor.end_wait(vcpu);
+        }
+        Event::StartUp(page) if vcpu.id != current.vcpu.id && !vcpu.is_up() => start(current, vcpu, page),
+        event => notify(current.hypervisor, vcpu, event),
+    }
+}
+
+/// Tells a vCPU of an interrupt that has come to its APIC.
+pub fn notify(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>, event: Event) {
+    match event {
+        Event::Interrupt => hypervisor.notify(vcpu),
         Event::Nmi => {
             vcpu.nmi_pending.store(true, SeqCst);
-            current.hypervisor.notify(vcpu);
+            hypervisor.notify(vcpu);
         }
-        // One that runs stops; it starts anew where the next message says.
-        Event::Init if vcpu.id != current.vcpu.id => current.hypervisor.bring_down(vcpu),
-        Event::StartUp(page) if vcpu.id != current.vcpu.id && !vcpu.is_up() => start(current, vcpu, page),
-        // Firmware alone has a use for SMI, and there are no 8259s.
+        // Firmware alone has a use for SMI, and nobody but the 8259s has an interrupt for ExtINT.
         Event::Init | Event::StartUp(_) | Event::Smi | Event::ExtInt => {}
     }
 }

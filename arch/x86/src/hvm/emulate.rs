@@ -1,29 +1,39 @@
 //! Instructions of a guest that are carried out for it: its memory, devices and registers as these see them.
 
 use super::VcpuState;
-use super::apic;
+use super::devices;
 use super::engine::{Control, Injection};
 use super::space::{self, Physical};
-use super::{cpuid, msr};
+use super::{control, cpuid, msr};
 use crate::current::Current;
-use core::mem::take;
+use cpu_policy::FeatureSet;
 use guest_walk::{Mode, Translation, walk};
+use p2m::Type;
 use types::PAGE_SIZE;
 use x86_defs::control::{Cr0, Cr4, Efer, PageFault, Vector};
 use x86_emulate::MAX_LENGTH;
 use x86_emulate::hvm::{
-    self, Access, Answer, Described, DescriptorTable, DeviceAccess, Memory, Result, Space, Stop, System, Table,
+    self, Access, Burst, BurstKind, Described, DescriptorTable, DeviceAccess, Memory, Result, Space, Stop, System,
+    Table,
 };
 
 /// Units of a string instruction that are moved at once at most.
 const MOST: u64 = 64;
-/// Where a guest may write text for the hypervisor's log (hvm/hvm_info_table.h).
-const XEN_HVM_DEBUGCONS_IOPORT: u16 = 0xe9;
+/// Types of a 32-bit task-state segment, and of a 64-bit one.
+const AVAILABLE_TSS: u16 = 9;
+const BUSY_TSS: u16 = 11;
+/// Where it says where its map of ports begins.
+const TSS_MAP: u32 = 102;
 /// DR6.BS: a single step (SDM vol. 3, 17.2.3).
 const SINGLE_STEP: u64 = 1 << 14;
 /// Bits of debug registers that cannot be changed, and what they are.
-const DR6_FIXED: (u64, u64) = (0xffff_ffff_ffff_1ff0, 0xffff_0ff0);
-const DR7_FIXED: (u64, u64) = (0xffff_ffff_0000_dc00, 0x400);
+pub const DR6_FIXED: (u64, u64) = (0xffff_ffff_ffff_1ff0, 0xffff_0ff0);
+pub const DR7_FIXED: (u64, u64) = (0xffff_ffff_0000_dc00, 0x400);
+
+/// A debug register's value, with the bits that cannot be changed.
+pub fn with_fixed((bits, values): (u64, u64), value: u64) -> u64 {
+    value & !bits | values
+}
 
 /// Carries out the instruction at rip. What it cannot do crashes the domain.
 pub fn instruction(current: &mut Current<'_, VcpuState>) {
@@ -42,7 +52,9 @@ pub fn instruction(current: &mut Current<'_, VcpuState>) {
                 super::exits::halt(current);
             }
         }
+        Err(Stop::Pending) => current.state.take(&state),
         Err(stop) => {
+            current.state.take(&state);
             current.state.replay.forget();
             stopped(current, stop);
         }
@@ -61,7 +73,9 @@ pub fn stopped(current: &mut Current<'_, VcpuState>, stop: Stop) {
             engine.set_control(&control);
             engine.inject(Injection::Exception(Vector::PAGE_FAULT, Some(error_code)));
         }
-        Stop::Pending | Stop::Unhandled | Stop::Crash => current.crash("an instruction that cannot be emulated"),
+        // As Xen has it: the guest's code alone is at fault, be it a program's.
+        Stop::Unhandled => current.state.engine.inject(Injection::Exception(Vector::GENERAL_PROTECTION, Some(0))),
+        Stop::Pending | Stop::Crash => current.crash("an instruction that cannot be emulated"),
     }
 }
 
@@ -73,7 +87,8 @@ pub fn single_step(current: &mut Current<'_, VcpuState>) {
     current.state.engine.inject(Injection::Exception(Vector::DEBUG, None));
 }
 
-/// What the instruction at rip is. `None` where it has gone since the guest has left: then the guest executes what there is now.
+/// What the instruction at rip is, by the decoder. `None` where it has gone since the guest has left: then the guest executes what
+/// there is now.
 pub fn describe(current: &mut Current<'_, VcpuState>) -> Option<Described> {
     let state = current.state.emulated();
     let mut code = [0; MAX_LENGTH];
@@ -95,7 +110,7 @@ impl<'a, 'b> Client<'a, 'b> {
     pub fn new(current: &'a mut Current<'b, VcpuState>) -> Client<'a, 'b> {
         let (control, flags) = (current.state.engine.control(), current.state.regs.rflags);
         let mode = space::mode(current.machine(), &control, flags);
-        let is_user = current.state.engine.system().level == 3;
+        let is_user = current.state.engine.level() == 3;
         Client { current, mode, is_user }
     }
 
@@ -119,21 +134,77 @@ impl<'a, 'b> Client<'a, 'b> {
         Ok([(first, in_first), (second, length - in_first)])
     }
 
-    /// An access to a device, which is none but the local APIC.
-    fn device(&mut self, gpa: u64, size: usize, write: Option<u64>) -> Result<u64> {
-        let access = DeviceAccess {
-            space: Space::Memory,
-            address: gpa,
-            size: size as u8,
-            is_write: write.is_some(),
-            data: write.unwrap_or(0),
-            count: 1,
-            ..DeviceAccess::default()
+    /// An access to a device.
+    fn device(&mut self, access: DeviceAccess) -> Result<u64> {
+        match self.current.state.replay.known(&access)? {
+            Some(answer) => Ok(answer),
+            None => {
+                let answer = devices::access(self.current, &access);
+                self.current.state.replay.note(access, answer)
+            }
+        }
+    }
+
+    /// One that moves a single datum.
+    fn single(&mut self, space: Space, address: u64, size: u8, write: Option<u64>) -> Result<u64> {
+        let (is_write, data) = (write.is_some(), write.unwrap_or(0));
+        self.device(DeviceAccess { space, address, size, is_write, data, count: 1, ..DeviceAccess::default() })
+    }
+
+    /// Where units of a burst begin, and how many of them are in that page.
+    fn units(&self, burst: &Burst, linear: u64, write: bool) -> Result<(u64, u64)> {
+        let (size, offset) = (u64::from(burst.size), linear % PAGE_SIZE as u64);
+        let in_page = if burst.is_backward { offset / size + 1 } else { (PAGE_SIZE as u64 - offset) / size };
+        Ok((self.translate(linear, write, false)?.gpa, in_page))
+    }
+
+    fn is_memory(&self, gpa: u64) -> bool {
+        self.physical().entry(gpa).ty == Type::RamRw
+    }
+
+    /// What a device emulator can move at once of a burst, as it reaches memory itself. `None` where units are better moved one
+    /// by one.
+    fn burst_access(&self, burst: &Burst) -> Result<Option<DeviceAccess>> {
+        let (size, is_backward) = (burst.size, burst.is_backward);
+        let access = DeviceAccess { size, is_backward, is_pointer: true, ..DeviceAccess::default() };
+        let (access, in_page) = match burst.kind {
+            BurstKind::Input { port, to } => {
+                let (data, in_page) = self.units(burst, to, true)?;
+                (DeviceAccess { space: Space::Port, address: port.into(), data, ..access }, in_page)
+            }
+            BurstKind::Output { from, port } => {
+                let (data, in_page) = self.units(burst, from, false)?;
+                (DeviceAccess { space: Space::Port, address: port.into(), data, is_write: true, ..access }, in_page)
+            }
+            BurstKind::Move { from, to } => {
+                let ((from, first), (to, second)) = (self.units(burst, from, false)?, self.units(burst, to, true)?);
+                let is_write = self.is_memory(from);
+                let (address, data) = if is_write { (to, from) } else { (from, to) };
+                if self.is_memory(address) {
+                    return Ok(None);
+                }
+                (DeviceAccess { space: Space::Memory, address, data, is_write, ..access }, first.min(second))
+            }
+            BurstKind::Fill { .. } => return Ok(None),
         };
-        let mut replay = take(&mut self.current.state.replay);
-        let answer = replay.access(access, |_| Answer::Now(apic::access(self.current, gpa, size as u8, write)));
-        self.current.state.replay = replay;
-        answer
+        let count = burst.count.min(in_page);
+        Ok((count > 1 && self.is_memory(access.data)).then_some(DeviceAccess { count, ..access }))
+    }
+
+    /// Two bytes of the task-state segment, which the CPU reads as its own.
+    fn read_task(&mut self, linear: u64) -> Result<u16> {
+        let access = guest_walk::Access { write: false, fetch: false, user: false, implicit: true };
+        let mut bytes = [0; 2];
+        for (offset, byte) in bytes.iter_mut().enumerate() {
+            let linear = linear.wrapping_add(offset as u64);
+            let found = walk(&self.physical(), &self.mode, linear, access);
+            let gpa = found.map_err(|fault| space::exception(linear, fault))?.gpa;
+            // Where there is no memory all bits are set, so nothing is allowed.
+            if self.physical().read(gpa, core::slice::from_mut(byte)).is_err() {
+                *byte = 0xff;
+            }
+        }
+        Ok(u16::from_le_bytes(bytes))
     }
 
     /// Bytes at an address that is no memory, in pieces that a device can answer.
@@ -141,7 +212,7 @@ impl<'a, 'b> Client<'a, 'b> {
         let mut done = 0;
         while done < to.len() {
             let size = piece(to.len() - done);
-            let value = self.device(gpa + done as u64, size, None)?;
+            let value = self.single(Space::Memory, gpa + done as u64, size as u8, None)?;
             to[done..done + size].copy_from_slice(&value.to_le_bytes()[..size]);
             done += size;
         }
@@ -154,7 +225,7 @@ impl<'a, 'b> Client<'a, 'b> {
             let size = piece(from.len() - done);
             let mut bytes = [0; 8];
             bytes[..size].copy_from_slice(&from[done..done + size]);
-            self.device(gpa + done as u64, size, Some(u64::from_le_bytes(bytes)))?;
+            self.single(Space::Memory, gpa + done as u64, size as u8, Some(u64::from_le_bytes(bytes)))?;
             done += size;
         }
         Ok(())
@@ -226,16 +297,19 @@ impl Memory for Client<'_, '_> {
         self.pages(linear, bytes, true).map(drop)
     }
 
-    fn read_port(&mut self, _port: u16, size: u8) -> Result<u32> {
-        // There is no device.
-        Ok(u32::MAX >> (32 - 8 * u32::from(size)))
+    fn read_port(&mut self, port: u16, size: u8) -> Result<u32> {
+        self.single(Space::Port, port.into(), size, None).map(|value| value as u32)
     }
 
     fn write_port(&mut self, port: u16, size: u8, value: u32) -> Result<()> {
-        if port == XEN_HVM_DEBUGCONS_IOPORT && size == 1 {
-            self.current.print(value as u8);
+        self.single(Space::Port, port.into(), size, Some(value.into())).map(drop)
+    }
+
+    fn burst(&mut self, burst: &Burst) -> Result<u64> {
+        match self.burst_access(burst)? {
+            Some(access) if devices::takes_bursts(self.current, &access) => self.device(access).map(|_| access.count),
+            _ => Ok(0),
         }
-        Ok(())
     }
 
     fn commit(&mut self) {
@@ -244,9 +318,19 @@ impl Memory for Client<'_, '_> {
 }
 
 impl System for Client<'_, '_> {
-    fn may_use_port(&mut self, _port: u16, _size: u8) -> Result<bool> {
-        // There is none that it could be let.
-        Ok(false)
+    fn may_use_port(&mut self, port: u16, size: u8) -> Result<bool> {
+        let tr = self.current.state.engine.system().tr;
+        // A 16-bit segment has no map (SDM vol. 1, 19.5.2).
+        if !matches!(tr.attributes & 0xf, AVAILABLE_TSS | BUSY_TSS) || tr.limit < TSS_MAP + 1 {
+            return Ok(false);
+        }
+        let first = u32::from(self.read_task(tr.base + u64::from(TSS_MAP))?) + u32::from(port / 8);
+        if first + 1 > tr.limit {
+            return Ok(false);
+        }
+        let denied = self.read_task(tr.base + u64::from(first))?;
+        let asked = ((1 << size) - 1) << (port % 8);
+        Ok(denied & asked == 0)
     }
 
     fn vector(&mut self, number: u8) -> u128 {
@@ -286,10 +370,13 @@ impl System for Client<'_, '_> {
             0 => control = with_cr0(control, value)?,
             2 => control.cr2 = value,
             3 => control.cr3 = value,
+            4 if value & !control::cr4_bits(&FeatureSet::of(&self.current.domain.arch.policy.read())) != 0 => {
+                return Err(Stop::GP);
+            }
             4 => control.cr4 = checked_cr4(&control, value)?,
             8 if value < 16 => {
                 engine.set_task_priority(value as u8);
-                apic::take_task_priority(self.current);
+                super::apic::take_task_priority(self.current);
                 return Ok(());
             }
             8 => return Err(Stop::GP),
@@ -318,8 +405,8 @@ impl System for Client<'_, '_> {
                 return Ok(());
             }
             _ if value >> 32 != 0 => return Err(Stop::GP),
-            4 | 6 => system.dr6 = value & !DR6_FIXED.0 | DR6_FIXED.1,
-            _ => system.dr7 = value & !DR7_FIXED.0 | DR7_FIXED.1,
+            4 | 6 => system.dr6 = with_fixed(DR6_FIXED, value),
+            _ => system.dr7 = with_fixed(DR7_FIXED, value),
         }
         state.engine.set_system(&system);
         Ok(())
@@ -334,7 +421,7 @@ impl System for Client<'_, '_> {
     }
 
     fn cpuid(&mut self, leaf: u32, subleaf: u32) -> Result<[u32; 4]> {
-        Ok(cpuid::answer(self.current, leaf, subleaf))
+        cpuid::answer(self.current, leaf, subleaf).ok_or(Stop::GP)
     }
 
     fn read_tsc(&mut self) -> u64 {

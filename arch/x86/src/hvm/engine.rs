@@ -2,7 +2,7 @@
 
 use hal_cpu::GuestRegs;
 use types::{Mfn, Result};
-use x86_emulate::hvm::{DescriptorTable, Segment};
+use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment};
 
 /// Why a guest left. Instructions are not carried out yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,8 @@ pub enum Exit {
     Window,
     /// HLT.
     Halt,
+    /// PAUSE again and again.
+    Spin,
     /// CPUID.
     Cpuid,
     /// VMMCALL.
@@ -31,8 +33,19 @@ pub enum Exit {
     SetXcr,
     /// WBINVD, INVD.
     Caches,
-    /// An instruction that is to be emulated: of a port, a control or a debug register.
+    /// An instruction that is to be emulated: of a control or a debug register, or a string instruction of a port.
     Instruction,
+    /// IN or OUT, to which the guest has the right.
+    Port {
+        /// The port.
+        number: u16,
+        /// Bytes: 1, 2 or 4.
+        size: u8,
+        /// Whether it is IN.
+        is_input: bool,
+        /// rip behind the instruction.
+        next: u64,
+    },
     /// An instruction that guests do not have.
     Undefined,
     /// An instruction that guests must not execute.
@@ -52,6 +65,10 @@ pub enum Exit {
         gpa: u64,
         /// Whether it was a write.
         write: bool,
+        /// Whether it was for an instruction.
+        fetch: bool,
+        /// Whether the address is what the access was to, not that of a page table on the way.
+        is_final: bool,
     },
     /// A hardware task switch.
     TaskSwitch,
@@ -109,6 +126,25 @@ pub struct System {
     pub pat: u64,
 }
 
+/// Registers that say what code runs, and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Code {
+    /// How its addresses are translated.
+    pub control: Control,
+    /// CS.
+    pub segment: Segment,
+    /// Current privilege level.
+    pub level: u8,
+}
+
+impl Code {
+    /// The size of the code.
+    #[inline]
+    pub fn size(&self) -> CodeSize {
+        CodeSize::of(self.control.efer, &self.segment)
+    }
+}
+
 /// The CPU's virtualization of one vCPU.
 pub trait Engine: Send {
     /// Enters the guest until it leaves. An event whose delivery the exit has interrupted is injected again, unless another
@@ -126,6 +162,10 @@ pub trait Engine: Send {
     /// rip behind the instruction that the guest left by, if the CPU tells.
     fn next_rip(&self) -> Option<u64>;
 
+    /// The registers of [`Code`] alone.
+    fn code(&self) -> Code;
+    /// The current privilege level alone.
+    fn level(&self) -> u8;
     /// The registers of [`System::control`] alone.
     fn control(&self) -> Control;
     /// Sets them. Translations that they make void are dropped.
@@ -146,6 +186,10 @@ pub trait Engine: Send {
     fn is_in_shadow(&self) -> bool;
     /// Sets that.
     fn set_in_shadow(&mut self, on: bool);
+    /// Whether an NMI was delivered, and its handler has not come to its IRET: no other is delivered meanwhile.
+    fn is_nmi_masked(&self) -> bool;
+    /// Sets that.
+    fn set_nmi_masked(&mut self, masked: bool);
     /// CR8.
     fn task_priority(&self) -> u8;
     /// Sets CR8.

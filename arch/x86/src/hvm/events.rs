@@ -1,68 +1,103 @@
 //! Delivery of interrupts to an HVM vCPU on its way into the guest.
 
 use super::VcpuState;
-use super::apic;
-use super::engine::Injection;
+use super::engine::{Control, Injection};
+use super::{apic, board};
 use crate::current::Current;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use domain::GivenEvent;
 use evtchn::Info;
-use virq::Callback;
+use virq::{Callback, Pending, Source};
 use vlapic::Next;
-use x86_defs::control::RFlags;
+use x86_defs::control::{RFlags, Vector};
+use xen_abi::dm_op::*;
 use xen_abi::hvm_params::HVM_PARAM_CALLBACK_IRQ;
 
-/// What a vCPU is to be interrupted by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Due {
-    Nothing,
-    /// Event channels, by this vector; their bits stay until the guest clears them.
-    Upcall(u8),
-    /// The local APIC, by this vector.
-    Apic(u8),
-    /// The same, once the task priority allows it.
-    Held(u8),
-}
+/// In [`GivenEvent::error_code`]: there is none.
+const NO_ERROR_CODE: u32 = !0;
 
 /// Has the next entry deliver what is due, or the guest leave once it can take it.
 pub fn deliver(current: &mut Current<'_, VcpuState>) {
     apic::expire(current);
-    if current.vcpu.nmi_pending.load(SeqCst) && !current.state.engine.has_injection() {
-        current.vcpu.nmi_pending.store(false, SeqCst);
-        current.state.engine.inject(Injection::Nmi);
+    if let Some(event) = current.vcpu.arch.given.take() {
+        take_given(current, &event);
     }
-    let due = due(current);
+    let engine = &mut current.state.engine;
+    if current.vcpu.nmi_pending.load(SeqCst) && !engine.is_nmi_masked() && !engine.has_injection() {
+        current.vcpu.nmi_pending.store(false, SeqCst);
+        engine.inject(Injection::Nmi);
+    }
+    let upcall = current.state.info.is_some_and(Info::is_upcall_due) && !current.vcpu.arch.has_upcall_vector();
+    board::refresh(current, upcall);
+    let next = current.state.lapic.next(&current.vcpu.arch.apic);
+    let pending = Pending {
+        upcall,
+        takes_pic: board::has_pic_interrupt(current),
+        apic: if let Next::Ready(vector) = next { Some(vector) } else { None },
+        ..Pending::default()
+    };
+    let callback = if upcall { callback(current) } else { Callback::None };
+    match (pending.first(callback), next) {
+        (Source::None, Next::Held(vector)) => current.state.await_window(Some(vector), false),
+        (Source::None, _) => current.state.await_window(None, false),
+        (source, _) => take(current, source),
+    }
+}
+
+/// Has the vCPU take the interrupt now, or leave once it can.
+fn take(current: &mut Current<'_, VcpuState>, source: Source) {
     let state = &mut *current.state;
     let is_open =
         state.regs.rflags & RFlags::IF.bits() != 0 && !state.engine.is_in_shadow() && !state.engine.has_injection();
-    match due {
-        Due::Nothing => state.engine.await_window(None, false),
-        Due::Upcall(vector) if is_open => state.engine.inject(Injection::Interrupt(vector)),
-        Due::Apic(_) if is_open => {
-            if let Some(vector) = state.lapic.accept(&current.vcpu.arch.apic) {
-                state.engine.inject(Injection::Interrupt(vector));
-            }
+    if !is_open {
+        return match source {
+            Source::Apic(vector) => state.await_window(Some(vector), false),
+            Source::Upcall(vector) => state.await_window(Some(vector), true),
+            // The task priority does not concern the 8259s, whatever their vector.
+            Source::Pic => state.await_window(Some(0), true),
+            Source::None | Source::Nmi | Source::MachineCheck => state.await_window(None, false),
+        };
+    }
+    let vector = match source {
+        Source::Upcall(vector) => Some(vector),
+        Source::Pic => board::acknowledge_pic(current),
+        Source::Apic(_) => {
+            let taken = state.lapic.accept(&current.vcpu.arch.apic);
+            taken.into_iter().for_each(|vector| board::accepted(current, vector));
+            taken
         }
-        Due::Upcall(vector) => state.engine.await_window(Some(vector), true),
-        Due::Apic(vector) | Due::Held(vector) => state.engine.await_window(Some(vector), false),
+        Source::None | Source::Nmi | Source::MachineCheck => None,
+    };
+    match vector {
+        Some(vector) => current.state.engine.inject(Injection::Interrupt(vector)),
+        None => current.state.await_window(None, false),
     }
 }
 
-fn due(current: &Current<'_, VcpuState>) -> Due {
-    if let (Some(vector), true) = (callback(current), current.state.info.is_some_and(Info::is_upcall_due)) {
-        return Due::Upcall(vector);
+/// Takes an event of a device emulator's. One that stands for an instruction goes on behind it.
+fn take_given(current: &mut Current<'_, VcpuState>, event: &GivenEvent) {
+    let state = &mut *current.state;
+    if state.engine.has_injection() {
+        // As on Xen, where two cannot come at once: the guest's own comes first, and this is lost.
+        return;
     }
-    match current.state.lapic.next(&current.vcpu.arch.apic) {
-        Next::None => Due::Nothing,
-        Next::Ready(vector) => Due::Apic(vector),
-        Next::Held(vector) => Due::Held(vector),
+    let error_code = (event.error_code != NO_ERROR_CODE).then_some(event.error_code);
+    if matches!(event.kind, XEN_DMOP_EVENT_SW_INT | XEN_DMOP_EVENT_PRI_SW_EXC | XEN_DMOP_EVENT_SW_EXC) {
+        state.regs.rip = state.regs.rip.wrapping_add(event.length.into());
     }
+    if event.kind == XEN_DMOP_EVENT_HW_EXC && event.vector == Vector::PAGE_FAULT {
+        let control = Control { cr2: event.cr2, ..state.engine.control() };
+        state.engine.set_control(&control);
+    }
+    state.engine.inject(match event.kind {
+        XEN_DMOP_EVENT_NMI => Injection::Nmi,
+        XEN_DMOP_EVENT_EXT_INT | XEN_DMOP_EVENT_SW_INT => Injection::Interrupt(event.vector),
+        _ => Injection::Exception(event.vector, error_code),
+    });
 }
 
-/// The vector by which the guest hears of event channels, if it has named one.
-fn callback(current: &Current<'_, VcpuState>) -> Option<u8> {
-    let translated = current.domain.translated.as_ref()?;
-    match Callback::from_parameter(translated.params[HVM_PARAM_CALLBACK_IRQ as usize].load(Relaxed)) {
-        Callback::Vector(vector) => Some(vector),
-        _ => None,
-    }
+/// What the guest hears of event channels by.
+pub fn callback(current: &Current<'_, VcpuState>) -> Callback {
+    let Some(translated) = &current.domain.translated else { return Callback::None };
+    Callback::from_parameter(translated.params[HVM_PARAM_CALLBACK_IRQ as usize].load(Relaxed))
 }

@@ -2,6 +2,7 @@
 
 use super::VcpuState;
 use super::space::{self, Space};
+use super::{devices, enlightened, narrow};
 use crate::current::Current;
 use crate::hypercalls;
 use crate::machine;
@@ -9,20 +10,24 @@ use hypercall::multicall::multicall;
 use hypercall::{Args, Outcome};
 use types::Errno;
 use x86_defs::control::{Cr0, RFlags};
+use x86_emulate::hvm::CodeSize;
 use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
 use xen_abi::xen::*;
 
 /// Carries out the hypercall that the vCPU has just made. Whether its instruction is over.
 pub fn dispatch(current: &mut Current<'_, VcpuState>) -> bool {
-    let state = current.state.emulated();
-    let is_kernel = state.cr0 & Cr0::PE.bits() != 0 && state.flags & RFlags::VM.bits() == 0 && state.level < 2;
+    let (code, flags) = (current.state.engine.code(), current.state.regs.rflags);
+    let is_kernel = code.control.cr0 & Cr0::PE.bits() != 0 && flags & RFlags::VM.bits() == 0 && code.level < 2;
     if !is_kernel {
         current.state.regs.rax = Errno::PERM.as_return() as u64;
         return true;
     }
-    if !state.is_64bit() {
-        current.state.regs.rax = refuse_narrow(current).into();
-        return true;
+    let is_64bit = code.size() == CodeSize::Bits64;
+    if let Some(is_over) = enlightened::dispatch(current, is_64bit) {
+        return is_over;
+    }
+    if !is_64bit {
+        return narrow::dispatch(current);
     }
     let regs = &current.state.regs;
     let number = regs.rax;
@@ -41,13 +46,6 @@ pub fn dispatch(current: &mut Current<'_, VcpuState>) -> bool {
     }
 }
 
-/// Arguments of 32-bit code are laid out otherwise, which is not done yet for guests of this kind.
-#[cold]
-fn refuse_narrow(current: &Current<'_, VcpuState>) -> u32 {
-    log::debug!("{}: hypercall of 32-bit code", current.domain.id);
-    Errno::NOSYS.as_return() as u32
-}
-
 /// Does something with copies to and from the guest's addresses.
 pub fn with_space<T>(current: &mut Current<'_, VcpuState>, act: impl FnOnce(&mut Current<'_, VcpuState>) -> T) -> T {
     let mode = space::mode(current.machine(), &current.state.engine.control(), current.state.regs.rflags);
@@ -57,11 +55,19 @@ pub fn with_space<T>(current: &mut Current<'_, VcpuState>, act: impl FnOnce(&mut
     value
 }
 
-fn call(current: &mut Current<'_, VcpuState>, number: u64, args: &Args) -> Outcome {
+/// Carries out one hypercall, from registers or from a multicall.
+pub fn call(current: &mut Current<'_, VcpuState>, number: u64, args: &Args) -> Outcome {
     match u32::try_from(number).unwrap_or(u32::MAX) {
         HYPERVISOR_VCPU_OP if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO => {
             let outcome = hypercalls::call(current, HYPERVISOR_VCPU_OP, args);
             current.find_info();
+            outcome
+        }
+        HYPERVISOR_MEMORY_OP => {
+            let outcome = hypercalls::call(current, HYPERVISOR_MEMORY_OP, args);
+            if hypercall::memory::takes_frames_away(args) {
+                devices::invalidate_mappings(current);
+            }
             outcome
         }
         HYPERVISOR_MULTICALL => {

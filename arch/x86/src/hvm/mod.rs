@@ -3,31 +3,43 @@
 
 mod amd;
 pub mod apic;
+pub mod board;
+mod code;
+mod control;
 mod cpuid;
+mod devices;
 mod emulate;
 mod engine;
+mod enlightened;
 mod events;
 mod exits;
+pub mod guest_context;
 mod hypercall_page;
 mod hypercalls;
+mod layout;
 mod msr;
 mod mtrr;
+mod narrow;
 pub mod records;
+mod sleep;
 pub mod space;
 mod state;
+pub mod vcpu_op;
+mod vcpu_records;
 
 pub use amd::Maps;
+pub use board::Board;
 pub use state::{Shared, VcpuState};
 
 use crate::console;
 use crate::current::Current;
 use crate::machine::X86;
 use crate::vcpu::Guest;
-use domain::{Domain, ShutdownCode};
+use alloc::sync::Arc;
+use domain::{Domain, Hypervisor, ShutdownCode};
 use hal_cpu::svm::{self, Unavailable};
 use types::{Errno, Result};
-use virq::Callback;
-use xen_abi::hvm_params::HVM_PARAM_CALLBACK_IRQ;
+use xen_abi::hvm_params::*;
 
 /// Makes this CPU ready to run such guests; with `tells`, a line of the log says whether it is.
 pub fn enable(tells: bool) {
@@ -46,20 +58,33 @@ pub fn enable(tells: bool) {
     }
 }
 
-/// Whether a domain's parameter can have this value. Of callbacks there is the one by vector: no device is there whose
-/// interrupt another could be.
+/// Does what a domain's parameter is to do when it gets this value. Those of devices do nothing in a guest that has none, as on Xen;
+/// it hears of events by vector alone, and one that hears by vectors of its own names a line to say that it has drivers.
 ///
 /// # Errors
-/// `EOPNOTSUPP`.
-pub fn check_parameter(domain: &Domain<X86>, index: u32, value: u64) -> Result<()> {
-    match (index, Callback::from_parameter(value)) {
-        (HVM_PARAM_CALLBACK_IRQ, Callback::None | Callback::Vector(_)) => Ok(()),
-        (HVM_PARAM_CALLBACK_IRQ, callback) => {
-            log::warn!("{}: events by {callback:?}, which there is not", domain.id);
-            Err(Errno::OPNOTSUPP)
-        }
-        _ => Err(Errno::OPNOTSUPP),
+/// `EINVAL` for a value that it cannot have, `ENODEV` for ports of a device that is not there, `EOPNOTSUPP` for what else there is not.
+pub fn set_parameter(hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>, index: u32, value: u64) -> Result<()> {
+    match index {
+        HVM_PARAM_CALLBACK_IRQ
+        | HVM_PARAM_ACPI_IOPORTS_LOCATION
+        | HVM_PARAM_TIMER_MODE
+        | HVM_PARAM_HPET_ENABLED
+        | HVM_PARAM_VPT_ALIGN => {}
+        HVM_PARAM_ACPI_S_STATE => return sleep::enter(hypervisor, domain, value),
+        HVM_PARAM_VIRIDIAN => enlightened::set_parts(domain, value)?,
+        _ => return Err(Errno::OPNOTSUPP),
     }
+    if let Some(board) = &domain.arch.board {
+        board.set_parameter(hypervisor, domain, index, value)?;
+    } else if index == HVM_PARAM_ACPI_IOPORTS_LOCATION {
+        return Err(Errno::NODEV);
+    }
+    if index == HVM_PARAM_CALLBACK_IRQ {
+        layout::follow_caller(hypervisor.machine(), domain);
+        // What is pending is to be heard of the new way.
+        domain.vcpus().iter().for_each(|vcpu| hypervisor.notify(vcpu));
+    }
+    Ok(())
 }
 
 impl Current<'_, VcpuState> {
@@ -114,6 +139,9 @@ impl Current<'_, VcpuState> {
         }
         hal_cpu::set_task_switched(false);
         hal_cpu::set_tsc_aux(self.state.tsc_aux);
+        if self.state.holds_back_stores {
+            hal_cpu::hold_back_stores();
+        }
         hal_cpu::load_debug_addresses(&self.state.debug);
         if self.state.vectors.load().is_err() {
             self.crash("its vector registers cannot be loaded");
@@ -152,11 +180,15 @@ impl Guest for VcpuState {
 
     #[inline]
     fn deliver(current: &mut Current<'_, VcpuState>) {
-        events::deliver(current);
+        if devices::settle(current) {
+            enlightened::around_delivery(current, events::deliver);
+        }
     }
 
     #[inline]
     fn run(current: &mut Current<'_, VcpuState>) {
-        exits::run(current);
+        if current.state.pending.is_none() {
+            exits::run(current);
+        }
     }
 }

@@ -2,32 +2,30 @@
 //! guest.
 
 use super::space::Physical;
-use super::{VcpuState, apic, hypercall_page};
+use super::{VcpuState, apic, enlightened, hypercall_page, layout};
 use crate::current::Current;
-use cpu_policy::FeatureSet;
+use cpu_policy::{CPUID_FAULTING, FeatureSet, Policy};
 use platform::Clock;
 use types::PAGE_SIZE;
+use viridian::{END_OF_MSRS, FIRST_MSR};
 use x86_defs::control::{Cr0, Efer};
 use x86_defs::msr::*;
-use xen_abi::cpufeatureset::{XEN_X86_FEATURE_RDPID, XEN_X86_FEATURE_RDTSCP, XEN_X86_FEATURE_X2APIC};
+use xen_abi::cpufeatureset::*;
 
 /// Machine-check banks: four registers each, of which guests have none.
 const MC_LAST: u32 = MC0_CTL + 4 * 32 - 1;
 /// What is there to be read and written by kernels that look at their CPU's settings: it reads 0, and keeps nothing.
-const PLAIN: [u32; 10] = [
-    MCG_STATUS,
-    MCG_CTL,
-    AMD_SYSCFG,
-    AMD_HWCR,
-    AMD_NB_CFG,
-    AMD_LS_CFG,
-    AMD_PATCH_LOADER,
-    DEBUGCTL,
-    UCODE_REV,
-    INTEL_MISC_FEATURES_ENABLES,
-];
+const PLAIN: [u32; 9] =
+    [MCG_STATUS, MCG_CTL, AMD_SYSCFG, AMD_HWCR, AMD_NB_CFG, AMD_LS_CFG, AMD_PATCH_LOADER, DEBUGCTL, UCODE_REV];
+/// In MISC_FEATURES_ENABLES: CPUID faults outside of the kernel (SDM vol. 4).
+pub const FAULT_CPUID: u64 = 1;
+/// In VIRT_SPEC_CTRL: speculative stores are held back.
+pub const HOLD_BACK_STORES: u64 = 1 << 2;
 /// Bits of EFER that a guest sets. That long mode is active is the CPU's to say.
 const EFER_BITS: Efer = Efer::SCE.union(Efer::LME).union(Efer::NXE).union(Efer::FFXSR);
+
+/// A deadline that is farther away, in ticks of the counter, is as good as this one: centuries.
+const MOST_TICKS: u64 = u64::MAX >> 8;
 
 /// What the guest reads.
 pub fn read(current: &mut Current<'_, VcpuState>, number: u32) -> Option<u64> {
@@ -39,12 +37,20 @@ pub fn read(current: &mut Current<'_, VcpuState>, number: u32) -> Option<u64> {
             state.lapic.read_msr(&current.vcpu.arch.apic, number, current.machine().system_time()).ok()?
         }
         TSC => hal_cpu::rdtsc(),
+        TSC_DEADLINE if has(current, XEN_X86_FEATURE_TSC_DEADLINE) => {
+            state.lapic.tsc_deadline(current.machine().system_time())
+        }
         TSC_AUX if has_tsc_aux(current) => state.tsc_aux.into(),
         PAT => state.engine.system().pat,
         MCG_CAP | MC0_CTL..=MC_LAST => 0,
         INTEL_PLATFORM_INFO => current.domain.arch.policy.read().platform_info,
+        INTEL_MISC_FEATURES_ENABLES => u64::from(state.faults_cpuid) * FAULT_CPUID,
+        VIRT_SPEC_CTRL if has(current, XEN_X86_FEATURE_VIRT_SSBD) => {
+            u64::from(state.holds_back_stores) * HOLD_BACK_STORES
+        }
         ARCH_CAPABILITIES => Some(current.domain.arch.policy.read().arch_caps).filter(|bits| *bits != 0)?,
-        HYPERVISOR_FIRST => 0,
+        FIRST_MSR..END_OF_MSRS if enlightened::is_on(current.domain) => enlightened::read_msr(current, number)?,
+        _ if number == hypercall_msr(current) => 0,
         _ if PLAIN.contains(&number) => 0,
         _ => match state.mtrr.read(number) {
             Some(value) => value,
@@ -58,7 +64,7 @@ pub fn write(current: &mut Current<'_, VcpuState>, number: u32, value: u64) -> O
     match number {
         EFER => write_efer(current, value)?,
         APIC_BASE => {
-            let has_x2apic = FeatureSet::of(&current.domain.arch.policy.read()).has(XEN_X86_FEATURE_X2APIC);
+            let has_x2apic = has(current, XEN_X86_FEATURE_X2APIC);
             current.state.lapic.set_base(&current.vcpu.arch.apic, value, has_x2apic).ok()?;
             apic::act(current, vlapic::Action::Reconfigured);
         }
@@ -67,6 +73,13 @@ pub fn write(current: &mut Current<'_, VcpuState>, number: u32, value: u64) -> O
             let port = &current.vcpu.arch.apic;
             let action = current.state.lapic.write_msr(port, number, value, now).ok()?;
             apic::act(current, action);
+            apic::written(current, (number - X2APIC_FIRST) << 4);
+        }
+        TSC_DEADLINE if has(current, XEN_X86_FEATURE_TSC_DEADLINE) => {
+            let ticks = value.saturating_sub(hal_cpu::rdtsc()).min(MOST_TICKS);
+            let at = current.machine().system_time().saturating_add(hal_irq::time::scale().nanoseconds(ticks));
+            current.state.lapic.set_tsc_deadline(value, at);
+            apic::set_timer(current);
         }
         TSC_AUX if value >> 32 == 0 && has_tsc_aux(current) => {
             current.state.tsc_aux = value as u32;
@@ -77,7 +90,18 @@ pub fn write(current: &mut Current<'_, VcpuState>, number: u32, value: u64) -> O
             system.pat = Some(value).filter(|value| is_pat(*value))?;
             current.state.engine.set_system(&system);
         }
-        HYPERVISOR_FIRST => write_hypercall_page(current, value)?,
+        INTEL_MISC_FEATURES_ENABLES => {
+            let settable = faultable_cpuid(&current.domain.arch.policy.read());
+            current.state.faults_cpuid = Some(value).filter(|value| value & !settable == 0)? != 0;
+        }
+        VIRT_SPEC_CTRL if has(current, XEN_X86_FEATURE_VIRT_SSBD) => {
+            current.state.holds_back_stores = value & HOLD_BACK_STORES != 0;
+            if current.state.holds_back_stores {
+                hal_cpu::hold_back_stores();
+            }
+        }
+        FIRST_MSR..END_OF_MSRS if enlightened::is_on(current.domain) => enlightened::write_msr(current, number, value)?,
+        _ if number == hypercall_msr(current) => write_hypercall_page(current, value)?,
         // Nobody counts on more than that it may be written.
         TSC | MCG_CAP | MC0_CTL..=MC_LAST => {}
         _ if PLAIN.contains(&number) => {}
@@ -87,14 +111,28 @@ pub fn write(current: &mut Current<'_, VcpuState>, number: u32, value: u64) -> O
     Some(())
 }
 
+/// What of MISC_FEATURES_ENABLES a guest with this policy may set.
+pub fn faultable_cpuid(policy: &Policy) -> u64 {
+    if policy.platform_info & CPUID_FAULTING != 0 { FAULT_CPUID } else { 0 }
+}
+
+/// Where the guest places the hypercall page: behind Hyper-V's MSRs, if it has those.
+fn hypercall_msr(current: &Current<'_, VcpuState>) -> u32 {
+    if enlightened::is_on(current.domain) { END_OF_MSRS } else { HYPERVISOR_FIRST }
+}
+
 fn refuse<T>(current: &Current<'_, VcpuState>, what: &str, number: u32) -> Option<T> {
     log::debug!("{}v{}: {what} of MSR {number:#x}", current.domain.id, current.vcpu.id.0);
     None
 }
 
+/// Whether the guest is told that it has a feature.
+fn has(current: &Current<'_, VcpuState>, feature: u32) -> bool {
+    FeatureSet::of(&current.domain.arch.policy.read()).has(feature)
+}
+
 fn has_tsc_aux(current: &Current<'_, VcpuState>) -> bool {
-    let features = FeatureSet::of(&current.domain.arch.policy.read());
-    features.has(XEN_X86_FEATURE_RDTSCP) || features.has(XEN_X86_FEATURE_RDPID)
+    has(current, XEN_X86_FEATURE_RDTSCP) || has(current, XEN_X86_FEATURE_RDPID)
 }
 
 /// Whether each byte names a memory type of the page attribute table (APM vol. 2, 7.8.1).
@@ -122,6 +160,7 @@ fn write_hypercall_page(current: &mut Current<'_, VcpuState>, value: u64) -> Opt
         return None;
     }
     let memory = Physical { machine: current.machine(), domain: current.domain };
+    layout::follow(current);
     memory.write(page, &hypercall_page::stubs()).ok()
 }
 

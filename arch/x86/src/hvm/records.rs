@@ -3,6 +3,7 @@
 use super::VcpuState;
 use super::engine::{Control, System};
 use super::mtrr::{FIXED, VARIABLE};
+use super::{enlightened, vcpu_records};
 use crate::machine::X86;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,8 +13,11 @@ use hal_cpu::GuestRegs;
 use platform::Clock;
 use types::{Errno, Result, VcpuId};
 use x86_emulate::hvm::{DescriptorTable, Segment};
+use xen_abi::hvm_save::clocks::HVM_SAVE_CODE_PMTIMER;
 use xen_abi::hvm_save::cpu::*;
 use xen_abi::hvm_save::interrupts::*;
+use xen_abi::hvm_save::msrs::*;
+use xen_abi::hvm_save::viridian::*;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Bits 8 to 15 of a segment's attributes in old records of Intel's CPUs, and where they belong.
@@ -46,17 +50,63 @@ pub fn save(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>) -> Result<Vec<u8
         push(&mut to, HVM_SAVE_CODE_LAPIC, instance, &hidden)?;
         push(&mut to, HVM_SAVE_CODE_LAPIC_REGS, instance, &regs)?;
         push(&mut to, HVM_SAVE_CODE_MTRR, instance, &mtrr_record(state))?;
+        save_optional(&mut to, domain, instance, state)?;
+    }
+    if let Some(record) = enlightened::save_domain(domain) {
+        push(&mut to, HVM_SAVE_CODE_VIRIDIAN_DOMAIN, 0, &record)?;
+    }
+    if let Some(board) = &domain.arch.board {
+        let now = hypervisor.machine().system_time();
+        board.save(now, |code, instance, record| push_bytes(&mut to, code, instance, record))?;
     }
     push(&mut to, HVM_SAVE_CODE_END, 0, &[0u8; 0])?;
     Ok(to)
 }
 
+/// Those records of a vCPU that depend on what its CPU, its policy or its guest has.
+fn save_optional(to: &mut Vec<u8>, domain: &Domain<X86>, instance: u16, state: &VcpuState) -> Result<()> {
+    if let Some(record) = vcpu_records::vectors(state)? {
+        push_bytes(to, CPU_XSAVE_CODE, instance, &record)?;
+    }
+    if enlightened::is_on(domain) {
+        push(to, HVM_SAVE_CODE_VIRIDIAN_VCPU, instance, &state.viridian.save())?;
+    }
+    push(to, HVM_SAVE_CODE_VMCE_VCPU, instance, &vcpu_records::MACHINE_CHECKS)?;
+    push(to, HVM_SAVE_CODE_TSC_ADJUST, instance, &HvmTscAdjust { tsc_adjust: 0 })?;
+    match vcpu_records::msrs(state) {
+        Some(record) => push_bytes(to, CPU_MSR_CODE, instance, &record),
+        None => Ok(()),
+    }
+}
+
 fn push<T: IntoBytes + Immutable>(to: &mut Vec<u8>, typecode: u16, instance: u16, record: &T) -> Result<()> {
-    let descriptor = SaveDescriptor { typecode, instance, length: size_of::<T>() as u32 };
-    to.try_reserve(size_of::<SaveDescriptor>() + size_of::<T>()).map_err(|_| Errno::NOMEM)?;
+    push_bytes(to, typecode, instance, record.as_bytes())
+}
+
+fn push_bytes(to: &mut Vec<u8>, typecode: u16, instance: u16, record: &[u8]) -> Result<()> {
+    let descriptor = SaveDescriptor { typecode, instance, length: record.len() as u32 };
+    to.try_reserve(size_of::<SaveDescriptor>() + record.len()).map_err(|_| Errno::NOMEM)?;
     to.extend_from_slice(descriptor.as_bytes());
-    to.extend_from_slice(record.as_bytes());
+    to.extend_from_slice(record);
     Ok(())
+}
+
+/// One of a domain's records, without its descriptor.
+///
+/// # Errors
+/// `EINVAL` for a kind that there is not, `ENOENT` for an instance that there is not.
+pub fn find(mut records: &[u8], kind: u32, instance: u32) -> Result<&[u8]> {
+    if !(HVM_SAVE_CODE_HEADER.into()..=CPU_MSR_CODE.into()).contains(&kind) {
+        return Err(Errno::INVAL);
+    }
+    while let Ok((descriptor, rest)) = SaveDescriptor::read_from_prefix(records) {
+        let (record, rest) = rest.split_at_checked(descriptor.length as usize).ok_or(Errno::NOENT)?;
+        if u32::from(descriptor.typecode) == kind && u32::from(descriptor.instance) == instance {
+            return Ok(record);
+        }
+        records = rest;
+    }
+    Err(Errno::NOENT)
 }
 
 /// Takes over all records that are given, of a domain that does not run; a vCPU with registers is brought up.
@@ -102,6 +152,14 @@ fn load_record(
     instance: u16,
     record: &[u8],
 ) -> Result<()> {
+    if let (Some(board), HVM_SAVE_CODE_PIC | HVM_SAVE_CODE_IOAPIC | HVM_SAVE_CODE_PCI_IRQ..=HVM_SAVE_CODE_PMTIMER) =
+        (&domain.arch.board, code)
+    {
+        return board.with(hypervisor, domain, |chips, now, wires| chips.load(code, instance, record, now, wires));
+    }
+    if code == HVM_SAVE_CODE_VIRIDIAN_DOMAIN {
+        return enlightened::load_domain(hypervisor.machine(), domain, &read(record)?);
+    }
     let vcpu = domain.vcpu(VcpuId(instance.into())).ok_or(Errno::INVAL)?;
     let mut state = vcpu.state.lock();
     let state = state.hvm()?;
@@ -110,6 +168,11 @@ fn load_record(
         HVM_SAVE_CODE_MTRR => load_mtrr(state, &read(record)?),
         HVM_SAVE_CODE_LAPIC => load_apic(hypervisor, vcpu, state, Some(&read(record)?), None),
         HVM_SAVE_CODE_LAPIC_REGS => load_apic(hypervisor, vcpu, state, None, Some(&read(record)?)),
+        CPU_XSAVE_CODE => vcpu_records::load_vectors(state, record),
+        HVM_SAVE_CODE_VIRIDIAN_VCPU => enlightened::load_vcpu(domain, state, &read(record)?),
+        HVM_SAVE_CODE_VMCE_VCPU => vcpu_records::check_machine_checks(&read(record)?),
+        HVM_SAVE_CODE_TSC_ADJUST => vcpu_records::check_tsc_adjust(&read(record)?),
+        CPU_MSR_CODE => vcpu_records::load_msrs(state, &domain.arch.policy.read(), record),
         _ => Err(Errno::OPNOTSUPP),
     }
 }
@@ -278,7 +341,7 @@ fn load_cpu(
     }
     let pat = state.engine.system().pat;
     state.engine.set_system(&system_of(from, pat));
-    state.regs = regs_of(from);
+    state.replace_regs(regs_of(from));
     state.debug = [from.dr0, from.dr1, from.dr2, from.dr3];
     state.tsc_aux = from.msr_tsc_aux as u32;
     state.vectors.replace((from.flags & XEN_X86_FPU_INITIALISED != 0).then_some(&from.fpu_regs));
@@ -311,6 +374,22 @@ mod tests {
     fn attributes_of_old_records() {
         assert_eq!(segment(0, 0, 0, 0xc09b).attributes, 0xc9b);
         assert_eq!(segment(0, 0, 0, 0xa9b).attributes, 0xa9b);
+    }
+
+    #[test]
+    fn records_are_found_by_kind_and_instance() {
+        let mut records = Vec::new();
+        push_bytes(&mut records, HVM_SAVE_CODE_HEADER, 0, b"head").unwrap();
+        push_bytes(&mut records, HVM_SAVE_CODE_CPU, 0, b"first").unwrap();
+        push_bytes(&mut records, HVM_SAVE_CODE_CPU, 1, b"").unwrap();
+        push_bytes(&mut records, HVM_SAVE_CODE_MTRR, 1, b"last").unwrap();
+        let find = |kind: u16, instance| find(&records, kind.into(), instance);
+        assert_eq!(find(HVM_SAVE_CODE_CPU, 0), Ok(&b"first"[..]));
+        assert_eq!(find(HVM_SAVE_CODE_CPU, 1), Ok(&b""[..]));
+        assert_eq!(find(HVM_SAVE_CODE_MTRR, 1), Ok(&b"last"[..]));
+        assert_eq!(find(HVM_SAVE_CODE_MTRR, 0), Err(Errno::NOENT));
+        assert_eq!(find(HVM_SAVE_CODE_END, 0), Err(Errno::INVAL));
+        assert_eq!(find(CPU_MSR_CODE + 1, 0), Err(Errno::INVAL));
     }
 
     #[test]

@@ -3,13 +3,17 @@
 use super::engine::Control;
 use crate::machine::X86;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use domain::Domain;
 use guest_walk::{Access, Fault, Mode, for_each_piece};
 use p2m::{Entry, Type};
 use platform::Frames;
-use types::{Errno, PAGE_SIZE, Result};
+use types::{Errno, Gfn, PAGE_SIZE, Result};
 use x86_defs::control::{Cr0, Cr4, Efer, RFlags};
+use x86_defs::pte::{ADDRESS_MASK, PteFlags};
 
 const OFFSET: u64 = PAGE_SIZE as u64 - 1;
 
@@ -38,6 +42,9 @@ impl Physical<'_> {
     /// The machine address behind an address.
     fn machine_address(&self, gpa: u64, write: bool) -> core::result::Result<u64, Hole> {
         let entry = self.entry(gpa);
+        if write && entry.ty == Type::RamLogdirty {
+            self.domain.note_write(Gfn(gpa / PAGE_SIZE as u64));
+        }
         let usable = match entry.ty {
             Type::RamRw | Type::RamLogdirty | Type::GrantMapRw | Type::MapForeign => true,
             Type::RamRo | Type::GrantMapRo | Type::IoreqServer => !write,
@@ -50,6 +57,25 @@ impl Physical<'_> {
     pub fn read(&self, gpa: u64, to: &mut [u8]) -> core::result::Result<(), Hole> {
         let address = self.machine_address(gpa, false)?;
         self.machine.lendable().read(address, to).map_err(|_| Hole)
+    }
+
+    /// Logs the entries that a CPU in 64-bit mode finds on its way to an address, and where they are: when a guest has ended by
+    /// faults that its own handlers cannot be reached for.
+    pub fn log_walk(&self, root: u64, address: u64) {
+        let mut table = root & ADDRESS_MASK;
+        for level in (1..=4).rev() {
+            let at = table | (address >> (3 + 9 * level) & 0x1ff) << 3;
+            let (mut bytes, place) = ([0; 8], self.entry(at));
+            let read = self.read(at, &mut bytes);
+            let entry = u64::from_le_bytes(bytes);
+            let (id, ty, mfn) = (self.domain.id, place.ty, place.mfn.0);
+            log::error!("{id}: {address:#x} level {level}: {entry:#x} at {at:#x} ({ty:?}, frame {mfn:#x}, {read:?})");
+            let flags = PteFlags::from_bits_truncate(entry);
+            if !flags.contains(PteFlags::PRESENT) || flags.contains(PteFlags::LARGE_OR_PAT) {
+                return;
+            }
+            table = entry & ADDRESS_MASK;
+        }
     }
 
     /// Writes bytes of one page.
@@ -85,6 +111,24 @@ impl guest_walk::Memory for Physical<'_> {
     fn compare_exchange(&self, gpa: u64, width: u8, old: u64, new: u64) {
         // Where the guest has changed the entry meanwhile, its CPU would walk again, and find it so.
         let _ = Physical::compare_exchange(self, gpa, width.into(), old, new);
+    }
+}
+
+impl guest_walk::Places for Physical<'_> {
+    fn stamp(&self) -> u32 {
+        // A frame goes from where it was, and is put, only after a flush, and that is counted before this CPU is asked to answer.
+        self.machine.flushes_of(self.domain.id)
+    }
+
+    fn place(&self, gpa: u64) -> Option<u64> {
+        self.machine_address(gpa, false).ok()
+    }
+
+    #[inline]
+    fn load(&self, place: u64, width: u8) -> Option<u64> {
+        let table = self.machine.table(types::Mfn::containing(place))?;
+        let word = table[(place & OFFSET) as usize / 8].load(Relaxed);
+        Some(if width == 8 { word } else { word >> (place % 8 * 8) & 0xffff_ffff })
     }
 }
 

@@ -34,40 +34,22 @@ impl Bounce {
 /// `EFAULT` where the guest has no stack there: the domain is to be crashed.
 pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: bool) -> Result<()> {
     let masked = state.info.is_none_or(|info| info.upcall_state().1);
-    let segments = bounce.with_segments.then(hal_cpu::read_selectors);
-    let kernel_sp = state.kernel_sp;
+    let regs = &state.context.regs;
+    let [rcx, r11] = [regs.rcx, regs.r11];
+    let [rip, rsp, ss] = [regs.rip, regs.rsp, regs.ss & 0xffff];
+    let (cs, flags) = (frame_cs(regs, was_user, masked), frame_flags(regs, masked));
+    let top = if was_user { state.kernel_sp } else { rsp } & !15;
+    let bottom = match (bounce.with_segments, bounce.error_code) {
+        (false, None) => put(machine, top, &bounce, [rcx, r11, rip, cs, flags, rsp, ss]),
+        (false, Some(code)) => put(machine, top, &bounce, [rcx, r11, code.into(), rip, cs, flags, rsp, ss]),
+        // The failsafe callback is not one of an exception.
+        (true, _) => {
+            let [ds, es, fs, gs] = hal_cpu::read_selectors().map(u64::from);
+            put(machine, top, &bounce, [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss])
+        }
+    }?;
+
     let regs = &mut state.context.regs;
-
-    let mut frame = [0u64; 12];
-    let mut used = 0;
-    let mut push = |value: u64| {
-        frame[used] = value;
-        used += 1;
-    };
-    push(regs.rcx);
-    push(regs.r11);
-    if let Some([ds, es, fs, gs]) = segments {
-        push(ds.into());
-        push(es.into());
-        push(fs.into());
-        push(gs.into());
-    }
-    if let Some(code) = bounce.error_code {
-        push(code.into());
-    }
-    push(regs.rip);
-    push(frame_cs(regs, was_user, masked));
-    push(frame_flags(regs, masked));
-    push(regs.rsp);
-    push(regs.ss & 0xffff);
-
-    let top = if was_user { kernel_sp } else { regs.rsp } & !15;
-    let bottom = top.wrapping_sub(used as u64 * 8);
-    if bounce.to.rip == 0 || !is_guest_address(top) || !is_guest_address(bottom) {
-        return Err(Errno::FAULT);
-    }
-    machine.copy_out(bottom, frame[..used].as_bytes())?;
-
     regs.rsp = bottom;
     regs.ss = u64::from(FLAT_KERNEL_SS64);
     regs.cs = u64::from(FLAT_KERNEL_CS64);
@@ -79,6 +61,17 @@ pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: b
         info.set_upcall_mask(true);
     }
     Ok(())
+}
+
+/// Writes a frame below `top`; its address.
+#[inline(always)]
+fn put<const N: usize>(machine: &X86, top: u64, bounce: &Bounce, frame: [u64; N]) -> Result<u64> {
+    let bottom = top.wrapping_sub(size_of_val(&frame) as u64);
+    if bounce.to.rip == 0 || !is_guest_address(top) || !is_guest_address(bottom) {
+        return Err(Errno::FAULT);
+    }
+    machine.copy_out(bottom, frame.as_bytes())?;
+    Ok(bottom)
 }
 
 /// CS as the guest sees it: ring 0 for its kernel, and the upcall mask in bits 32 to 39.

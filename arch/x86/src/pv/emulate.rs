@@ -96,26 +96,7 @@ impl Registers for Guest<'_, '_> {
 
     #[inline]
     fn set(&mut self, number: u8, value: u64) {
-        let regs = &mut self.0.state.context.regs;
-        let register = match number {
-            0 => &mut regs.rax,
-            1 => &mut regs.rcx,
-            2 => &mut regs.rdx,
-            3 => &mut regs.rbx,
-            4 => &mut regs.rsp,
-            5 => &mut regs.rbp,
-            6 => &mut regs.rsi,
-            7 => &mut regs.rdi,
-            8 => &mut regs.r8,
-            9 => &mut regs.r9,
-            10 => &mut regs.r10,
-            11 => &mut regs.r11,
-            12 => &mut regs.r12,
-            13 => &mut regs.r13,
-            14 => &mut regs.r14,
-            _ => &mut regs.r15,
-        };
-        *register = value;
+        *self.0.state.context.regs.general(number) = value;
     }
 
     fn rip(&self) -> u64 {

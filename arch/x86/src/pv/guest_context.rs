@@ -3,6 +3,7 @@
 use super::iret::guest_flags;
 use super::state::{Callback, GDT_PAGES, VcpuState};
 use super::{descriptors, operations};
+use crate::general;
 use crate::machine::X86;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
@@ -138,28 +139,11 @@ fn set_registers(state: &mut VcpuState, context: &VcpuGuestContext) {
     let from = &context.user_regs;
     state.kernel_mode = context.flags & VGCF_IN_KERNEL != 0;
     state.context.regs = GuestRegs {
-        r15: from.r15,
-        r14: from.r14,
-        r13: from.r13,
-        r12: from.r12,
-        rbp: from.rbp,
-        rbx: from.rbx,
-        r11: from.r11,
-        r10: from.r10,
-        r9: from.r9,
-        r8: from.r8,
-        rax: from.rax,
-        rcx: from.rcx,
-        rdx: from.rdx,
-        rsi: from.rsi,
-        rdi: from.rdi,
-        error_code: 0,
         vector: GuestRegs::BY_NOTHING,
-        rip: from.rip,
         cs: u64::from(state.kernel_selector(from.cs)),
         rflags: guest_flags(from.rflags),
-        rsp: from.rsp,
         ss: u64::from(state.kernel_selector(from.ss)),
+        ..general::from_tools(from)
     };
     state.segments.ds = from.ds;
     state.segments.es = from.es;
@@ -245,11 +229,7 @@ pub fn read(domain: &Domain<X86>, vcpu: &Vcpu<X86>, state: &VcpuState, masked: b
 }
 
 fn read_registers(to: &mut CpuUserRegs, regs: &GuestRegs, state: &VcpuState, masked: bool) {
-    (to.r15, to.r14, to.r13, to.r12) = (regs.r15, regs.r14, regs.r13, regs.r12);
-    (to.rbp, to.rbx, to.r11, to.r10) = (regs.rbp, regs.rbx, regs.r11, regs.r10);
-    (to.r9, to.r8, to.rax, to.rcx) = (regs.r9, regs.r8, regs.rax, regs.rcx);
-    (to.rdx, to.rsi, to.rdi) = (regs.rdx, regs.rsi, regs.rdi);
-    (to.rip, to.rsp) = (regs.rip, regs.rsp);
+    general::to_tools(regs, to);
     // A 64-bit guest's kernel takes itself to be in ring 0.
     let hides_ring = state.kernel_mode && state.narrow.is_none();
     to.cs = if hides_ring { regs.cs as u16 & !3 } else { regs.cs as u16 };

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use domain::Domain;
 use hal_irq::FlushKind;
 use hypercall::{Args, Outcome};
-use memory::{Context, Denied, DomainMemory};
+use memory::{Context, Denied, DomainMemory, Why};
 use platform::{GuestMemory, Preempt};
 use types::{CpuMask, DomId, Errno, Mfn, Progress, Result};
 use xen_abi::GuestHandle;
@@ -17,9 +17,12 @@ const PREEMPTED: u64 = 1 << 31;
 /// Requests after which a batch looks whether something more urgent waits.
 const CHUNK: u64 = 32;
 
-/// Logs why a request was refused, for whoever develops the guest.
+/// Logs why a request was refused, for whoever develops the guest. Who dumps the memory of a translated guest tries each of its
+/// frame numbers, so holes are no news.
 fn explain(current: &Current<'_>, call: &str, denied: Denied) -> Errno {
-    log::debug!("{}v{}: {call}: {denied}", current.domain.id, current.vcpu.id.0);
+    if !matches!(denied.why, Why::Hole { .. }) {
+        log::debug!("{}v{}: {call}: {denied}", current.domain.id, current.vcpu.id.0);
+    }
     denied.errno
 }
 

@@ -27,6 +27,10 @@ impl Guest for VcpuState {
     #[inline]
     fn run(current: &mut Current<'_, VcpuState>) {
         let exit = hal_cpu::enter(&mut current.state.context);
+        // The most frequent reason by far.
+        if exit == Exit::Syscall && current.state.narrow.is_none() {
+            return traps::syscall(current);
+        }
         let exit = match current.state.narrow {
             None => exit,
             Some(_) => match compat::sort(current, exit) {

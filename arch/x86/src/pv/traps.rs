@@ -17,8 +17,7 @@ const NARROW_CR2_OFFSET: usize = offset_of!(xen_abi::compat::VcpuInfo, arch);
 /// Handles an exit that is no interrupt of the machine.
 pub fn handle(current: &mut Current<'_>, exit: Exit) {
     match exit {
-        Exit::Syscall if current.state.kernel_mode => super::hypercalls::dispatch(current),
-        Exit::Syscall => enter_syscall(current, current.state.syscall),
+        Exit::Syscall => syscall(current),
         Exit::Syscall32 => enter_syscall(current, current.state.syscall32),
         Exit::Sysenter => enter_syscall(current, current.state.sysenter),
         Exit::Exception { vector, error_code } => exception(current, vector, error_code),
@@ -27,6 +26,16 @@ pub fn handle(current: &mut Current<'_>, exit: Exit) {
             inject(current, vector, Vector::has_error_code(vector).then_some(error_code))
         }
         Exit::Interrupt(_) | Exit::Nmi => {}
+    }
+}
+
+/// Handles a SYSCALL of 64-bit code: the kernel's hypercall, or a call of its user code's.
+#[inline]
+pub fn syscall(current: &mut Current<'_>) {
+    if current.state.kernel_mode {
+        super::hypercalls::dispatch(current);
+    } else {
+        enter_syscall(current, current.state.syscall);
     }
 }
 

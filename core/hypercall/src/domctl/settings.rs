@@ -3,7 +3,7 @@
 use super::{Done, Target};
 use crate::{Caller, refuse};
 use core::sync::atomic::Ordering::SeqCst;
-use domain::Arch;
+use domain::{Arch, BoardSignal};
 use evtchn::Scope;
 use types::{PAGE_SIZE, VcpuId};
 use xen_abi::domctl::*;
@@ -37,7 +37,7 @@ pub fn virq_handler<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mu
     Ok(false)
 }
 
-/// XEN_DOMCTL_sendtrigger. A PV guest has no buttons, but takes an NMI.
+/// XEN_DOMCTL_sendtrigger. A PV guest has no buttons, but takes an NMI. A PVH guest's buttons do nothing.
 pub fn trigger<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut SendTrigger) -> Done {
     let Some(vcpu) = target.vcpu(VcpuId(op.vcpu)) else {
         return Err(refuse!(caller, SRCH, "sendtrigger: {} has no vCPU {}", target.id, op.vcpu));
@@ -47,6 +47,12 @@ pub fn trigger<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Sen
             if !vcpu.nmi_pending.swap(true, SeqCst) {
                 caller.hypervisor.notify(vcpu);
             }
+            Ok(false)
+        }
+        XEN_DOMCTL_SENDTRIGGER_POWER | XEN_DOMCTL_SENDTRIGGER_SLEEP if target.is_translated() => {
+            let is_power = op.trigger == XEN_DOMCTL_SENDTRIGGER_POWER;
+            let button = if is_power { BoardSignal::PowerButton } else { BoardSignal::SleepButton };
+            caller.machine().signal_board(caller.hypervisor, target, button)?;
             Ok(false)
         }
         XEN_DOMCTL_SENDTRIGGER_POWER | XEN_DOMCTL_SENDTRIGGER_SLEEP => {

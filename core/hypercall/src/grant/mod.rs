@@ -19,12 +19,28 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Bits of the first argument that are the operation; the others are the hypervisor's own, and clear but for one operation.
 const COMMAND_MASK: u32 = 0xfff;
 
+/// What translated domains may ask for; the others would take frames from the midst of a second-stage table, or answer with machine
+/// frames.
+const FOR_TRANSLATED: [u32; 8] = [
+    GNTTABOP_QUERY_SIZE,
+    GNTTABOP_SETUP_TABLE,
+    GNTTABOP_SET_VERSION,
+    GNTTABOP_GET_VERSION,
+    GNTTABOP_COPY,
+    GNTTABOP_MAP_GRANT_REF,
+    GNTTABOP_UNMAP_GRANT_REF,
+    GNTTABOP_SWAP_GRANT_REF,
+];
+
 /// How far a batch came, and whether something stopped it.
 type Batch = (u64, Result<()>);
 
 /// HYPERVISOR_grant_table_op: operation, address of the first structure, number of structures.
 pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let (op, at, count) = (args[0] as u32, args[1], args[2] as u32);
+    if caller.domain.is_translated() && !FOR_TRANSLATED.contains(&op) {
+        return Errno::NOSYS.into();
+    }
     let is_flush = op & COMMAND_MASK == GNTTABOP_CACHE_FLUSH;
     if count > i32::MAX as u32 || op & !COMMAND_MASK != 0 && !is_flush {
         return Errno::INVAL.into();

@@ -11,10 +11,6 @@ use xen_abi::grant_table::Transfer;
 /// GNTTABOP_transfer. From the moment that the caller has lost the frame it is freed if anything fails.
 pub fn transfer<A: Arch>(caller: &Caller<'_, A>, call: &Transfer) -> Result<(), Status> {
     let memory = &caller.hypervisor.memory;
-    if caller.domain.is_translated() {
-        // Nobody gives frames away from the midst of a second-stage table.
-        return Err(Status::GeneralError);
-    }
     let mfn = Mfn(call.mfn);
     memory
         .steal(&caller.domain.memory, mfn)

@@ -5,10 +5,10 @@ use crate::{Args, Caller, Outcome};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::mem::{offset_of, size_of};
-use domain::{Arch, Domain, ServerHost, ShutdownCode};
+use domain::{Arch, BoardSignal, Domain, GivenEvent, ServerHost, ShutdownCode};
 use ioreq::Servers;
 use p2m::Type;
-use types::{Errno, Gfn, Progress, Result};
+use types::{Errno, Gfn, Progress, Result, VcpuId};
 use xen_abi::GuestHandle;
 use xen_abi::dm_op::*;
 use xen_abi::hvm_op::*;
@@ -16,8 +16,16 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Buffers that a request may have.
 const MAX_BUFFERS: usize = 2;
+/// PCI devices, wires of each, links to ISA interrupts, and these.
+const PCI_DEVICES: u8 = 32;
+const PCI_WIRES: u8 = 4;
+const PCI_LINKS: u8 = 4;
+const ISA_IRQS: u8 = 16;
 /// Guest frames that are done before somebody else may want the CPU.
 const CHUNK: u64 = 256;
+
+/// Frames of video memory that can be tracked: 1 GiB.
+const MOST_VRAM: u32 = 1 << 18;
 
 type Buffers = ArrayVec<DmOpBuf, MAX_BUFFERS>;
 
@@ -29,6 +37,8 @@ struct Call<'a, 'b, A: Arch> {
     caller: &'a Caller<'b, A>,
     domain: &'a Arc<Domain<A>>,
     servers: Servers<'a, ServerHost<'a, A>>,
+    /// The buffer beside the request's structure.
+    data: Option<&'a DmOpBuf>,
 }
 
 /// HYPERVISOR_dm_op: domain, number of buffers, address of their list.
@@ -62,6 +72,14 @@ fn size(op: u32) -> Option<usize> {
         }
         XEN_DMOP_SET_IOREQ_SERVER_STATE => size_of::<SetIoreqServerState>(),
         XEN_DMOP_DESTROY_IOREQ_SERVER => size_of::<DestroyIoreqServer>(),
+        XEN_DMOP_TRACK_DIRTY_VRAM => size_of::<TrackDirtyVram>(),
+        XEN_DMOP_RELOCATE_MEMORY => size_of::<RelocateMemory>(),
+        XEN_DMOP_PIN_MEMORY_CACHEATTR => size_of::<PinMemoryCacheattr>(),
+        XEN_DMOP_SET_PCI_INTX_LEVEL => size_of::<SetPciIntxLevel>(),
+        XEN_DMOP_SET_ISA_IRQ_LEVEL => size_of::<SetIsaIrqLevel>(),
+        XEN_DMOP_SET_PCI_LINK_ROUTE => size_of::<SetPciLinkRoute>(),
+        XEN_DMOP_INJECT_EVENT => size_of::<InjectEvent>(),
+        XEN_DMOP_INJECT_MSI => size_of::<InjectMsi>(),
         XEN_DMOP_MODIFIED_MEMORY => size_of::<ModifiedMemory>(),
         XEN_DMOP_SET_MEM_TYPE => size_of::<SetMemType>(),
         XEN_DMOP_MAP_MEM_TYPE_TO_IOREQ_SERVER => size_of::<MapMemTypeToIoreqServer>(),
@@ -96,7 +114,7 @@ fn request<A: Arch>(caller: &Caller<'_, A>, raw: u16, buffers: &Buffers) -> Resu
     if op.pad != 0 {
         return Err(Errno::INVAL);
     }
-    let done = Call { caller, domain: &domain, servers }.carry_out(&mut op);
+    let done = Call { caller, domain: &domain, servers, data: buffers.get(1) }.carry_out(&mut op);
     if matches!(done, Ok(true) | Err(Errno::RESTART)) {
         caller.machine().copy_out(at, &op.as_bytes()[..whole])?;
     }
@@ -114,6 +132,32 @@ fn with<T: FromBytes + IntoBytes + Immutable>(op: &mut DmOp, act: impl FnOnce(&m
 /// Refuses what has to be zero and is not.
 fn zero(pad: u64) -> Result<()> {
     if pad == 0 { Ok(()) } else { Err(Errno::INVAL) }
+}
+
+/// XEN_DMOP_pin_memory_cacheattr. All memory is cached, as no guest has a device that could see the difference.
+fn pin_caching(op: &mut PinMemoryCacheattr) -> Done {
+    zero(op.pad.into())?;
+    let is_known = matches!(
+        op.r#type,
+        XEN_DMOP_MEM_CACHEATTR_UC
+            | XEN_DMOP_MEM_CACHEATTR_WC
+            | XEN_DMOP_MEM_CACHEATTR_WT
+            | XEN_DMOP_MEM_CACHEATTR_WP
+            | XEN_DMOP_MEM_CACHEATTR_WB
+            | XEN_DMOP_MEM_CACHEATTR_UCM
+            | XEN_DMOP_DELETE_MEM_CACHEATTR
+    );
+    if is_known && op.start <= op.end { Ok(false) } else { Err(Errno::INVAL) }
+}
+
+/// Refuses a number that there is not.
+fn below(number: u8, count: u8) -> Result<u8> {
+    if number < count { Ok(number) } else { Err(Errno::INVAL) }
+}
+
+/// Whether a wire goes up.
+fn level(level: u8) -> Result<bool> {
+    below(level, 2).map(|level| level != 0)
 }
 
 impl<A: Arch> Call<'_, '_, A> {
@@ -141,6 +185,23 @@ impl<A: Arch> Call<'_, '_, A> {
                 self.while_paused(|| self.servers.destroy(op.id, self.emulator()))?;
                 Ok(false)
             }),
+            XEN_DMOP_TRACK_DIRTY_VRAM => with(op, |op| self.written_vram(op)),
+            XEN_DMOP_RELOCATE_MEMORY => with(op, |op| self.relocate(op)),
+            XEN_DMOP_PIN_MEMORY_CACHEATTR => with(op, pin_caching),
+            XEN_DMOP_SET_PCI_INTX_LEVEL => with(op, |op| self.set_pci(op)),
+            XEN_DMOP_SET_ISA_IRQ_LEVEL => with(op, |op: &mut SetIsaIrqLevel| {
+                let (irq, up) = (below(op.isa_irq, ISA_IRQS)?, level(op.level)?);
+                self.signal(BoardSignal::IsaIrq { irq, up })
+            }),
+            XEN_DMOP_SET_PCI_LINK_ROUTE => with(op, |op: &mut SetPciLinkRoute| {
+                let (link, irq) = (below(op.link, PCI_LINKS)?, below(op.isa_irq, ISA_IRQS)?);
+                self.signal(BoardSignal::LinkRoute { link, irq })
+            }),
+            XEN_DMOP_INJECT_MSI => with(op, |op: &mut InjectMsi| {
+                zero(op.pad.into())?;
+                self.signal(BoardSignal::Msi { address: op.addr, data: op.data })
+            }),
+            XEN_DMOP_INJECT_EVENT => with(op, |op| self.give_event(op)),
             // Nobody keeps account of what was written.
             XEN_DMOP_MODIFIED_MEMORY => Ok(false),
             XEN_DMOP_SET_MEM_TYPE => with(op, |op| self.set_type(op)),
@@ -154,6 +215,35 @@ impl<A: Arch> Call<'_, '_, A> {
                 Ok(true)
             }),
         }
+    }
+
+    fn signal(&self, signal: BoardSignal) -> Done {
+        self.caller.machine().signal_board(self.caller.hypervisor, self.domain, signal)?;
+        Ok(false)
+    }
+
+    /// XEN_DMOP_set_pci_intx_level: there is one bus.
+    fn set_pci(&self, op: &mut SetPciIntxLevel) -> Done {
+        if op.domain != 0 || op.bus != 0 {
+            return Err(Errno::INVAL);
+        }
+        let (device, intx) = (below(op.device, PCI_DEVICES)?, below(op.intx, PCI_WIRES)?);
+        self.signal(BoardSignal::PciIntx { device, intx, up: level(op.level)? })
+    }
+
+    /// XEN_DMOP_inject_event.
+    fn give_event(&self, op: &mut InjectEvent) -> Done {
+        zero(u64::from(op.pad0) | u64::from(op.pad1))?;
+        let vcpu = self.domain.vcpu(VcpuId(op.vcpuid)).ok_or(Errno::INVAL)?;
+        let event = GivenEvent {
+            vector: op.vector,
+            kind: op.r#type,
+            length: op.insn_len,
+            error_code: op.error_code,
+            cr2: op.cr2,
+        };
+        self.caller.machine().give_event(self.caller.hypervisor, vcpu, event)?;
+        Ok(false)
     }
 
     /// Who asks: a server is his who made it.
@@ -188,6 +278,44 @@ impl<A: Arch> Call<'_, '_, A> {
         }
         op.bufioreq_port = info.ring_port.unwrap_or(op.bufioreq_port);
         Ok(true)
+    }
+
+    /// XEN_DMOP_track_dirty_vram: which frames of a range were written since it was last asked, a bit each.
+    fn written_vram(&self, op: &mut TrackDirtyVram) -> Done {
+        zero(op.pad.into())?;
+        if op.nr > MOST_VRAM {
+            return Err(Errno::INVAL);
+        }
+        let bitmap = self.data.ok_or(Errno::INVAL)?;
+        if bitmap.size < u64::from(op.nr.div_ceil(8)) {
+            return Err(Errno::TOOBIG);
+        }
+        let at = bitmap.h.address();
+        self.caller.hypervisor.written_vram(self.domain, Gfn(op.first_pfn), op.nr, |first, bits| {
+            self.caller.machine().copy_out(at.wrapping_add(u64::from(first / 8)), bits)
+        })?;
+        Ok(false)
+    }
+
+    /// XEN_DMOP_relocate_memory: frames get other places, one by one. The structure says how far it came.
+    fn relocate(&self, op: &mut RelocateMemory) -> Done {
+        zero(op.pad.into())?;
+        let p2m = self.domain.p2m().ok_or(Errno::INVAL)?;
+        let mut result = Ok(true);
+        let mut done = 0;
+        while done < op.size && result.is_ok() {
+            let (from, to) = (op.src_gfn.wrapping_add(done.into()), op.dst_gfn.wrapping_add(done.into()));
+            result = crate::memory::physmap::relocate(self.caller, self.domain, from, to).map(|()| true);
+            done += u32::from(result.is_ok());
+            if done < op.size && u64::from(done) % CHUNK == 0 && self.caller.machine().should_yield() {
+                result = Err(Errno::RESTART);
+            }
+        }
+        let _rest = p2m.flush(self.caller.machine());
+        op.size -= done;
+        op.src_gfn = op.src_gfn.wrapping_add(done.into());
+        op.dst_gfn = op.dst_gfn.wrapping_add(done.into());
+        result
     }
 
     /// XEN_DMOP_set_mem_type: what frames are, one by one. The structure says how far it came.

@@ -23,7 +23,8 @@ pub fn hvm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let result = match args[0] as u32 {
         HVMOP_SET_PARAM => params::set(caller, GuestHandle::new(at)),
         HVMOP_GET_PARAM => params::get(caller, GuestHandle::new(at)),
-        HVMOP_FLUSH_TLBS => flush(caller),
+        HVMOP_FLUSH_TLBS if at == 0 => flush(caller),
+        HVMOP_FLUSH_TLBS => Err(Errno::INVAL),
         HVMOP_SET_EVTCHN_UPCALL_VECTOR => set_upcall_vector(caller, GuestHandle::new(at)),
         HVMOP_PAGETABLE_DYING => {
             // What page tables a guest gives up matters to shadow paging only.

@@ -148,7 +148,10 @@ fn set_aside<A: Arch>(caller: &Caller<'_, A>, domain: &Arc<Domain<A>>, index: u3
 fn accept<A: Arch>(caller: &Caller<'_, A>, domain: &Arc<Domain<A>>, index: u32, value: u64) -> Result<(u32, u64)> {
     let only = |good: bool| if good { Ok(()) } else { Err(Errno::INVAL) };
     match index {
-        HVM_PARAM_TIMER_MODE => only(value <= HVMPTM_ONE_MISSED_TICK_PENDING.into())?,
+        HVM_PARAM_TIMER_MODE => {
+            only(value <= HVMPTM_ONE_MISSED_TICK_PENDING.into())?;
+            caller.machine().set_hvm_parameter(caller.hypervisor, domain, index, value)?;
+        }
         HVM_PARAM_TRIPLE_FAULT_REASON => only(value <= SHUTDOWN_MAX.into())?,
         HVM_PARAM_NR_IOREQ_SERVER_PAGES => only((1..=MOST_SERVER_PAGES).contains(&value))?,
         HVM_PARAM_X87_FIP_WIDTH => only(matches!(value, 0 | 4 | 8))?,
@@ -166,7 +169,12 @@ fn accept<A: Arch>(caller: &Caller<'_, A>, domain: &Arc<Domain<A>>, index: u32, 
             only(known && value & u64::from(HVMPV_BASE_FREQ) != 0)?;
             caller.machine().set_hvm_parameter(caller.hypervisor, domain, index, value)?;
         }
-        HVM_PARAM_CALLBACK_IRQ | HVM_PARAM_ACPI_S_STATE | HVM_PARAM_ACPI_IOPORTS_LOCATION | HVM_PARAM_MCA_CAP => {
+        HVM_PARAM_CALLBACK_IRQ
+        | HVM_PARAM_ACPI_S_STATE
+        | HVM_PARAM_ACPI_IOPORTS_LOCATION
+        | HVM_PARAM_MCA_CAP
+        | HVM_PARAM_HPET_ENABLED
+        | HVM_PARAM_VPT_ALIGN => {
             caller.machine().set_hvm_parameter(caller.hypervisor, domain, index, value)?;
         }
         _ => {}

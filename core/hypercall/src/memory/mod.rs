@@ -2,7 +2,7 @@
 
 mod exchange;
 mod maps;
-mod physmap;
+pub(crate) mod physmap;
 pub(crate) mod placement;
 mod query;
 mod reservation;
@@ -22,6 +22,13 @@ const MAX_EXTENTS: u64 = (u32::MAX >> COMMAND_BITS) as u64;
 const MAX_GUEST_ORDER: u32 = 9;
 const MAX_CONTROL_ORDER: u32 = 18;
 
+/// Whether a call takes frames from where they are in the caller's memory, so that others who have mapped them there must look
+/// anew.
+pub fn takes_frames_away(args: &Args) -> bool {
+    let op = args[0] as u32 & ((1 << COMMAND_BITS) - 1);
+    matches!(op, XENMEM_DECREASE_RESERVATION | XENMEM_REMOVE_FROM_PHYSMAP | XENMEM_ADD_TO_PHYSMAP)
+}
+
 /// HYPERVISOR_memory_op: operation, address of its structure.
 pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let (op, done) = (args[0] as u32 & ((1 << COMMAND_BITS) - 1), args[0] >> COMMAND_BITS);
@@ -36,6 +43,8 @@ pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         XENMEM_CURRENT_RESERVATION | XENMEM_MAXIMUM_RESERVATION | XENMEM_MAXIMUM_GPFN => {
             query::figure(caller, op, args[1]).into()
         }
+        // Frames of the machine are no matter of a translated guest's.
+        XENMEM_MACHPHYS_MAPPING | XENMEM_MACHINE_MEMORY_MAP if caller.domain.is_translated() => Errno::NOSYS.into(),
         XENMEM_MACHPHYS_MAPPING => query::machphys_mapping(caller, args[1]).into(),
         XENMEM_MACHPHYS_MFN_LIST => query::machphys_frames(caller, args[1]).into(),
         XENMEM_MACHINE_MEMORY_MAP => maps::machine(caller, args[1]).into(),

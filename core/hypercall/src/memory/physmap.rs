@@ -36,9 +36,11 @@ pub fn add<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome
         Ok(call) => call,
         Err(errno) => return errno.into(),
     };
-    // It would need a second domain's number.
-    if call.space == XENMAPSPACE_GMFN_FOREIGN {
-        return Errno::NOSYS.into();
+    match call.space {
+        // It would need a second domain's number.
+        XENMAPSPACE_GMFN_FOREIGN => return Errno::NOSYS.into(),
+        XENMAPSPACE_DEV_MMIO => return Errno::ACCES.into(),
+        _ => {}
     }
     let domain = match translated(caller, call.domid) {
         Ok(domain) => domain,
@@ -104,8 +106,11 @@ type Batch<A> = (AddToPhysmapBatch, Arc<Domain<A>>, Option<Result<Arc<Domain<A>>
 fn start_batch<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<Batch<A>> {
     const { assert!(u16::MAX as u64 <= MAX_EXTENTS) };
     let call = caller.read(GuestHandle::<AddToPhysmapBatch>::new(at))?;
-    if u32::from(call.space) == XENMAPSPACE_GMFN_RANGE {
-        return Err(Errno::OPNOTSUPP);
+    match call.space.into() {
+        XENMAPSPACE_GMFN_RANGE => return Err(Errno::OPNOTSUPP),
+        // Registers of devices are the hardware domain's, which has no physical map.
+        XENMAPSPACE_DEV_MMIO => return Err(Errno::ACCES),
+        _ => {}
     }
     let domain = translated(caller, call.domid)?;
     let is_foreign = u32::from(call.space) == XENMAPSPACE_GMFN_FOREIGN;
@@ -136,7 +141,10 @@ fn find<'a, A: Arch>(caller: &Caller<'a, A>, domain: &Domain<A>, wish: Wish) -> 
         }
         XENMAPSPACE_GMFN => {
             let held = caller.hypervisor.hold(domain, wish.index, false);
-            return held.map_err(|denied| caller.explain("add_to_physmap", denied));
+            return held.map_err(|denied| {
+                caller.explain("add_to_physmap", denied);
+                Errno::ACCES
+            });
         }
         _ => return Err(Errno::INVAL),
     };
@@ -161,6 +169,11 @@ fn add_one<A: Arch>(caller: &Caller<'_, A>, domain: &Domain<A>, wish: Wish) -> R
     }
     let _later = p2m.set(Gfn(wish.gfn), mfn, 0, Type::RamRw, Access::Rwx)?;
     Ok(())
+}
+
+/// Gives a frame another place (XEN_DMOP_relocate_memory). A flush is due afterwards.
+pub(crate) fn relocate<A: Arch>(caller: &Caller<'_, A>, domain: &Domain<A>, from: u64, to: u64) -> Result<()> {
+    add_one(caller, domain, Wish { space: XENMAPSPACE_GMFN, index: from, gfn: to })
 }
 
 /// Takes away what is at a place where `mfn` is to be.

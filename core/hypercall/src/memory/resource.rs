@@ -25,6 +25,10 @@ enum Resource {
 
 /// XENMEM_acquire_resource; with a null list only the size of the resource is told.
 pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome {
+    if caller.domain.is_translated() {
+        // It would name frames of its own memory for them, where nobody would account for what is mapped; on Xen neither.
+        return Errno::ACCES.into();
+    }
     let at = GuestHandle::<MemAcquireResource>::new(args[1]);
     let call = match caller.read(at) {
         Ok(call) => call,
@@ -38,10 +42,6 @@ pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Out
         let field = at.address().wrapping_add(offset_of!(MemAcquireResource, nr_frames) as u64);
         let told = if call.nr_frames == 0 { caller.write(GuestHandle::new(field), &size) } else { Err(Errno::INVAL) };
         return told.into();
-    }
-    if caller.domain.is_translated() {
-        // The list would say where in its own memory the frames are to be.
-        return Errno::OPNOTSUPP.into();
     }
     if u64::from(call.nr_frames) > MAX_EXTENTS || before > call.nr_frames.into() {
         return Errno::INVAL.into();

@@ -2,7 +2,7 @@
 
 use super::translated::Hvm;
 use super::*;
-use domain::PauseFlags;
+use domain::{BoardSignal, GivenEvent, PauseFlags};
 use hypercall::event::event_channel_op;
 use hypercall::hvm::dm_op;
 use hypercall::memory::memory_op;
@@ -12,12 +12,13 @@ use std::sync::atomic::Ordering::SeqCst;
 use types::{Gfn, VcpuId};
 use xen_abi::Union;
 use xen_abi::dm_op::*;
+use xen_abi::domctl::*;
 use xen_abi::event_channel::{BindInterdomain, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_SEND, Send};
 use xen_abi::hvm_op::*;
 use xen_abi::memory::*;
 
 /// A request of dom0's.
-fn ask<T: FromBytes + IntoBytes + Immutable>(hvm: &Hvm, op: u32, value: &mut T) -> i64 {
+pub fn ask<T: FromBytes + IntoBytes + Immutable>(hvm: &Hvm, op: u32, value: &mut T) -> i64 {
     let mut call = DmOp { op, pad: 0, u: Union([0; 3]) };
     call.u.write(value);
     hvm.world.put(AT, &call);
@@ -57,6 +58,15 @@ fn frames(hvm: &Hvm, id: u16) -> [u64; 2] {
     };
     assert_eq!(hvm.world.with(&hvm.world.dom0, memory_op, XENMEM_ACQUIRE_RESOURCE, &mut call, &[]), 0);
     hvm.world.get(LIST)
+}
+
+#[test]
+fn a_translated_caller_maps_no_resources() {
+    let hvm = Hvm::new();
+    let mut call: MemAcquireResource = zerocopy::FromZeros::new_zeroed();
+    let caller = &hvm.hvm;
+    let asked = hvm.world.with(caller, memory_op, XENMEM_ACQUIRE_RESOURCE, &mut call, &[]);
+    assert_eq!(asked, error(Errno::ACCES), "whatever it asks for");
 }
 
 #[test]
@@ -149,11 +159,61 @@ fn who_may_not_serve_is_refused() {
     assert_eq!((raw(&hvm.world.guest, 2), raw(&hvm.world.dom0, 1)), (error(Errno::PERM), error(Errno::INVAL)));
     assert_eq!(raw(&hvm.hvm, 2), error(Errno::PERM), "nobody serves himself");
     assert_eq!(ask(&hvm, 0, &mut [0u64; 3]), error(Errno::OPNOTSUPP));
-    assert_eq!(ask(&hvm, XEN_DMOP_INJECT_MSI, &mut [0u64; 3]), error(Errno::OPNOTSUPP));
+    assert_eq!(ask(&hvm, XEN_DMOP_SET_IRQ_LEVEL, &mut [0u64; 3]), error(Errno::OPNOTSUPP));
     assert_eq!(claim_ports(&hvm, 5), error(Errno::NOENT));
     let mut count = NrVcpus { vcpus: 0 };
     assert_eq!((ask(&hvm, XEN_DMOP_NR_VCPUS, &mut count), count.vcpus), (0, 2));
     assert_eq!(ask(&hvm, XEN_DMOP_REMOTE_SHUTDOWN, &mut RemoteShutdown { reason: 3 }), 0);
     assert_eq!(hvm.hvm.shutdown_code(), Some(domain::ShutdownCode::CRASH));
     assert!(hvm.hvm.p2m().unwrap().get(Gfn(0)).ty.is_hole());
+}
+
+#[test]
+fn an_emulator_moves_interrupt_lines() {
+    let hvm = Hvm::new();
+    let pci = |domain, bus, device, intx, level| {
+        ask(&hvm, XEN_DMOP_SET_PCI_INTX_LEVEL, &mut SetPciIntxLevel { domain, bus, device, intx, level })
+    };
+    let isa = |isa_irq, level| ask(&hvm, XEN_DMOP_SET_ISA_IRQ_LEVEL, &mut SetIsaIrqLevel { isa_irq, level });
+    let route = |link, isa_irq| ask(&hvm, XEN_DMOP_SET_PCI_LINK_ROUTE, &mut SetPciLinkRoute { link, isa_irq });
+    let msi = |pad| ask(&hvm, XEN_DMOP_INJECT_MSI, &mut InjectMsi { data: 0x41, pad, addr: 0xfee0_1000 });
+    let bad = error(Errno::INVAL);
+    let refused = [pci(1, 0, 3, 0, 1), pci(0, 1, 3, 0, 1), pci(0, 0, 32, 0, 1), pci(0, 0, 3, 4, 1), pci(0, 0, 3, 0, 2)];
+    assert_eq!(refused, [bad; 5]);
+    assert_eq!([isa(16, 1), isa(4, 2), route(4, 5), route(0, 16), msi(1)], [bad; 5]);
+    assert_eq!([pci(0, 0, 31, 3, 1), isa(15, 0), route(3, 0), msi(0)], [0; 4]);
+    let seen = hvm.world.hypervisor.machine().signals.lock().clone();
+    let expected = [
+        BoardSignal::PciIntx { device: 31, intx: 3, up: true },
+        BoardSignal::IsaIrq { irq: 15, up: false },
+        BoardSignal::LinkRoute { link: 3, irq: 0 },
+        BoardSignal::Msi { address: 0xfee0_1000, data: 0x41 },
+    ];
+    assert_eq!(seen, expected.map(|signal| (2, signal)));
+}
+
+#[test]
+fn an_emulator_gives_events() {
+    let hvm = Hvm::new();
+    let give = |vcpuid, pad0, pad1| {
+        let kind = XEN_DMOP_EVENT_HW_EXC;
+        let mut op = InjectEvent { vcpuid, vector: 14, r#type: kind, insn_len: 0, pad0, error_code: 2, pad1, cr2: 8 };
+        ask(&hvm, XEN_DMOP_INJECT_EVENT, &mut op)
+    };
+    let bad = error(Errno::INVAL);
+    assert_eq!([give(0, 1, 0), give(0, 0, 1), give(99, 0, 0), give(1, 0, 0)], [bad, bad, bad, 0]);
+    assert_eq!(give(1, 0, 0), error(Errno::BUSY));
+    let event = GivenEvent { vector: 14, kind: XEN_DMOP_EVENT_HW_EXC, length: 0, error_code: 2, cr2: 8 };
+    assert_eq!(*hvm.world.hypervisor.machine().given.lock(), [(1, event)]);
+}
+
+#[test]
+fn buttons_of_a_translated_domain() {
+    let hvm = Hvm::new();
+    let (cmd, interface_version) = (XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_INTERFACE_VERSION);
+    let mut op = Domctl { cmd, interface_version, domain: 2, _pad: [0; 3], u: Union([0; 16]) };
+    op.u.write(&SendTrigger { trigger: XEN_DOMCTL_SENDTRIGGER_POWER, vcpu: 0 });
+    hvm.world.put(AT, &op);
+    assert_eq!(hvm.world.call(&hvm.world.dom0, hypercall::domctl::domctl, &[AT]), Outcome::Done(0));
+    assert_eq!(*hvm.world.hypervisor.machine().signals.lock(), [(2, BoardSignal::PowerButton)]);
 }

@@ -114,7 +114,8 @@ fn values_are_checked() {
     assert_eq!(get(&hvm, dom0, HVM_PARAM_VIRIDIAN), Ok(0));
     let vector = 2 << 56 | 0xf3;
     assert_eq!((set(HVM_PARAM_CALLBACK_IRQ, vector), get(&hvm, dom0, HVM_PARAM_CALLBACK_IRQ)), (0, Ok(vector)));
-    assert_eq!(*hvm.world.hypervisor.machine().parameters.lock(), [(HVM_PARAM_CALLBACK_IRQ, vector)]);
+    let expected = [(HVM_PARAM_TIMER_MODE, 3), (HVM_PARAM_CALLBACK_IRQ, vector)];
+    assert_eq!(*hvm.world.hypervisor.machine().parameters.lock(), expected);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod memory;
 mod multicall;
 mod translated;
 mod vcpu;
+mod video;
 
 use domain::fakes::FakeArch;
 use domain::{Creation, Domain, Hypervisor};

@@ -2,7 +2,7 @@ use super::*;
 use domain::{MachineEnd, PauseFlags, ShutdownCode};
 use hypercall::sched::{sched_op, sched_op_compat};
 use hypercall::vcpu::{set_timer_op, vcpu_op};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use types::VcpuId;
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;
@@ -132,6 +132,7 @@ fn time_spent_is_written_where_the_guest_wants_it() {
 fn a_32_bit_guests_record_is_shorter() {
     let world = World::new();
     world.guest.memory.set_pae(true);
+    world.guest.evtchn.set_narrow(true);
     let area = 0x7000;
     let bytes = size_of::<xen_abi::compat::RunstateInfo>();
     world.put(area, &[[0xffu8; 44]; 1]);
@@ -173,6 +174,7 @@ fn records_by_machine_address_hold_their_frame() {
 fn a_32_bit_guests_records_by_machine_address_are_aligned_to_its_words() {
     let world = World::new();
     world.guest.memory.set_pae(true);
+    world.guest.evtchn.set_narrow(true);
     let start = world.frames(&world.guest, 1)[0].address();
     let register = |op, addr| vcpu_call(&world, op, 0, &mut RegisterRunstateMemoryArea { addr });
     for (op, size) in [(VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, 44), (VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, 32)] {
@@ -235,6 +237,41 @@ fn polls_sleep_until_an_event_or_a_time() {
     let (_, event) = world.hypervisor.cpus[0].timers.lock().expire(6000).unwrap();
     world.hypervisor.timer_expired(event, 6000);
     assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the time ends it");
+}
+
+/// Whoever ends a wait for another reason must not take the poll that follows it away from those who send.
+#[test]
+fn a_poll_is_not_lost_to_the_end_of_the_one_before() {
+    const POLLS: usize = 100_000;
+    let world = World::new();
+    let vcpu = &world.guest.vcpus()[0];
+    world.hypervisor.unpause_domain(&world.guest);
+    world.hypervisor.bring_up(vcpu);
+    let port = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
+    world.put(LIST, &[port]);
+    world.put(AT, &Poll { ports: GuestHandle::new(LIST), nr_ports: 1, _gap0: [0; 4], timeout: 0 });
+    // The first word of evtchn_pending (struct shared_info, xen.h).
+    let pending = world.word(world.guest.shared_info, 256);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Another that wants the vCPU to look, for nothing. One alone, since each further one would end what is lost.
+        scope.spawn(|| {
+            while !is_done.load(SeqCst) {
+                world.hypervisor.end_wait(vcpu);
+            }
+        });
+        let still_waits = |_: usize| {
+            pending.store(0, SeqCst);
+            assert_eq!(world.finish(&world.guest, sched_op, &[SCHEDOP_POLL.into(), AT]), 0);
+            let raised = world.guest.evtchn.set_pending(world.machine(), port);
+            world.hypervisor.follow(&world.guest, raised);
+            vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0
+        };
+        let _ = (0..POLLS).any(still_waits);
+        is_done.store(true, SeqCst);
+    });
+    // If the other was half-way, it has come to its end.
+    assert!(!vcpu.is_blocked(), "an event was sent that does not end the poll");
 }
 
 #[test]

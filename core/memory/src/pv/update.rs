@@ -163,8 +163,8 @@ impl<H: Host> Memory<H> {
             // Who has page tables of this kind is not translated.
             if change.translate && context.frames != context.tables.id() {
                 let mfn = self.host.translate(context.frames, new.frame());
-                let unknown = Denied::new(Errno::INVAL, Why::NotAllocated { mfn: Mfn(new.frame()) });
-                new = Pte::new(mfn.ok_or(unknown)?.0, new.flags());
+                let hole = Why::Hole { gfn: Gfn(new.frame()), domain: context.frames };
+                new = Pte::new(mfn.ok_or(Denied::new(Errno::INVAL, hole))?.0, new.flags());
             }
             if same_mapping(old, new) {
                 return write(&words[slot], table, slot, old, adjusted(ty, new), change.keep);

@@ -1,150 +1,38 @@
 //! What a hypervisor has to give: versions, time, events, timers, grants to oneself, a second processor.
 
 use super::{Case, table};
-use crate::memory::{Guest, WRITABLE, page, read, write};
+use crate::memory::{Guest, page, peek, poke};
 use crate::report::{Outcome, yes};
+use crate::shared::*;
 use crate::trap::UPCALLS;
-use crate::{call, entry};
+use crate::{call, entry, pvh, second};
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use xen_abi::event_channel::*;
 use xen_abi::vcpu::*;
 use xen_abi::version::{FeatureInfo, XENVER_GET_FEATURES};
 use xen_abi::xen::*;
 
-/// The page where the shared page is mapped.
-const SHARED: usize = 0;
 /// A page for records.
 const RECORD: usize = 47;
-/// Events that came, by port.
-static FIRED: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
 /// What the second processor found, and that it was there.
 static SECOND: AtomicU64 = AtomicU64::new(0);
 
-/// Maps the shared page; nothing else works without it.
-pub fn prepare(guest: &Guest) {
-    let entry = guest.start().shared_info | WRITABLE;
-    let result = call::update_va(page(SHARED), entry, UVMF_INVLPG);
-    assert!(result == 0, "cannot map the shared page: {result}");
-}
-
-/// Address of byte `at` of the shared page.
-pub fn shared(at: usize) -> u64 {
-    page(SHARED) + at as u64
-}
-
-fn word(at: usize) -> &'static AtomicU64 {
-    // SAFETY: the shared page stays mapped; both sides use its words as atomics.
-    unsafe { &*(shared(at) as *const AtomicU64) }
-}
-
-fn byte(at: usize) -> &'static AtomicU8 {
-    // SAFETY: as in `word`.
-    unsafe { &*(shared(at) as *const AtomicU8) }
-}
-
-/// Whether this processor takes no events.
-pub fn mask_events(masked: bool) {
-    byte(offset_of!(VcpuInfo, evtchn_upcall_mask)).store(u8::from(masked), SeqCst);
-}
-
-/// Sets or clears the mask of a port below 64.
-pub fn mask_port(port: u32, masked: bool) {
-    let mask = word(offset_of!(SharedInfo, evtchn_mask));
-    if masked {
-        mask.fetch_or(1 << port, SeqCst);
-    } else {
-        mask.fetch_and(!(1 << port), SeqCst);
-    }
-}
-
-/// Whether an event of a port below 64 waits.
-pub fn pending(port: u32) -> bool {
-    word(offset_of!(SharedInfo, evtchn_pending)).load(SeqCst) >> port & 1 != 0
-}
-
-/// Forgets an event of a port below 64.
-pub fn clear(port: u32) {
-    word(offset_of!(SharedInfo, evtchn_pending)).fetch_and(!(1 << port), SeqCst);
-}
-
-/// An upcall: takes the events of ports 0 to 63.
-pub fn upcall() {
-    byte(offset_of!(VcpuInfo, evtchn_upcall_pending)).store(0, SeqCst);
-    word(offset_of!(VcpuInfo, evtchn_pending_sel)).swap(0, SeqCst);
-    let mask = word(offset_of!(SharedInfo, evtchn_mask)).load(SeqCst);
-    let pending = word(offset_of!(SharedInfo, evtchn_pending)).load(SeqCst) & !mask;
-    for port in (0..64).filter(|p| pending >> p & 1 != 0) {
-        clear(port);
-        FIRED[port as usize].fetch_add(1, SeqCst);
-    }
-}
-
-/// Events of a port so far.
-pub fn fired(port: u32) -> u32 {
-    FIRED[port as usize].load(SeqCst)
-}
-
-/// One event-channel operation.
-pub fn event_op<T>(command: u32, argument: &mut T) -> i64 {
-    call::op(HYPERVISOR_EVENT_CHANNEL_OP, command, argument)
-}
-
-/// A new port for events to processor 0 itself, not masked.
-pub fn ipi_port() -> u32 {
-    let mut bind = BindIpi { vcpu: 0, port: 0 };
-    let result = event_op(EVTCHNOP_BIND_IPI, &mut bind);
-    assert!(result == 0 && bind.port < 64, "no port: {result}");
-    mask_port(bind.port, false);
-    bind.port
-}
-
-/// One operation on processor `vcpu`.
-pub fn vcpu_op<T>(command: u32, vcpu: u32, argument: &mut T) -> i64 {
-    call::call3(HYPERVISOR_VCPU_OP, u64::from(command), u64::from(vcpu), (&raw mut *argument) as u64)
-}
-
-/// System time in nanoseconds, by the shared page's clock.
-pub fn now() -> u64 {
-    let at = offset_of!(VcpuInfo, time);
-    loop {
-        let version = word(at).load(Acquire) as u32;
-        let stamp = word(at + offset_of!(VcpuTimeInfo, tsc_timestamp)).load(Acquire);
-        let base = word(at + offset_of!(VcpuTimeInfo, system_time)).load(Acquire);
-        let scale = word(at + offset_of!(VcpuTimeInfo, tsc_to_system_mul)).load(Acquire);
-        let (low, high): (u64, u64);
-        // SAFETY: reads the time-stamp counter.
-        unsafe { asm!("lfence", "rdtsc", out("rax") low, out("rdx") high) };
-        if version & 1 != 0 || version != word(at).load(Acquire) as u32 {
-            continue;
-        }
-        let delta = (high << 32 | low).wrapping_sub(stamp);
-        let shift = (scale >> 32) as i8;
-        let delta = if shift < 0 { delta >> -shift } else { delta << shift };
-        return base + ((u128::from(delta) * u128::from(scale as u32)) >> 32) as u64;
-    }
-}
-
-/// Milliseconds in nanoseconds.
-pub const MS: u64 = 1_000_000;
-
-/// Waits for `ready`, at most two seconds.
-pub fn wait(ready: impl Fn() -> bool) -> bool {
-    let end = now() + 2000 * MS;
-    while !ready() {
-        if now() > end {
-            return false;
-        }
-        call::poll(&[], now() + MS);
-    }
-    true
-}
-
 /// Runs the group.
 pub fn run(guest: &Guest) {
+    if !pvh::is_translated() {
+        table(guest, "self", START);
+    }
     table(guest, "self", CASES);
 }
+
+/// What the builder of a paravirtualised guest tells it.
+const START: &[Case] = &[
+    ("flags", |g| Outcome::Hex(u64::from(g.start().flags))),
+    ("magic", |g| yes(g.start().magic.starts_with(b"xen-3.0-x86_64"))),
+    ("machine-to-physical", |g| yes(g.owns(g.page_frame(1)))),
+];
 
 const CASES: &[Case] = &[
     ("version", |_| Outcome::Hex(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64)),
@@ -156,9 +44,6 @@ const CASES: &[Case] = &[
             error => Outcome::Code(error),
         }
     }),
-    ("flags", |g| Outcome::Hex(u64::from(g.start().flags))),
-    ("magic", |g| yes(g.start().magic.starts_with(b"xen-3.0-x86_64"))),
-    ("machine-to-physical", |g| yes(g.owns(g.page_frame(1)))),
     ("time-advances", |_| {
         let before = now();
         yes((0..1000).try_fold(before, |last, _| (now() >= last).then(now)).is_some() && now() > before)
@@ -353,11 +238,15 @@ fn run_state() -> Outcome {
 
 fn second_processor(guest: &Guest) -> Outcome {
     let (entry, stack) = entry::second();
-    let result = super::processor::initialise(guest, 1, |context| {
-        context.user_regs.rip = entry;
-        context.user_regs.rsp = stack;
-        context.kernel_sp = stack;
-    });
+    let result = if pvh::is_translated() {
+        second::initialise_translated(1, |_| {})
+    } else {
+        second::initialise(guest, 1, |context| {
+            context.user_regs.rip = entry;
+            context.user_regs.rsp = stack;
+            context.kernel_sp = stack;
+        })
+    };
     if result != 0 {
         return Outcome::Code(result);
     }
@@ -372,22 +261,9 @@ fn second_processor(guest: &Guest) -> Outcome {
 }
 
 /// Where the second processor runs: says which Xen it found, and goes down.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
-pub extern "C" fn second_main() -> ! {
+pub fn second_main() -> ! {
     SECOND.store(call::call2(HYPERVISOR_XEN_VERSION, 0, 0) as u64, SeqCst);
     loop {
         call::call3(HYPERVISOR_VCPU_OP, u64::from(VCPUOP_DOWN), 1, 0);
     }
-}
-
-/// Reads a word of a play page.
-pub fn peek(index: usize, word: u64) -> u64 {
-    // SAFETY: callers ask for pages that are mapped.
-    unsafe { read(page(index) + 8 * word) }
-}
-
-/// Writes a word of a play page.
-pub fn poke(index: usize, word: u64, value: u64) {
-    // SAFETY: callers ask for pages that are mapped writably.
-    unsafe { write(page(index) + 8 * word, value) }
 }

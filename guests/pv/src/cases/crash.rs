@@ -110,9 +110,9 @@ pub const CASES: &[Case] = &[
     }),
     ("events-nowhere", |_| {
         call3(HYPERVISOR_SET_CALLBACKS, 0, 0, 0);
-        let port = super::basic::ipi_port();
-        super::basic::mask_events(false);
-        super::basic::event_op(xen_abi::event_channel::EVTCHNOP_SEND, &mut xen_abi::event_channel::Send { port });
+        let port = crate::shared::ipi_port();
+        crate::shared::mask_events(false);
+        crate::shared::event_op(xen_abi::event_channel::EVTCHNOP_SEND, &mut xen_abi::event_channel::Send { port });
         Outcome::Text("nothing")
     }),
     ("stack-pages-given-back", |g| {

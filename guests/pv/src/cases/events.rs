@@ -1,10 +1,10 @@
 //! Event channels: ports, domains and processors that are not there or not the caller's.
 
-use super::basic::{event_op, ipi_port};
 use super::{Case, table};
 use crate::memory::{Guest, page};
 use crate::report::{Outcome, yes};
 use crate::say;
+use crate::shared::{event_op, ipi_port, own_domain};
 use xen_abi::event_channel::*;
 use xen_abi::xen::*;
 
@@ -69,15 +69,6 @@ fn status_of(dom: u16, port: u32) -> Outcome {
         Ok(status) => Outcome::Hex(u64::from(status.status)),
         Err(error) => Outcome::Code(error),
     }
-}
-
-/// This domain's number, which no hypercall tells: the peer of a port that was opened for oneself.
-pub fn own_domain() -> u16 {
-    let (result, port) = unbound(DOMID_SELF, DOMID_SELF);
-    assert!(result == 0, "no port: {result}");
-    let own = status(DOMID_SELF, port).map_or(0, |s| s.u.0[0] as u16);
-    close(port);
-    own
 }
 
 fn bind_vcpu(port: u32, vcpu: u32) -> Outcome {
@@ -223,10 +214,10 @@ fn loop_back() -> Outcome {
         close(far);
         return code(result);
     }
-    super::basic::mask_port(far, true);
+    crate::shared::mask_port(far, true);
     let sent = send(near);
-    let came = super::basic::pending(far);
-    super::basic::clear(far);
+    let came = crate::shared::pending(far);
+    crate::shared::clear(far);
     close(near);
     let after = status_of(DOMID_SELF, far);
     close(far);

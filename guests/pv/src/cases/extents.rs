@@ -1,9 +1,9 @@
 //! Memory of every order: taken, looked at, given back; exchanged; and where the tables of frames are.
 
-use super::basic::{peek, poke};
 use super::{Case, table};
 use crate::call::{op, update_va};
 use crate::memory::{Guest, WRITABLE, page};
+use crate::memory::{peek, poke};
 use crate::report::{Outcome, sign, yes};
 use crate::say;
 use xen_abi::GuestHandle;

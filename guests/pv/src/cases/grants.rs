@@ -1,101 +1,23 @@
 //! Grants: to oneself, which has to work, and references, frames, domains and handles that are not there.
 
-use super::basic::{peek, poke};
 use super::{Case, table};
-use crate::call::{call3, update_va};
-use crate::memory::{Guest, WRITABLE, page, write};
+use crate::call::update_va;
+use crate::grants::*;
+use crate::memory::{Guest, WRITABLE, page};
+use crate::memory::{peek, poke};
 use crate::report::Outcome;
-use xen_abi::GuestHandle;
 use xen_abi::grant_table::*;
 use xen_abi::xen::*;
-
-/// Where the table of grants is mapped.
-pub const TABLE: usize = 24;
-/// A page that is granted.
-pub const GIVEN: usize = 25;
-/// Where it is mapped.
-pub const TAKEN: usize = 26;
-/// The first reference that is not reserved, and others.
-pub const REFERENCE: u32 = 8;
 
 /// Runs the group.
 pub fn run(guest: &Guest) {
     table(guest, "grants", CASES);
 }
 
-/// One operation on grants, with one structure.
-pub fn grant_op<T>(command: u32, argument: &mut T) -> i64 {
-    call3(HYPERVISOR_GRANT_TABLE_OP, u64::from(command), (&raw mut *argument) as u64, 1)
-}
-
-/// What a structure's status says, or the error of the call itself.
-pub fn status(result: i64, status: i16) -> Outcome {
-    if result != 0 {
-        return Outcome::Code(result);
-    }
-    Outcome::Text(match status {
-        GNTST_OKAY => "okay",
-        GNTST_GENERAL_ERROR => "general error",
-        GNTST_BAD_DOMAIN => "bad domain",
-        GNTST_BAD_GNTREF => "bad reference",
-        GNTST_BAD_HANDLE => "bad handle",
-        GNTST_BAD_VIRT_ADDR => "bad virtual address",
-        GNTST_BAD_DEV_ADDR => "bad device address",
-        GNTST_NO_DEVICE_SPACE => "no device space",
-        GNTST_PERMISSION_DENIED => "permission denied",
-        GNTST_BAD_PAGE => "bad page",
-        GNTST_BAD_COPY_ARG => "bad copy argument",
-        GNTST_ADDRESS_TOO_BIG => "address too big",
-        GNTST_EAGAIN => "again",
-        GNTST_NO_SPACE => "no space",
-        _ => "unknown status",
-    })
-}
-
-/// Has the table set up with so many frames.
-pub fn setup(dom: u16, nr_frames: u32, list: u64) -> Outcome {
-    let mut setup =
-        SetupTable { dom, _gap0: [0; 2], nr_frames, status: 99, _gap1: [0; 6], frame_list: GuestHandle::new(list) };
-    let result = grant_op(GNTTABOP_SETUP_TABLE, &mut setup);
-    status(result, setup.status)
-}
-
-/// Sets the table up and maps its first page; nothing else works without it.
-pub fn open_table() -> Outcome {
-    let mut frames = [0u64; 1];
-    let outcome = setup(DOMID_SELF, 1, (&raw mut frames) as u64);
-    if outcome != Outcome::Text("okay") {
-        return outcome;
-    }
-    Outcome::Code(update_va(page(TABLE), core::hint::black_box(frames)[0] << 12 | WRITABLE, UVMF_INVLPG))
-}
-
-/// Writes entry `reference` of the table, which is of version 1.
-pub fn grant(reference: u32, flags: u16, domain: u16, frame: u64) {
-    let entry = u64::from(flags) | u64::from(domain) << 16 | frame << 32;
-    // SAFETY: within the page of grants.
-    unsafe { write(page(TABLE) + 8 * u64::from(reference), entry) };
-}
-
-/// Maps a grant of `dom`; the handle.
-pub fn map(dom: u16, reference: u32, flags: u32, address: u64) -> (Outcome, u32) {
-    let mut map =
-        MapGrantRef { host_addr: address, flags, r#ref: reference, dom, status: 99, handle: !0, dev_bus_addr: 0 };
-    let result = grant_op(GNTTABOP_MAP_GRANT_REF, &mut map);
-    (status(result, map.status), map.handle)
-}
-
-/// Unmaps it.
-pub fn unmap(handle: u32, address: u64) -> Outcome {
-    let mut unmap = UnmapGrantRef { host_addr: address, dev_bus_addr: 0, handle, status: 99, _gap0: [0; 2] };
-    let result = grant_op(GNTTABOP_UNMAP_GRANT_REF, &mut unmap);
-    status(result, unmap.status)
-}
-
 /// Grants a frame to this domain and maps it; `Err` has what went wrong.
 pub fn with_grant(guest: &Guest, flags: u16, frame: u64, how: u32, case: fn(u32) -> Outcome) -> Outcome {
-    grant(REFERENCE, flags, super::events::own_domain(), frame);
-    let (outcome, handle) = map(super::events::own_domain(), REFERENCE, how, page(TAKEN));
+    grant(REFERENCE, flags, crate::shared::own_domain(), frame);
+    let (outcome, handle) = map(crate::shared::own_domain(), REFERENCE, how, page(TAKEN));
     let outcome = if outcome == Outcome::Text("okay") {
         let outcome = case(handle);
         unmap(handle, page(TAKEN));
@@ -117,18 +39,6 @@ pub fn restore(guest: &Guest) {
     }
 }
 
-/// One end of a copy.
-pub fn copy_end(u: u64, domid: u16, offset: u16) -> CopyPtr {
-    CopyPtr { u, domid, offset, _gap0: [0; 4] }
-}
-
-/// Copies `len` bytes.
-pub fn copy(source: CopyPtr, dest: CopyPtr, len: u16, flags: u16) -> Outcome {
-    let mut copy = Copy { source, dest, len, flags, status: 99, _gap0: [0; 2] };
-    let result = grant_op(GNTTABOP_COPY, &mut copy);
-    status(result, copy.status)
-}
-
 /// Changes the version of the table's entries.
 pub fn version(version: u32) -> Outcome {
     let mut set = SetVersion { version };
@@ -148,13 +58,8 @@ fn swap(ref_a: u32, ref_b: u32) -> Outcome {
     status(result, swap.status)
 }
 
-/// For reading and writing.
-pub const WRITE: u32 = GNTMAP_HOST_MAP;
-/// For reading.
-pub const READ: u32 = GNTMAP_HOST_MAP | GNTMAP_READONLY;
-
 const CASES: &[Case] = &[
-    ("setup", |_| open_table()),
+    ("setup", |g| open_table(g)),
     ("setup-too-many", |_| setup(DOMID_SELF, 65, 0x7000_0000_0000)),
     ("setup-max", |_| setup(DOMID_SELF, !0, 0x7000_0000_0000)),
     ("setup-wild", |_| setup(DOMID_SELF, 1, 0xffff_8300_0000_0000)),
@@ -200,16 +105,16 @@ const CASES: &[Case] = &[
     }),
     ("map-without-flags", |g| with_grant(g, GTF_PERMIT_ACCESS, g.page_frame(GIVEN), 0, |_| Outcome::Text("mapped"))),
     ("map-invalid-entry", |g| {
-        let outcome = map(super::events::own_domain(), REFERENCE, WRITE, page(TAKEN)).0;
+        let outcome = map(crate::shared::own_domain(), REFERENCE, WRITE, page(TAKEN)).0;
         restore(g);
         outcome
     }),
     ("map-for-another", |_| {
         grant(REFERENCE, GTF_PERMIT_ACCESS, 0, 1);
-        map(super::events::own_domain(), REFERENCE, WRITE, page(TAKEN)).0
+        map(crate::shared::own_domain(), REFERENCE, WRITE, page(TAKEN)).0
     }),
-    ("map-reference-beyond", |_| map(super::events::own_domain(), 1 << 20, WRITE, page(TAKEN)).0),
-    ("map-reference-max", |_| map(super::events::own_domain(), !0, WRITE, page(TAKEN)).0),
+    ("map-reference-beyond", |_| map(crate::shared::own_domain(), 1 << 20, WRITE, page(TAKEN)).0),
+    ("map-reference-max", |_| map(crate::shared::own_domain(), !0, WRITE, page(TAKEN)).0),
     ("map-of-domain-0", |_| map(0, REFERENCE, WRITE, page(TAKEN)).0),
     ("map-of-no-domain", |_| map(0x7000, REFERENCE, WRITE, page(TAKEN)).0),
     ("map-of-hypervisor", |_| map(DOMID_XEN, REFERENCE, WRITE, page(TAKEN)).0),
@@ -250,7 +155,7 @@ const CASES: &[Case] = &[
     ("copy-to-domain-0", |g| copy(copy_end(g.page_frame(GIVEN), DOMID_SELF, 0), copy_end(1, 0, 0), 8, 0)),
     ("copy-reference-beyond", |g| {
         copy(
-            copy_end(1 << 20, super::events::own_domain(), 0),
+            copy_end(1 << 20, crate::shared::own_domain(), 0),
             copy_end(g.page_frame(TAKEN), DOMID_SELF, 0),
             8,
             GNTCOPY_SOURCE_GREF,
@@ -266,13 +171,13 @@ const CASES: &[Case] = &[
     ("version-2", |_| version(2)),
     ("version-1-again", |_| version(1)),
     ("transfer-frame-1", |_| transfer(1, 0)),
-    ("transfer-own", |g| transfer(g.page_frame(27), super::events::own_domain())),
+    ("transfer-own", |g| transfer(g.page_frame(27), crate::shared::own_domain())),
 ];
 
 /// Grants a page and maps it at an address, or at the entry of that machine address.
 fn map_at(guest: &Guest, address: u64, flags: u32) -> Outcome {
-    grant(REFERENCE, GTF_PERMIT_ACCESS, super::events::own_domain(), guest.page_frame(GIVEN));
-    let (outcome, handle) = map(super::events::own_domain(), REFERENCE, flags, address);
+    grant(REFERENCE, GTF_PERMIT_ACCESS, crate::shared::own_domain(), guest.page_frame(GIVEN));
+    let (outcome, handle) = map(crate::shared::own_domain(), REFERENCE, flags, address);
     if outcome == Outcome::Text("okay") {
         unmap(handle, address);
     }

@@ -1,8 +1,8 @@
 //! Page tables mapped writably, frames of nobody and of others, entries with bits that are not the guest's.
 
-use super::basic::poke;
 use super::{Case, table};
 use crate::call::{mmu_update, mmu_update_of, mmuext, update_va};
+use crate::memory::poke;
 use crate::memory::{GLOBAL, Guest, READ_ONLY, WRITABLE, page};
 use crate::report::Outcome;
 use crate::{call, say};
@@ -136,7 +136,7 @@ const CASES: &[Case] = &[
     ("update-data-page", |g| {
         let at = g.page_frame(PLAY) << 12;
         let result = mmu_update(at + 16, 0x1122_3344);
-        if result == 0 { Outcome::Hex(super::basic::peek(PLAY, 2)) } else { code(result) }
+        if result == 0 { Outcome::Hex(crate::memory::peek(PLAY, 2)) } else { code(result) }
     }),
     ("update-frame-of-nobody", |_| code(mmu_update(0x1000, 0))),
     ("update-beyond-memory", |_| code(mmu_update(1 << 44, 0))),

@@ -11,6 +11,7 @@ mod pages;
 mod pair;
 mod privileged;
 mod processor;
+pub mod pvh;
 mod scrub;
 mod sharing;
 mod sizes;
@@ -18,6 +19,7 @@ mod tables;
 mod wild;
 
 use crate::memory::Guest;
+use crate::pvh::is_translated;
 use crate::report::Outcome;
 use crate::{call, say, trap};
 use xen_abi::sched::SHUTDOWN_CRASH;
@@ -28,7 +30,8 @@ pub type Case = (&'static str, fn(&Guest) -> Outcome);
 /// How a group is run.
 type Group = (&'static str, fn(&Guest));
 
-const GROUPS: &[Group] = &[
+/// The groups of every guest.
+const COMMON: &[Group] = &[
     ("self", basic::run),
     ("wild", wild::run),
     ("sizes", sizes::run),
@@ -38,6 +41,10 @@ const GROUPS: &[Group] = &[
     ("bad-events", |guest| bad::run(guest, "events")),
     ("bad-processor", |guest| bad::run(guest, "processor")),
     ("bad-devices", |guest| bad::run(guest, "devices")),
+];
+
+/// More groups of a PV guest.
+const GROUPS: &[Group] = &[
     ("mmu", mmu::run),
     ("tables", tables::run),
     ("pages", pages::run),
@@ -54,25 +61,45 @@ const GROUPS: &[Group] = &[
 /// Two groups that run at the same time in two domains, whose numbers follow each other.
 const PAIR: &[Group] = &[("pair.give", pair::give), ("pair.take", pair::take)];
 
+/// More groups of a translated guest: what does not depend on page tables and traps of the hypervisor's, and what only it has.
+const TRANSLATED: &[Group] = &[
+    ("events", events::run),
+    ("physmap", pvh::physmap::run),
+    ("grants", pvh::grants::run),
+    ("processor", pvh::processor::run),
+    ("exceptions", pvh::exceptions::run),
+    ("nothing", pvh::exceptions::run_nothing),
+    ("random", pvh::wild_code::run),
+    ("registers", pvh::registers::run),
+    ("apic", pvh::apic::run),
+];
+
+/// The groups beside those of every guest, and the cases that end the domain, by kind of guest.
+fn all() -> (&'static [Group], &'static [Case]) {
+    if is_translated() { (TRANSLATED, pvh::crash::CASES) } else { (GROUPS, crash::CASES) }
+}
+
 /// Prints what there is: `group NAME` and `crash NAME`.
 pub fn list() {
-    for (name, _) in GROUPS {
+    let (groups, crashes) = all();
+    for (name, _) in COMMON.iter().chain(groups) {
         say!("group {name}");
     }
-    for (name, _) in crash::CASES {
+    for (name, _) in crashes {
         say!("crash {name}");
     }
 }
 
 /// Runs a group, or the case `crash.NAME`.
 pub fn run(guest: &Guest, name: &str) {
-    basic::prepare(guest);
-    if let Some((_, group)) = GROUPS.iter().chain(PAIR).find(|(n, _)| *n == name) {
+    crate::shared::prepare(guest);
+    let (groups, crashes) = all();
+    if let Some((_, group)) = COMMON.iter().chain(groups).chain(PAIR).find(|(n, _)| *n == name) {
         group(guest);
         return;
     }
     let wanted = name.strip_prefix("crash.");
-    let Some((name, case)) = crash::CASES.iter().find(|(n, _)| Some(*n) == wanted) else {
+    let Some((name, case)) = crashes.iter().find(|(n, _)| Some(*n) == wanted) else {
         say!("there is no {name}");
         call::shutdown(SHUTDOWN_CRASH);
     };

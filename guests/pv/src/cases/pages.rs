@@ -1,8 +1,8 @@
 //! Giving pages back and taking new ones: those that are in use, that are not owned, that do not exist.
 
-use super::basic::poke;
 use super::{Case, table};
 use crate::call::{op, update_va};
+use crate::memory::poke;
 use crate::memory::{Guest, WRITABLE, page};
 use crate::report::{Outcome, sign};
 use xen_abi::GuestHandle;
@@ -103,7 +103,7 @@ const CASES: &[Case] = &[
         Outcome::Code(update_va(page(PLAY + 1), frame << 12 | WRITABLE, UVMF_INVLPG))
     }),
     ("taken-page-is-empty", |_| {
-        let words = (0..512).filter(|w| super::basic::peek(PLAY + 1, *w) != 0).count();
+        let words = (0..512).filter(|w| crate::memory::peek(PLAY + 1, *w) != 0).count();
         Outcome::Code(words as i64)
     }),
     ("take-beyond-the-maximum", |_| {

@@ -1,14 +1,16 @@
 //! Two domains and grants between them. `give` grants pages to the domain whose number follows its own; `take`, in that domain,
 //! uses them, and goes on when the first domain has been destroyed under it.
 
-use super::basic::{event_op, peek, poke};
-use super::events::own_domain;
 use super::grants::*;
 use super::{Case, table};
 use crate::call::{poll, update_va};
+use crate::grants::*;
 use crate::memory::{Guest, WRITABLE, page};
+use crate::memory::{peek, poke};
 use crate::report::{Outcome, sign, yes};
 use crate::say;
+use crate::shared::event_op;
+use crate::shared::own_domain;
 use xen_abi::event_channel::*;
 use xen_abi::grant_table::*;
 use xen_abi::xen::*;
@@ -36,13 +38,13 @@ const A_WHILE: u64 = 50_000_000;
 const OKAY: Outcome = Outcome::Text("okay");
 
 fn wait() {
-    poll(&[], super::basic::now() + A_WHILE);
+    poll(&[], crate::shared::now() + A_WHILE);
 }
 
 /// The domain that grants.
 pub fn give(guest: &Guest) {
     let peer = own_domain() + 1;
-    assert!(open_table() == Outcome::Code(0));
+    assert!(open_table(guest) == Outcome::Code(0));
     let mut alloc = AllocUnbound { dom: DOMID_SELF, remote_dom: peer, port: 0 };
     assert_eq!(event_op(EVTCHNOP_ALLOC_UNBOUND, &mut alloc), 0);
     poke(SHARED, PORT, alloc.port.into());

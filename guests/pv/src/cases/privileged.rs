@@ -1,16 +1,16 @@
 //! Privileged instructions: each is emulated or faults.
 
 use super::{Case, table};
-use crate::attempt;
 use crate::memory::{Guest, page};
 use crate::report::Outcome;
-use crate::say;
+use crate::trap::with_value;
+use crate::{attempt, say, value, with_rax};
 
 /// A page for operands.
 const PLAY: usize = 12;
 
 /// Model-specific registers that are read, and written with what was read and with ones.
-const REGISTERS: &[u32] = &[
+pub const REGISTERS: &[u32] = &[
     0x0,
     0x10,
     0x17,
@@ -76,7 +76,7 @@ const REGISTERS: &[u32] = &[
 ];
 
 /// Ports that no guest has.
-const PORTS: &[u16] =
+pub const PORTS: &[u16] =
     &[0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0xa1, 0xcf8, 0xcf9, 0xcfc, 0x3f8, 0x604, 0xffff];
 
 /// Runs the group.
@@ -106,27 +106,6 @@ pub fn run(guest: &Guest) {
         let written = attempt!("out dx, al"; in("dx") *port, in("rax") 0u64);
         say!("privileged.out-{port:#x}: {written}");
     }
-}
-
-fn with_value(outcome: Outcome, value: u64) -> Outcome {
-    if outcome == Outcome::Code(0) { Outcome::Hex(value) } else { outcome }
-}
-
-macro_rules! value {
-    ($text:literal) => {{
-        let mut value = 0u64;
-        let outcome = attempt!($text; inout("rax") value);
-        with_value(outcome, value)
-    }};
-}
-
-macro_rules! with_rax {
-    ($text:literal, $value:expr) => {{
-        let mut value: u64 = $value;
-        let outcome = attempt!($text; inout("rax") value);
-        core::hint::black_box(value);
-        outcome
-    }};
 }
 
 macro_rules! with_page {

@@ -1,12 +1,12 @@
 //! Virtual processors: their state, callbacks, debug registers, segment bases, and what no caller may set.
 
-use super::basic::{now, vcpu_op};
 use super::{Case, table};
 use crate::call::{call1, call2, call3, op};
 use crate::memory::{Guest, page};
 use crate::report::{Outcome, sign};
+use crate::second::initialise;
+use crate::shared::{now, vcpu_op};
 use crate::{entry, trap};
-use core::cell::UnsafeCell;
 use xen_abi::GuestHandle;
 use xen_abi::arch_x86::*;
 use xen_abi::callback::*;
@@ -14,7 +14,6 @@ use xen_abi::physdev::*;
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;
 use xen_abi::xen::*;
-use zerocopy::FromZeros;
 
 /// An address of the hypervisor's.
 const HYPERVISOR: u64 = 0xffff_82d0_8020_0000;
@@ -27,34 +26,6 @@ const PLAY: usize = 16;
 pub fn run(guest: &Guest) {
     table(guest, "processor", CASES);
     table(guest, "processor", CONTEXTS);
-}
-
-struct Context(UnsafeCell<Option<VcpuGuestContext>>);
-
-// SAFETY: only the first processor uses it.
-unsafe impl Sync for Context {}
-
-static CONTEXT: Context = Context(UnsafeCell::new(None));
-
-/// Gives processor `vcpu` a state that runs, but for what `change` does to it.
-pub fn initialise(guest: &Guest, vcpu: u32, change: impl FnOnce(&mut VcpuGuestContext)) -> i64 {
-    // SAFETY: only the first processor comes here, and never twice at a time.
-    let context = unsafe { &mut *CONTEXT.0.get() }.insert(VcpuGuestContext::new_zeroed());
-    let (_, top) = guest.table(page(PLAY), 4);
-    context.flags = VGCF_IN_KERNEL;
-    context.user_regs.rip = entry::second().0;
-    context.user_regs.rsp = entry::second().1;
-    context.user_regs.cs = FLAT_KERNEL_CS;
-    context.user_regs.ss = FLAT_KERNEL_SS;
-    context.user_regs.rflags = 0x202;
-    context.kernel_ss = u64::from(FLAT_KERNEL_SS);
-    context.kernel_sp = entry::second().1;
-    context.ctrlreg[3] = pfn_to_cr3(top);
-    context.event_callback_eip = entry::event();
-    context.failsafe_callback_eip = entry::failsafe();
-    context.syscall_callback_eip = entry::syscall();
-    change(context);
-    vcpu_op(VCPUOP_INITIALISE, vcpu, context)
 }
 
 fn code(result: i64) -> Outcome {

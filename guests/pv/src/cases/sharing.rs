@@ -1,13 +1,14 @@
 //! Grants as they have to work: copies by reference, many at once, replacing, both versions of the table, its growth.
 
-use super::basic::{peek, poke};
-use super::events::own_domain;
 use super::grants::*;
 use super::{Case, table};
 use crate::attempt;
 use crate::call::{call3, update_va};
+use crate::grants::*;
 use crate::memory::{Guest, READ_ONLY, WRITABLE, page, write};
+use crate::memory::{peek, poke};
 use crate::report::Outcome;
+use crate::shared::own_domain;
 use xen_abi::GuestHandle;
 use xen_abi::grant_table::*;
 use xen_abi::xen::*;
@@ -166,7 +167,7 @@ fn grow(count: u32) -> Outcome {
 }
 
 const CASES: &[Case] = &[
-    ("setup", |_| open_table()),
+    ("setup", |g| open_table(g)),
     ("size", |_| size()),
     ("copy-from-reference", |g| copy_word(g, GTF_PERMIT_ACCESS, GNTCOPY_SOURCE_GREF)),
     ("copy-to-reference", |g| copy_word(g, GTF_PERMIT_ACCESS, GNTCOPY_DEST_GREF)),

@@ -1,10 +1,10 @@
 //! Pinning page tables, base pointers, descriptor tables, and stores into tables without a hypercall.
 
-use super::basic::{peek, poke};
 use super::{Case, table};
 use crate::attempt;
 use crate::call::{call2, call4, mmu_update, mmuext, mmuext_of, update_va};
 use crate::memory::{GLOBAL, Guest, READ_ONLY, WRITABLE, page};
+use crate::memory::{peek, poke};
 use crate::report::Outcome;
 use crate::say;
 use xen_abi::xen::*;

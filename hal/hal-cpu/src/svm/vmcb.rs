@@ -57,11 +57,21 @@ pub const USUAL: Intercepts = Intercepts {
     misc3: Misc3::MCOMMIT,
 };
 
+/// Physical addresses of what a control block owns.
+#[derive(Clone, Copy)]
+struct Addresses {
+    block: u64,
+    msrs: u64,
+    ports: u64,
+}
+
 /// A guest's control block: the guest's state, which may be anything, and the rest, which only this type changes.
 pub struct Vmcb {
     page: Box<VmcbPage>,
     msrs: Arc<MsrMap>,
     ports: Arc<PortMap>,
+    /// Looked up at the first entry: all three stay where they are.
+    addresses: Option<Addresses>,
     intercepts: Intercepts,
     root: Option<Mfn>,
     /// Where it ran last, and by which ASID.
@@ -74,7 +84,7 @@ impl Vmcb {
     pub fn new(msrs: Arc<MsrMap>, ports: Arc<PortMap>) -> Result<Vmcb> {
         let page = VmcbPage::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
         let clean = Clean::empty();
-        let mut vmcb = Vmcb { page, msrs, ports, intercepts: USUAL, root: None, last: None, clean };
+        let mut vmcb = Vmcb { page, msrs, ports, addresses: None, intercepts: USUAL, root: None, last: None, clean };
         vmcb.page.control.virtual_interrupt = VirtualInterrupt::MASKING;
         vmcb.write_intercepts();
         Ok(vmcb)
@@ -297,12 +307,13 @@ impl Vmcb {
             Some((_, tag)) => (tag, Flush::Nothing),
             None => {
                 self.clean.remove(Clean::ASID);
-                asids.allocate()
+                let given = asids.allocate();
+                state.asids.set(asids);
+                given
             }
         };
-        state.asids.set(asids);
         self.last = Some((cpu, tag));
-        let (msrs, ports) = (self.msrs.address(), self.ports.address());
+        let Addresses { msrs, ports, .. } = self.addresses();
         self.page.save.efer |= Efer::SVME.bits();
         let control = &mut self.page.control;
         control.msrpm_base = msrs;
@@ -332,8 +343,19 @@ impl Vmcb {
         &mut self.page.save
     }
 
+    fn addresses(&mut self) -> Addresses {
+        *self.addresses.get_or_insert_with(|| Addresses {
+            block: physical_of(&raw const *self.page),
+            msrs: self.msrs.address(),
+            ports: self.ports.address(),
+        })
+    }
+
+    /// Physical address of the block, by which the CPU may access it until it is used here again.
     pub(super) fn address(&mut self) -> u64 {
-        physical_of(&raw mut *self.page)
+        let block = self.addresses().block;
+        (&raw mut *self.page).expose_provenance();
+        block
     }
 }
 

@@ -5,7 +5,8 @@
 //! from its first byte: an access that only a device model can answer ends the call with [`Stop::Pending`], and once the answer
 //! is there the client calls anew, with the answers so far in a [`Replay`]. String instructions keep what they have moved.
 //!
-//! [`length_of`] and [`intercepted`] tell what an intercept does not tell on CPUs without decode assists.
+//! [`length_of`] and [`intercepted`] tell what an intercept does not tell on CPUs without decode assists; [`Opcode`] and
+//! [`PlainMove`] tell the same of the usual instructions at a fraction of the cost.
 
 mod address;
 mod client;
@@ -13,6 +14,7 @@ mod data;
 mod describe;
 mod fetch;
 mod integer;
+mod known;
 mod replay;
 mod state;
 mod step;
@@ -22,6 +24,7 @@ mod vector;
 
 pub use client::{Access, Burst, BurstKind, DescriptorTable, Memory, System, Table};
 pub use describe::{Described, Intercepted, PortAccess, intercepted, length_of};
+pub use known::{Moved, Opcode, PlainMove};
 pub use replay::{Answer, DeviceAccess, Replay, Space};
 pub use state::{CodeSize, Segment, SegmentName, State};
 

@@ -85,21 +85,40 @@ impl Replay {
     /// [`Stop::Pending`] while there is no answer. [`Stop::Crash`] if the instruction does not do what it did in its first attempt,
     /// since the guest has changed it or its page tables meanwhile: what the devices were told cannot be taken back.
     pub fn access(&mut self, access: DeviceAccess, ask: impl FnOnce(&DeviceAccess) -> Answer) -> Result<u64> {
-        if self.made < self.used {
-            let entry = &self.entries[self.made];
-            if entry.access != access {
-                return Err(Stop::Crash);
-            }
-            let answer = entry.answer.ok_or(Stop::Pending)?;
-            self.made += 1;
-            return Ok(answer);
+        match self.known(&access)? {
+            Some(answer) => Ok(answer),
+            None => self.note(access, ask(&access)),
         }
-        let entry = self.entries.get_mut(self.used).ok_or(Stop::Crash)?;
-        let answer = match ask(&access) {
+    }
+
+    /// The first half of [`Replay::access`], for a client of which the replay is a part: the answer to an access that was made before;
+    /// `None` for a new one, which is to be made and given to [`Replay::note`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn known(&mut self, access: &DeviceAccess) -> Result<Option<u64>> {
+        if self.made == self.used {
+            return if self.used < MOST { Ok(None) } else { Err(Stop::Crash) };
+        }
+        let entry = &self.entries[self.made];
+        if entry.access != *access {
+            return Err(Stop::Crash);
+        }
+        let answer = entry.answer.ok_or(Stop::Pending)?;
+        self.made += 1;
+        Ok(Some(answer))
+    }
+
+    /// The second half: what has come of an access that was not known.
+    ///
+    /// # Errors
+    /// [`Stop::Pending`] if that is no answer yet.
+    pub fn note(&mut self, access: DeviceAccess, answer: Answer) -> Result<u64> {
+        let answer = match answer {
             Answer::Now(value) => Some(value),
             Answer::Later => None,
         };
-        *entry = Entry { access, answer };
+        *self.entries.get_mut(self.used).ok_or(Stop::Crash)? = Entry { access, answer };
         self.used += 1;
         let answer = answer.ok_or(Stop::Pending)?;
         self.made += 1;
@@ -112,15 +131,19 @@ impl Replay {
         last.answer.is_none().then_some(last.access)
     }
 
-    /// The device model's answer to the pending access. Nothing happens if there is none.
-    pub fn answer(&mut self, value: u64) {
+    /// The device model's answer to the pending access. False, and nothing happens, if there is none: the instruction was forgotten.
+    pub fn answer(&mut self, value: u64) -> bool {
         match self.entries[..self.used].last_mut() {
-            Some(entry) if entry.answer.is_none() => entry.answer = Some(value),
-            _ => {}
+            Some(entry) if entry.answer.is_none() => {
+                entry.answer = Some(value);
+                true
+            }
+            _ => false,
         }
     }
 
-    /// Forgets all accesses: for [`super::Memory::commit`], and when the guest gets an exception instead.
+    /// Forgets all accesses: for [`super::Memory::commit`], when the guest gets an exception instead, and when its registers are
+    /// replaced.
     pub fn forget(&mut self) {
         (self.used, self.made) = (0, 0);
     }
@@ -144,9 +167,9 @@ mod tests {
         replay.begin();
         assert_eq!(replay.access(read(1), |_| unreachable!("known")), Ok(11));
         assert_eq!(replay.access(read(1), |_| unreachable!("asked")), Err(Stop::Pending));
-        replay.answer(12);
+        assert!(replay.answer(12));
         assert_eq!(replay.pending(), None);
-        replay.answer(13);
+        assert!(!replay.answer(13));
         replay.begin();
         assert_eq!(replay.access(read(1), |_| unreachable!("known")), Ok(11));
         assert_eq!(replay.access(read(1), |_| unreachable!("known")), Ok(12));
@@ -158,9 +181,18 @@ mod tests {
     fn another_access_than_in_the_first_attempt_is_the_end() {
         let mut replay = Replay::default();
         assert_eq!(replay.access(read(1), |_| Answer::Later), Err(Stop::Pending));
-        replay.answer(0);
+        assert!(replay.answer(0));
         replay.begin();
         assert_eq!(replay.access(read(2), |_| unreachable!("not asked")), Err(Stop::Crash));
+    }
+
+    #[test]
+    fn an_answer_to_what_was_forgotten_is_nobodys() {
+        let mut replay = Replay::default();
+        assert_eq!(replay.access(read(1), |_| Answer::Later), Err(Stop::Pending));
+        replay.forget();
+        assert!(!replay.answer(12));
+        assert_eq!(replay.access(read(2), |_| Answer::Now(2)), Ok(2));
     }
 
     #[test]

@@ -144,14 +144,7 @@ impl State {
 
     /// The size of the code that runs.
     pub fn code_size(&self) -> CodeSize {
-        let code = self.segment(SegmentName::Cs);
-        if self.is_64bit() {
-            CodeSize::Bits64
-        } else if code.is_big() {
-            CodeSize::Bits32
-        } else {
-            CodeSize::Bits16
-        }
+        CodeSize::of(self.efer, self.segment(SegmentName::Cs))
     }
 
     /// Whether it is in 64-bit mode.
@@ -185,7 +178,7 @@ impl State {
 
     /// Goes to the next instruction.
     pub(super) fn advance(&mut self, instruction: &Instruction) {
-        self.rip = self.rip.wrapping_add(instruction.len() as u64) & self.code_size().pointer();
+        self.rip = self.code_size().behind(self.rip, instruction.len() as u8);
         self.flags &= !RFlags::RF.bits();
     }
 }

@@ -47,13 +47,22 @@ impl Given {
         self.wide.flags
     }
 
-    /// Gives a vCPU that does not run this state.
+    /// The context in 64-bit layout.
+    pub fn wide(&self) -> &VcpuGuestContext {
+        &self.wide
+    }
+
+    /// Gives a PV vCPU that does not run this state.
     ///
     /// # Errors
     /// As [`guest_context::apply`]; `ENOMEM`.
-    pub fn apply(&self, hypervisor: &Hypervisor<X86>, domain: &Arc<Domain<X86>>, vcpu: &Vcpu<X86>) -> Result<()> {
-        let mut state = vcpu.state.lock();
-        let state = state.pv()?;
+    pub fn apply(
+        &self,
+        hypervisor: &Hypervisor<X86>,
+        domain: &Arc<Domain<X86>>,
+        vcpu: &Vcpu<X86>,
+        state: &mut VcpuState,
+    ) -> Result<()> {
         if self.selectors.is_some() {
             super::prepare(hypervisor, state)?;
         }

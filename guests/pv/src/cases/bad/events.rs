@@ -2,7 +2,7 @@
 
 use super::values::{Kind::*, Value, Value::Is};
 use super::{At, Field, LONGEST, Op, Part, op, plain};
-use crate::cases::basic::event_op;
+use crate::shared::event_op;
 use xen_abi::event_channel::*;
 use xen_abi::xen::*;
 

@@ -11,8 +11,8 @@ mod memory;
 mod processor;
 mod values;
 
-use super::basic::poke;
 use crate::call::{call, update_va};
+use crate::memory::poke;
 use crate::memory::{Guest, READ_ONLY, WRITABLE, page};
 use crate::report::{Outcome, sign};
 use crate::say;

@@ -3,7 +3,7 @@
 use super::values::{Kind::*, Value, Value::*};
 use super::{At, Field, LIST, LONGEST, Op, Part, op, plain};
 use crate::call::{call1, call3};
-use crate::cases::basic::vcpu_op;
+use crate::shared::vcpu_op;
 use xen_abi::callback;
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;

@@ -1,7 +1,8 @@
 //! What is sent: values that are good, and bad ones by kind of input.
 
-use crate::cases::events::own_domain;
 use crate::memory::{Guest, WRITABLE, page};
+use crate::pvh;
+use crate::shared::own_domain;
 use xen_abi::xen::*;
 
 /// A value; some are known only to a running guest.
@@ -31,6 +32,14 @@ pub enum Value {
     TableEntry(u32),
 }
 
+/// What stands for shared page and tables in a translated guest. No hypervisor can tell them from other memory there, so that
+/// nothing would stop the guest from harming itself.
+const PLAIN: usize = 46;
+
+fn table(guest: &Guest, level: u32) -> u64 {
+    if pvh::is_translated() { guest.page_frame(PLAIN) } else { guest.table(page(0), level).1 }
+}
+
 impl Value {
     /// The value in this domain.
     pub fn of(self, guest: &Guest) -> u64 {
@@ -42,10 +51,11 @@ impl Value {
             Value::EntryOf(index) => guest.entry(page(index), 1),
             Value::MappingOf(index) => guest.entry_value(page(index), 1),
             Value::Own => own_domain().into(),
+            Value::Shared if pvh::is_translated() => guest.page_frame(PLAIN),
             Value::Shared => guest.start().shared_info >> 12,
-            Value::Table(level) => guest.table(page(0), level).1,
-            Value::TableAddress(level) => guest.table(page(0), level).1 << 12,
-            Value::TableEntry(level) => guest.table(page(0), level).1 << 12 | WRITABLE,
+            Value::Table(level) => table(guest, level),
+            Value::TableAddress(level) => table(guest, level) << 12,
+            Value::TableEntry(level) => table(guest, level) << 12 | WRITABLE,
         }
     }
 

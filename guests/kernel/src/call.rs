@@ -1,31 +1,39 @@
 //! Hypercalls.
 
+use crate::{memory, pvh};
 use core::arch::asm;
 use xen_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
 use xen_abi::xen::{DOMID_SELF, MmuUpdate, MmuextOp};
 use xen_abi::xen::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR_SCHED_OP, HYPERVISOR_UPDATE_VA_MAPPING};
 use xen_abi::{GuestHandle, sched};
 
+/// One hypercall by the given instruction.
+macro_rules! by {
+    ($instruction:literal, $number:expr, $arguments:expr) => {{
+        let result: i64;
+        // SAFETY: a hypercall changes these registers, and memory only where this test kernel told it to; a test that
+        // hands out a wild address expects it to be refused.
+        unsafe {
+            asm!(
+                $instruction,
+                inlateout("rax") $number => result,
+                inlateout("rdi") $arguments[0] => _,
+                inlateout("rsi") $arguments[1] => _,
+                inlateout("rdx") $arguments[2] => _,
+                inlateout("r10") $arguments[3] => _,
+                inlateout("r8") $arguments[4] => _,
+                lateout("r9") _,
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        result
+    }};
+}
+
 /// Makes hypercall `number` (all of RAX) with five arguments; what it returns, a negative errno where it failed.
 pub fn call(number: u64, arguments: [u64; 5]) -> i64 {
-    let result: i64;
-    // SAFETY: a hypercall changes these registers, and memory only where this test kernel told it to; a test that
-    // hands out a wild address expects it to be refused.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number => result,
-            inlateout("rdi") arguments[0] => _,
-            inlateout("rsi") arguments[1] => _,
-            inlateout("rdx") arguments[2] => _,
-            inlateout("r10") arguments[3] => _,
-            inlateout("r8") arguments[4] => _,
-            lateout("r9") _,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    result
+    if pvh::is_translated() { by!("vmmcall", number, arguments) } else { by!("syscall", number, arguments) }
 }
 
 /// With one argument.
@@ -75,8 +83,13 @@ pub fn mmuext_of(command: u32, arg1: u64, arg2: u64, domain: u64) -> i64 {
     call4(HYPERVISOR_MMUEXT_OP, (&raw const op) as u64, 1, 0, domain)
 }
 
-/// Writes the page-table entry that maps `address`.
+/// Writes the page-table entry that maps `address`. A translated guest does so itself.
 pub fn update_va(address: u64, entry: u64, flags: u64) -> i64 {
+    if pvh::is_translated() {
+        // SAFETY: callers change entries of pages that nothing of Rust's is in.
+        unsafe { memory::write_entry(address, entry) };
+        return 0;
+    }
     call3(HYPERVISOR_UPDATE_VA_MAPPING, address, entry, flags)
 }
 
@@ -98,7 +111,11 @@ pub fn poll(ports: &[u32], timeout: u64) -> i64 {
     op(HYPERVISOR_SCHED_OP, SCHEDOP_POLL, &mut poll)
 }
 
-/// Unmasks events and waits for one.
+/// Unmasks events and waits for one. A translated guest takes it, and no further one.
 pub fn block() -> i64 {
+    if pvh::is_translated() {
+        pvh::halt();
+        return 0;
+    }
     call1(HYPERVISOR_SCHED_OP, u64::from(SCHEDOP_BLOCK))
 }

@@ -1,9 +1,12 @@
 #!/bin/sh
 # Runs the test guest in dom0: each group of cases and each case that ends the domain in a domain of its own.
-# Prints `== SECTION`, then what the guest said and how it ended. Arguments: the sections; none are all of them.
+# Prints `== SECTION`, then what the guest said and how it ended. Arguments: the guest's type (pv or pvh), and the sections; none
+# are all of them.
+type=$1
+shift
 files=/root/files
 logs=/var/log/xen/console
-config=/run/pv-test.cfg
+config=/run/test.cfg
 
 # The console daemon again, now with logs.
 bin=$(/usr/lib/xen-common/bin/xen-dir)/bin
@@ -28,13 +31,16 @@ how() {
 
 # start NAME: begins what is of that name in a domain; sets domain.
 start() {
-    domain=pv-test-$1
+    domain=test-$1
+    # A state that a processor has taken is its own for ever.
+    case $type-$1 in pvh-processor) vcpus=16 ;; *) vcpus=3 ;; esac
     cat >$config <<END
 name = "$domain"
+type = "$type"
 kernel = "$files/pv-guest"
 extra = "run=$1"
 memory = 32
-vcpus = 3
+vcpus = $vcpus
 on_poweroff = "preserve"
 on_reboot = "preserve"
 on_crash = "preserve"
@@ -42,12 +48,16 @@ END
     xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
 }
 
+# seconds: since the boot.
+seconds() {
+    cut -d . -f 1 /proc/uptime
+}
+
 # finish LIMIT: waits for the end of $domain, its lines go to /run/lines; sets end.
 finish() {
-    tries=0
+    limit=$(($(seconds) + $1))
     until end=$(how "$domain"); do
-        tries=$((tries + 1))
-        [ $tries -lt $(($1 * 4)) ] || { end="hangs"; break; }
+        [ "$(seconds)" -lt $limit ] || { end="hangs"; break; }
         sleep 0.25
     done
     # The daemon takes what is left in the ring.
@@ -71,7 +81,7 @@ run() {
 # heard NAME LINE: waits until that domain has said so.
 heard() {
     tries=0
-    until grep -q "$2" "$logs/guest-pv-test-$1.log" 2>/dev/null; do
+    until grep -q "$2" "$logs/guest-test-$1.log" 2>/dev/null; do
         tries=$((tries + 1))
         [ $tries -lt 120 ] || { echo "$1 never said $2" >&2; return 1; }
         sleep 0.25
@@ -82,11 +92,11 @@ heard() {
 pair() {
     start pair.give && start pair.take && heard pair.give 'give: waits' && heard pair.take 'take: waits' || return
     # A domain that is dying has no name.
-    numbers="$(xl domid pv-test-pair.give)|$(xl domid pv-test-pair.take)"
-    xl destroy pv-test-pair.give
-    tr -d '\r' <$logs/guest-pv-test-pair.give.log
-    domain=pv-test-pair.take
-    finish 30
+    numbers="$(xl domid test-pair.give)|$(xl domid test-pair.take)"
+    xl destroy test-pair.give
+    tr -d '\r' <$logs/guest-test-pair.give.log
+    domain=test-pair.take
+    finish 60
     grep -v '^done$' /run/lines
     echo "pair.take.end: $end"
     gone=no
@@ -97,11 +107,12 @@ pair() {
     echo "pair.both-are-gone: $gone"
 }
 
-run list 30
+run list 60
 cp /run/lines /run/list
 [ -s /run/list ] || { echo "the guest printed nothing and $end" >&2; exit 1; }
 wanted=" $* "
-for section in $(sed -n 's/^group //p' /run/list) pair crash; do
+[ $type = pv ] && pair=pair
+for section in $(sed -n 's/^group //p' /run/list) $pair crash; do
     case $wanted in *" $section "* | '  ') ;; *) continue ;; esac
     echo "== $section"
     if [ "$section" = pair ]; then
@@ -109,13 +120,13 @@ for section in $(sed -n 's/^group //p' /run/list) pair crash; do
         continue
     fi
     if [ "$section" != crash ]; then
-        run "$section" 60
+        run "$section" 120
         grep -v '^done$' /run/lines
         echo "$section.end: $end"
         continue
     fi
     for name in $(sed -n 's/^crash //p' /run/list); do
-        run "crash.$name" 8
+        run "crash.$name" 20
         grep -v -e ': begins$' -e '^done$' /run/lines | sed "s/^\(unexpected\|panic\):/crash.$name.\1:/"
         echo "crash.$name.end: $end"
     done

@@ -57,6 +57,9 @@ mod bare {
         note 9
         .asciz "yes"
         end_note
+        note 18
+        .quad pvh_start - 0xffffffff80000000
+        end_note
         .popsection
 
         .pushsection .text.entry, "ax", @progbits
@@ -81,6 +84,7 @@ mod bare {
         .pushsection .bss.stack, "aw", @nobits
         .balign 4096
         .skip 0x20000
+        .globl boot_stack_top
         boot_stack_top:
         .globl second_stack
         .skip 0x8000
@@ -152,7 +156,8 @@ mod bare {
         pushq $258
         jmp trap_common
 
-        trap_common:
+        # Calls trap_main with all registers on the stack, the vector and the error code behind them.
+        .macro handle_trap
         pushq %rdi
         pushq %rsi
         pushq %rdx
@@ -190,6 +195,10 @@ mod bare {
         popq %rsi
         popq %rdi
         addq $16, %rsp
+        .endm
+
+        trap_common:
+        handle_trap
         pushq $0
         pushq %rcx
         pushq %r11
@@ -197,6 +206,26 @@ mod bare {
         movl $23, %eax
         syscall
         ud2
+
+        # Translated guests: what the processor leaves is what IRET takes, but for the error code.
+        .set vector, 0
+        .balign 32
+        .globl interrupt_stubs
+        interrupt_stubs:
+        .rept 256
+        .balign 32
+        .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21)
+        .else
+        pushq $0
+        .endif
+        pushq $vector
+        jmp interrupt_common
+        .set vector, vector + 1
+        .endr
+
+        interrupt_common:
+        handle_trap
+        iretq
         .popsection
         "#,
         options(att_syntax)
@@ -205,6 +234,8 @@ mod bare {
     unsafe extern "C" {
         /// Entries of the exception vectors 0 to 31, 32 bytes apart.
         pub static trap_stubs: [[u8; 32]; 32];
+        /// Entries of all vectors of a translated guest, 32 bytes apart.
+        pub static interrupt_stubs: [[u8; 32]; 256];
         /// Entry of the software interrupt 0x80.
         pub static trap_soft: u8;
         /// Entry of event upcalls.
@@ -226,6 +257,7 @@ mod bare {
 mod bare {
     #![allow(non_upper_case_globals)]
     pub static trap_stubs: [[u8; 32]; 32] = [[0; 32]; 32];
+    pub static interrupt_stubs: [[u8; 32]; 256] = [[0; 32]; 256];
     pub static trap_soft: u8 = 0;
     pub static event_entry: u8 = 0;
     pub static failsafe_entry: u8 = 0;
@@ -238,6 +270,11 @@ mod bare {
 /// Address of the entry of exception `vector`, below 32.
 pub fn stub(vector: u8) -> u64 {
     (&raw const bare::trap_stubs) as u64 + 32 * u64::from(vector)
+}
+
+/// Address of the entry of `vector` in a translated guest.
+pub fn interrupt_stub(vector: u8) -> u64 {
+    (&raw const bare::interrupt_stubs) as u64 + 32 * u64::from(vector)
 }
 
 /// Address of the entry of the software interrupt 0x80.

@@ -1,7 +1,7 @@
 //! Traps: a case arms a place to go on, does what it should not, and asks what came of it.
 
 use crate::report::Outcome;
-use crate::{call, entry, say};
+use crate::{call, entry, pvh, say};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, TrapInfo};
 use xen_abi::sched::SHUTDOWN_CRASH;
@@ -25,6 +25,8 @@ pub struct Frame {
 const EVENT: u64 = 256;
 /// Vector under which the failsafe callback does.
 const FAILSAFE: u64 = 257;
+/// The vector of NMIs.
+const NMI: u64 = 2;
 /// No trap came.
 const NONE: u64 = !0;
 
@@ -61,6 +63,32 @@ macro_rules! attempt {
     }};
 }
 
+/// Runs instructions that leave a value in rax; gives the trap, or the value.
+#[macro_export]
+macro_rules! value {
+    ($text:literal) => {{
+        let mut value = 0u64;
+        let outcome = $crate::attempt!($text; inout("rax") value);
+        $crate::trap::with_value(outcome, value)
+    }};
+}
+
+/// Runs instructions that find a value in rax and may change it.
+#[macro_export]
+macro_rules! with_rax {
+    ($text:literal, $value:expr) => {{
+        let mut value: u64 = $value;
+        let outcome = $crate::attempt!($text; inout("rax") value);
+        core::hint::black_box(value);
+        outcome
+    }};
+}
+
+/// The outcome, or the value where it is 0.
+pub fn with_value(outcome: Outcome, value: u64) -> Outcome {
+    if outcome == Outcome::Code(0) { Outcome::Hex(value) } else { outcome }
+}
+
 /// Forgets the last trap.
 pub fn forget() {
     VECTOR.store(NONE, Relaxed);
@@ -88,23 +116,44 @@ fn table() -> [TrapInfo; 34] {
     table
 }
 
-/// Tells the hypervisor where traps and events go.
+/// Says where traps and events go.
 pub fn install() {
+    if pvh::is_translated() {
+        pvh::install();
+        return;
+    }
     let table = table();
     let traps = call::call1(HYPERVISOR_SET_TRAP_TABLE, (&raw const table) as u64);
     let callbacks = call::call3(HYPERVISOR_SET_CALLBACKS, entry::event(), entry::failsafe(), entry::syscall());
     assert!(traps == 0 && callbacks == 0, "no traps: {traps}, no callbacks: {callbacks}");
 }
 
+/// Has exception `vector`, below 32, go to `handler` until `install` is called again. It finds on its stack what the hypervisor left
+/// (the processor, in a translated guest), and has to leave by itself.
+pub fn set_handler(vector: u8, handler: u64) {
+    if pvh::is_translated() {
+        pvh::set_gate(vector, handler);
+        return;
+    }
+    let none = TrapInfo { vector: 0, flags: 0, cs: 0, _gap0: [0; 4], address: 0 };
+    let table = [TrapInfo { vector, cs: FLAT_KERNEL_CS, address: handler, ..none }, none];
+    let result = call::call1(HYPERVISOR_SET_TRAP_TABLE, (&raw const table) as u64);
+    assert!(result == 0, "no handler: {result}");
+}
+
 /// Every trap and event comes here.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
 pub extern "C" fn trap_main(frame: &mut Frame) {
     if frame.vector == EVENT {
-        UPCALLS.fetch_add(1, Relaxed);
-        crate::cases::basic::upcall();
+        crate::shared::upcall();
         return;
     }
     let resume = RESUME_RIP.swap(0, Relaxed);
+    if pvh::is_translated() && (frame.vector >= 32 || frame.vector == NMI && resume == 0) {
+        RESUME_RIP.store(resume, Relaxed);
+        pvh::interrupt(frame.vector as u8);
+        return;
+    }
     if resume == 0 {
         let fault = Outcome::Fault(frame.vector as u32, frame.error as u32);
         say!("unexpected: {fault}");
@@ -114,8 +163,10 @@ pub extern "C" fn trap_main(frame: &mut Frame) {
     ERROR.store(frame.error, Relaxed);
     frame.rip = resume;
     frame.rsp = RESUME_RSP.load(Relaxed);
-    // Kernel mode; a selector with privilege level 3 would mean user mode.
-    frame.cs = u64::from(FLAT_KERNEL_CS & !3);
+    if !pvh::is_translated() {
+        // Kernel mode; a selector with privilege level 3 would mean user mode.
+        frame.cs = u64::from(FLAT_KERNEL_CS & !3);
+    }
     // Not the trap flag, nor a changed direction or nested-task flag.
     frame.rflags &= !0x4500;
 }

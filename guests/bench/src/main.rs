@@ -1,0 +1,42 @@
+//! A bare 64-bit kernel, paravirtualised or translated (PVH), that counts by the time-stamp counter what its hypervisor's operations
+//! cost. On a machine whose counter counts instructions (QEMU's icount) a figure repeats to the instruction.
+//!
+//! It prints `cost GROUP.NAME COUNT` on its console when all is measured. With `run=only.GROUP.NAME` on its command line it carries out
+//! that one operation for long. On the host it is a program that does nothing.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![cfg_attr(not(target_os = "none"), allow(dead_code))]
+
+mod common;
+mod meter;
+mod pair;
+mod pv;
+mod pvh;
+mod stubs;
+
+use guest_kernel::memory::Guest;
+use guest_kernel::shared::{self, MS};
+use guest_kernel::{Kernel, call, pvh as translated};
+use meter::Meter;
+
+/// How long dom0 gets to finish with the domain's creation before anything is measured, in milliseconds.
+const QUIET: u64 = 1500;
+
+guest_kernel::kernel!(Kernel { run, second: pair::second, interrupt: |_| {} });
+
+fn run(guest: &Guest, name: &str) {
+    shared::prepare(guest);
+    let end = shared::now() + QUIET * MS;
+    while shared::now() < end {
+        call::poll(&[], end);
+    }
+    let mut meter = Meter::new(name.strip_prefix("only.").unwrap_or(""));
+    common::run(guest, &mut meter);
+    if translated::is_translated() {
+        pvh::run(&mut meter);
+    } else {
+        pv::run(guest, &mut meter);
+    }
+    pair::run(guest, &mut meter);
+    meter.report();
+}

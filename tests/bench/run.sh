@@ -1,0 +1,97 @@
+#!/bin/sh
+# Runs the kernel that counts what operations cost, in dom0, once as each type of guest that the arguments name; prints its lines
+# `cost GROUP.NAME COUNT` as `cost TYPE/GROUP.NAME COUNT`. The argument memory measures what memory the hypervisor uses, in KiB;
+# TYPE/GROUP.NAME has that one operation carried out for long, between the lines on the console that `./x run --profile` looks for.
+files=/root/files
+logs=/var/log/xen/console
+config=/run/bench.cfg
+
+# The console daemon again, now with logs.
+bin=$(/usr/lib/xen-common/bin/xen-dir)/bin
+mkdir -p $logs
+kill "$(cat /run/xenconsoled.pid)"
+while [ -e "/proc/$(cat /run/xenconsoled.pid)" ]; do
+    sleep 0.1
+done
+"$bin/xenconsoled" --log=guest --log-dir=$logs --pid-file /run/xenconsoled.pid || exit
+
+# configure NAME TYPE VCPUS: writes the configuration of a guest.
+configure() {
+    cat >$config <<END
+name = "$1"
+type = "$2"
+kernel = "$files/bench-guest"
+memory = 32
+vcpus = $3
+on_poweroff = "preserve"
+on_reboot = "preserve"
+on_crash = "preserve"
+END
+}
+
+# count TYPE: runs the kernel as such a guest. Nothing of dom0 runs while it measures.
+count() {
+    name=bench-$1
+    log=$logs/guest-$name.log
+    configure "$name" "$1" 2
+    xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    tries=0
+    until grep -qE '^(done|panic|unexpected)' "$log" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ $tries -lt 60 ] || break
+        sleep 2
+    done
+    tr -d '\r' <"$log" >/run/lines
+    xl destroy "$name"
+    sed -n "s|^cost |cost $1/|p" /run/lines
+    grep -q '^done' /run/lines || { echo "the guest of type $1 did not end:" >&2; grep -v '^cost ' /run/lines >&2; return 1; }
+}
+
+# said LINE LIMIT: waits until the guest has said so.
+said() {
+    tries=0
+    until grep -q "^$1" "$log" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ $tries -lt "$2" ] || { echo "the guest does not say: $1" >&2; return 1; }
+        sleep 0.1
+    done
+}
+
+# repeat TYPE/GROUP.NAME: carries out one operation for long.
+repeat() {
+    name=bench-${1%%/*}
+    log=$logs/guest-$name.log
+    configure "$name" "${1%%/*}" 2
+    xl create -q -e $config "extra=\"run=only.${1#*/}\"" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    said begins 50 && echo 'profile: begin' >/dev/console && said ends 1000 && echo 'profile: end' >/dev/console
+}
+
+free() {
+    xl info | sed -n 's/^free_memory *: //p'
+}
+
+# What is neither free nor dom0's, and what a domain that does nothing takes beside its own 32 MiB; xl tells MiB, hence many domains.
+memory() {
+    whole=$(($(xl info | sed -n 's/^total_memory *: //p')))
+    before=$(free)
+    dom0=$(xl list 0 | awk 'NR == 2 { print $3 }')
+    echo "cost memory/use.total-less-free-and-dom0 $(((whole - before - dom0) * 1024))"
+    configure idle "$1" 1
+    for number in $(seq 8); do
+        xl create -q -e -p $config "name=\"idle$number\"" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    done
+    echo "cost memory/use.idle-$1-domain $(((before - $(free)) * 1024 / 8 - 32 * 1024))"
+    for number in $(seq 8); do
+        xl destroy "idle$number"
+    done
+}
+
+status=0
+for what in "$@"; do
+    case $what in
+    memory) memory pv || status=1 ;;
+    */*) repeat "$what" || status=1 ;;
+    *) count "$what" || status=1 ;;
+    esac
+done
+exit $status

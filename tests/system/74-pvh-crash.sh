@@ -1,0 +1,9 @@
+# How PVH guests end, and their core files, as for PV guests.
+# limit: 1300
+# long
+guest=pvh
+. ./lib
+
+nested_paging
+. ./25-crash.sh
+. ./26-core.sh
