@@ -13,6 +13,9 @@ pub const QEMU: &str = "qemu-system-x86_64";
 /// Leaves QEMU when followed by `x`: Ctrl-\, since Ctrl-a is the hypervisor's and Ctrl-] the guest console's.
 const ESCAPE: &str = "0x1c";
 
+/// Gives what is typed after it to QEMU's monitor instead of the machine's console.
+pub const MONITOR: &str = "\x1cc";
+
 /// CPU model: one that has SVM, less what TCG does not emulate right.
 const CPU: &str = "EPYC,+svm,+npt,-monitor,-rdtscp";
 
@@ -20,10 +23,8 @@ const CPU: &str = "EPYC,+svm,+npt,-monitor,-rdtscp";
 pub enum Console<'a> {
     /// The terminal, with a copy in a file.
     Terminal { log: &'a Path },
-    /// Standard input and output of QEMU, with a copy in a file.
+    /// Standard input and output of QEMU, with a copy in a file; the machine ends where it would reset.
     Pipe { log: &'a Path },
-    /// A file.
-    File(&'a Path),
 }
 
 /// What the machine boots.
@@ -91,27 +92,11 @@ pub fn command(options: &RunOptions, payload: &Payload, console: &Console, chann
         Accel::Kvm => command.args(["-accel", "kvm"]),
     };
     command.arg("-smp").arg(options.smp.to_string()).arg("-m").arg(options.mem.to_string());
-    match console {
-        Console::Terminal { log } => {
-            let chardev = format!("stdio,id=console,mux=on,signal=off,logfile={}", escape(log));
-            command.args([
-                "-echr",
-                ESCAPE,
-                "-chardev",
-                &chardev,
-                "-mon",
-                "chardev=console",
-                "-serial",
-                "chardev:console",
-            ]);
-        }
-        Console::Pipe { log } => {
-            let chardev = format!("stdio,id=console,signal=off,logfile={}", escape(log));
-            command.args(["-no-reboot", "-monitor", "none", "-chardev", &chardev, "-serial", "chardev:console"]);
-        }
-        Console::File(log) => {
-            command.args(["-no-reboot", "-monitor", "none", "-serial", &format!("file:{}", log.display())]);
-        }
+    let (Console::Terminal { log } | Console::Pipe { log }) = console;
+    let chardev = format!("stdio,id=console,mux=on,signal=off,logfile={}", escape(log));
+    command.args(["-echr", ESCAPE, "-chardev", &chardev, "-mon", "chardev=console", "-serial", "chardev:console"]);
+    if matches!(console, Console::Pipe { .. }) {
+        command.arg("-no-reboot");
     }
     match payload.grub {
         Some(grub) => grub.attach(&mut command),

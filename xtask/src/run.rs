@@ -4,14 +4,14 @@ use crate::cli::{Boot, Dom0Kind, Hypervisor, RunOptions};
 use crate::image::cpio::Archive;
 use crate::image::{self, Dom0};
 use crate::machine::{self, Channels, Console, Payload};
-use crate::script::{self, Verdict};
+use crate::script::{self, Verdict, Watched};
 use crate::{grub, host, hypervisor, profile};
 use anyhow::{Context, Result, bail};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Exit status where dom0 never came up.
 pub const NO_DOM0: u8 = 97;
@@ -77,11 +77,18 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
         return interactive(options, &prepared, &folder, &log);
     };
     eprintln!("serial log: {}", log.display());
-    let verdict = scripted(options, &prepared, &script, &folder, &log, &mut io::stdout(), &mut io::stderr())?;
+    let watched = Watched {
+        folder: &folder,
+        log: &log,
+        out: &mut io::stdout(),
+        err: &mut io::stderr(),
+        deadline: &Cell::new(script::after(options.timeout)),
+    };
+    let verdict = scripted(options, &prepared, &script, watched)?;
     match &verdict {
         Verdict::Exited(_) => {}
         Verdict::NoDom0(reason) => eprintln!("x: {reason}; see {}", log.display()),
-        Verdict::TimeLimit { up } => {
+        Verdict::TimeLimit { up, .. } => {
             let state = if *up { "while the script ran" } else { "before dom0 came up" };
             eprintln!("x: the time limit of {} s passed {state}; see {}", options.timeout, log.display());
         }
@@ -96,8 +103,8 @@ pub fn run(options: &RunOptions) -> Result<ExitCode> {
 fn status_of(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Exited(status) => *status,
-        Verdict::NoDom0(_) | Verdict::TimeLimit { up: false } => NO_DOM0,
-        Verdict::TimeLimit { up: true } => TIME_LIMIT,
+        Verdict::NoDom0(_) | Verdict::TimeLimit { up: false, .. } => NO_DOM0,
+        Verdict::TimeLimit { up: true, .. } => TIME_LIMIT,
     }
 }
 
@@ -116,29 +123,22 @@ fn interactive(options: &RunOptions, prepared: &Prepared, folder: &Path, log: &P
     Ok(ExitCode::SUCCESS)
 }
 
-/// Boots, runs `script` in dom0 and copies what it writes to `out` and `err` while it runs.
+/// Boots, runs `script` in dom0 and copies what it writes while it runs.
 ///
 /// # Errors
 /// Where the machine cannot be started.
-pub fn scripted(
-    options: &RunOptions,
-    prepared: &Prepared,
-    script: &[u8],
-    folder: &Path,
-    log: &Path,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<Verdict> {
+pub fn scripted(options: &RunOptions, prepared: &Prepared, script: &[u8], watched: Watched) -> Result<Verdict> {
+    let (folder, log) = (watched.folder, watched.log);
     let (dom0, disk) = with_job(&prepared.dom0, job(options, Some(script))?, folder)?;
     let channels = Channels { folder, disk: disk.as_deref() };
     let image = prepared.image.as_deref();
     let grub = grub::disk(options, image, &dom0, folder)?;
     let payload = Payload { image, dom0: &dom0, grub: grub.as_ref() };
-    let mut command = machine::command(options, &payload, &Console::File(log), Some(&channels));
+    let mut command = machine::command(options, &payload, &Console::Pipe { log }, Some(&channels));
     if options.profile {
         command.args(profile::arguments(folder, log)?);
     }
-    script::watch(command, folder, log, Duration::from_secs(options.timeout), out, err)
+    script::watch(command, watched)
 }
 
 /// What goes into dom0 beside its image: the script and the files.
@@ -185,7 +185,7 @@ mod tests {
     fn statuses_tell_a_lost_dom0_from_a_long_script() {
         assert_eq!(status_of(&Verdict::Exited(7)), 7);
         assert_eq!(status_of(&Verdict::NoDom0("lost".to_string())), 97);
-        assert_eq!(status_of(&Verdict::TimeLimit { up: false }), 97, "it never came up");
-        assert_eq!(status_of(&Verdict::TimeLimit { up: true }), 98);
+        let late = |up| status_of(&Verdict::TimeLimit { up, state: String::new() });
+        assert_eq!((late(false), late(true)), (97, 98), "97 where it never came up");
     }
 }

@@ -1,6 +1,8 @@
 //! Watching a machine that runs a script: its channels, its console, its time.
 
+use crate::machine::MONITOR;
 use anyhow::{Context, Result};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +21,28 @@ pub enum Verdict {
     TimeLimit {
         /// Whether dom0 had come up.
         up: bool,
+        /// What the machine said when it was asked for its state.
+        state: String,
     },
+}
+
+/// What takes part in the watching of a machine.
+pub struct Watched<'a> {
+    /// The folder of its channels.
+    pub folder: &'a Path,
+    /// The file that its console goes to.
+    pub log: &'a Path,
+    /// Takes what the script writes to its standard output.
+    pub out: &'a mut dyn Write,
+    /// The same for standard error.
+    pub err: &'a mut dyn Write,
+    /// When it has to have ended; `out` may put it off.
+    pub deadline: &'a Cell<Instant>,
+}
+
+/// The moment so many seconds from now.
+pub fn after(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
 }
 
 /// Console lines after which nothing more will come.
@@ -30,6 +53,16 @@ const LAST_WORDS: Duration = Duration::from_millis(1500);
 /// How long a machine may take to power off after its script.
 const POWER_OFF: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
+
+/// What a machine that has not ended in time is asked on its console, and for how long it may answer: the hypervisor by
+/// its debug keys (registers and stacks, run queues, domains, event channels), QEMU by its monitor, twice, since a
+/// CPU that makes no progress shows itself only so.
+const QUESTIONS: &[(&str, Duration)] = &[
+    ("\x01\x01\x01drqe", Duration::from_secs(6)),
+    (MONITOR, Duration::from_millis(300)),
+    ("info registers -a\n", Duration::from_secs(1)),
+    ("info registers -a\n", Duration::from_secs(1)),
+];
 
 /// A file that another process appends to, read as it grows.
 struct Tail {
@@ -66,15 +99,14 @@ struct Watch<'a> {
     /// Position in `console_text` up to which lines were looked at.
     seen: usize,
     fatal: Option<(String, Instant)>,
-    to_out: &'a mut dyn Write,
-    to_err: &'a mut dyn Write,
+    with: Watched<'a>,
 }
 
 impl Watch<'_> {
     fn poll(&mut self) -> Result<()> {
         self.status_text.push_str(&String::from_utf8_lossy(&self.status.more()?));
-        copy(&mut self.out, self.to_out)?;
-        copy(&mut self.err, self.to_err)?;
+        copy(&mut self.out, self.with.out)?;
+        copy(&mut self.err, self.with.err)?;
         self.console_text.push_str(&String::from_utf8_lossy(&self.console.more()?));
         while let Some(length) = self.console_text[self.seen..].find('\n') {
             let line = self.console_text[self.seen..self.seen + length].trim_end().to_string();
@@ -89,8 +121,8 @@ impl Watch<'_> {
             match message.split_once(':') {
                 None => self.status_text.push_str(&format!("{message}\n")),
                 Some(("exit", status)) => self.status_text.push_str(&format!("exit {status}\n")),
-                Some(("out", text)) => self.to_out.write_all(&base64(text))?,
-                Some(("err", text)) => self.to_err.write_all(&base64(text))?,
+                Some(("out", text)) => self.with.out.write_all(&base64(text))?,
+                Some(("err", text)) => self.with.err.write_all(&base64(text))?,
                 Some(_) => {}
             }
         }
@@ -143,30 +175,23 @@ fn base64(text: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// Where QEMU cannot be started, or its files cannot be read.
-pub fn watch(
-    mut command: Command,
-    folder: &Path,
-    log: &Path,
-    limit: Duration,
-    to_out: &mut dyn Write,
-    to_err: &mut dyn Write,
-) -> Result<Verdict> {
+pub fn watch(mut command: Command, with: Watched) -> Result<Verdict> {
+    let folder = with.folder;
     let complaints = folder.join("qemu.log");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&complaints)?);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(&complaints)?);
     let mut child = command.spawn().context("cannot run QEMU")?;
     let mut watch = Watch {
         out: Tail::new(folder.join("out")),
         err: Tail::new(folder.join("err")),
         status: Tail::new(folder.join("status")),
-        console: Tail::new(log.to_path_buf()),
+        console: Tail::new(with.log.to_path_buf()),
         status_text: String::new(),
         console_text: String::new(),
         seen: 0,
         fatal: None,
-        to_out,
-        to_err,
+        with,
     };
-    let verdict = until_end(&mut child, &mut watch, limit, &complaints);
+    let verdict = until_end(&mut child, &mut watch, &complaints);
     if child.try_wait()?.is_none() {
         child.kill().ok();
         child.wait()?;
@@ -175,8 +200,24 @@ pub fn watch(
     verdict
 }
 
-fn until_end(child: &mut Child, watch: &mut Watch, limit: Duration, complaints: &Path) -> Result<Verdict> {
-    let start = Instant::now();
+/// Asks the machine for its state; gives what its console says from then on.
+fn interrogate(child: &mut Child, watch: &mut Watch) -> Result<String> {
+    let before = watch.console_text.len();
+    for (keys, time) in QUESTIONS {
+        // A machine that takes no more input has said all that it will.
+        if child.stdin.as_mut().is_none_or(|line| line.write_all(keys.as_bytes()).is_err()) {
+            break;
+        }
+        let asked = Instant::now();
+        while asked.elapsed() < *time {
+            watch.poll()?;
+            sleep(POLL);
+        }
+    }
+    Ok(watch.console_text[before..].replace('\r', ""))
+}
+
+fn until_end(child: &mut Child, watch: &mut Watch, complaints: &Path) -> Result<Verdict> {
     let mut ended: Option<Instant> = None;
     loop {
         let gone = child.try_wait()?;
@@ -200,8 +241,8 @@ fn until_end(child: &mut Child, watch: &mut Watch, limit: Duration, complaints: 
                 let how = if watch.up() { "dom0 was lost before its script ended" } else { "dom0 never came up" };
                 return Ok(Verdict::NoDom0(format!("{how}: {line}")));
             }
-        } else if start.elapsed() > limit {
-            return Ok(Verdict::TimeLimit { up: watch.up() });
+        } else if Instant::now() > watch.with.deadline.get() {
+            return Ok(Verdict::TimeLimit { up: watch.up(), state: interrogate(child, watch)? });
         }
         sleep(POLL);
     }
@@ -219,8 +260,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.current_dir(&folder).arg("-c").arg(shell);
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let verdict =
-            watch(command, &folder, &folder.join("log"), Duration::from_millis(limit), &mut out, &mut err).unwrap();
+        let deadline = Cell::new(Instant::now() + Duration::from_millis(limit));
+        let log = folder.join("log");
+        let with = Watched { folder: &folder, log: &log, out: &mut out, err: &mut err, deadline: &deadline };
+        let verdict = watch(command, with).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         (verdict, String::from_utf8(out).unwrap() + &String::from_utf8(err).unwrap())
     }
@@ -255,7 +298,13 @@ mod tests {
 
     #[test]
     fn time_limit_kills() {
-        assert_eq!(scripted("echo up >status; exec sleep 60", 200).0, Verdict::TimeLimit { up: true });
-        assert_eq!(scripted("exec sleep 60", 200).0, Verdict::TimeLimit { up: false });
+        assert!(matches!(scripted("exec sleep 60", 200).0, Verdict::TimeLimit { up: false, .. }));
+    }
+
+    #[test]
+    fn a_machine_that_did_not_end_in_time_is_asked_for_its_state() {
+        let (verdict, _) = scripted("echo up >status; read keys; echo it said $keys >log; exec sleep 60", 200);
+        let Verdict::TimeLimit { up: true, state } = verdict else { panic!("{verdict:?}") };
+        assert!(state.contains("it said") && state.contains("drqe"), "{state}");
     }
 }

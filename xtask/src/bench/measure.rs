@@ -4,13 +4,14 @@ use crate::cli::{Hypervisor, MachineOptions, RunOptions};
 use crate::guests::{self, Kind};
 use crate::machine::{self, Console, Payload};
 use crate::run::Prepared;
-use crate::script::Verdict;
+use crate::script::{self, Verdict, Watched};
 use crate::{host, profile, run};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use object::Endianness;
 use object::elf::FileHeader32;
 use object::read::elf::FileHeader;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,6 @@ impl Bench {
         let mut options = MachineOptions::try_parse_from(["machine", "--icount", "--smp", "1"])?.run;
         options.hypervisor = hypervisor;
         options.quick = quick;
-        options.timeout = TIME_LIMIT;
         let folder = host::run_folder()?;
         let files = folder.join("files");
         guests::put_bench_kernel(&files)?;
@@ -76,7 +76,9 @@ impl Bench {
         let script = text.replacen("#!/bin/sh\n", &format!("#!/bin/sh\nset -- {}\n", arguments.join(" ")), 1);
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let script = script.as_bytes();
-        match run::scripted(&self.options, &self.prepared, script, &self.folder, &log, &mut out, &mut err)? {
+        let deadline = Cell::new(script::after(TIME_LIMIT));
+        let watched = Watched { folder: &self.folder, log: &log, out: &mut out, err: &mut err, deadline: &deadline };
+        match run::scripted(&self.options, &self.prepared, script, watched)? {
             Verdict::Exited(0) => Ok(String::from_utf8_lossy(&out).into_owned()),
             Verdict::Exited(_) => bail!("{}; see {}", String::from_utf8_lossy(&err).trim(), log.display()),
             Verdict::NoDom0(reason) => bail!("{reason}; see {}", log.display()),
@@ -148,7 +150,7 @@ fn start_up(bench: &Bench, image: &Path) -> Result<u64> {
     let count = folder.join("start");
     let log = folder.join("start.log");
     let payload = Payload { image: Some(image), dom0: &prepared.dom0, grub: None };
-    let mut command = machine::command(options, &payload, &Console::File(&log), None);
+    let mut command = machine::command(options, &payload, &Console::Pipe { log: &log }, None);
     command.args(profile::start_arguments(folder, entry, &count)?);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(folder.join("start-qemu.log"))?);
     let mut child = command.spawn().context("cannot run QEMU")?;

@@ -185,7 +185,7 @@ fn one(hypervisor: Hypervisor, mistake: &Mistake) -> Result<Outcome> {
         dom0.kernel = kernel;
     }
     let payload = Payload { image: prepared.image.as_deref(), dom0: &dom0, grub: None };
-    let mut command = machine::command(&options, &payload, &Console::File(&log), None);
+    let mut command = machine::command(&options, &payload, &Console::Pipe { log: &log }, None);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(folder.join("qemu.log"))?);
     let mut child = command.spawn().context("cannot run QEMU")?;
     let outcome = observe(&mut child, &log, words, mistake.halts);

@@ -5,9 +5,10 @@
 
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::Hypervisor;
-use crate::script::Verdict;
+use crate::script::{self, Verdict, Watched};
 use crate::{host, run};
 use anyhow::{Context, Result, bail};
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -72,17 +73,18 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
 fn output(hypervisor: Hypervisor, machine: &str, script: &[u8]) -> Result<String> {
     let mut options = system::machine_options(machine)?;
     options.hypervisor = hypervisor;
-    options.timeout = TIME_LIMIT;
     let folder = host::run_folder()?;
     let log = folder.join("serial.log");
     eprintln!("boots {hypervisor:?} to compare; serial log: {}", log.display());
     let prepared = run::prepare(&options)?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    match run::scripted(&options, &prepared, script, &folder, &log, &mut out, &mut err)? {
+    let deadline = Cell::new(script::after(TIME_LIMIT));
+    let watched = Watched { folder: &folder, log: &log, out: &mut out, err: &mut err, deadline: &deadline };
+    match run::scripted(&options, &prepared, script, watched)? {
         Verdict::Exited(0) => Ok(String::from_utf8_lossy(&out).into_owned()),
         Verdict::Exited(status) => bail!("exit status {status}\n{}", String::from_utf8_lossy(&err)),
         Verdict::NoDom0(reason) => bail!("{reason}\n{}", system::last_lines(&log)),
-        Verdict::TimeLimit { .. } => bail!("time limit passed\n{}", system::last_lines(&log)),
+        Verdict::TimeLimit { state, .. } => bail!("time limit passed; asked for its state:\n{state}"),
     }
 }
 

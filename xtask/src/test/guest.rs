@@ -7,10 +7,11 @@
 use super::{Outcome, Selection, Tally, system};
 use crate::cli::{Hypervisor, MachineOptions};
 use crate::guests::Kind;
-use crate::script::Verdict;
+use crate::script::{self, Verdict, Watched};
 use crate::{guests, host, run};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -134,7 +135,6 @@ fn bless(kind: Kind) -> Result<()> {
 fn output(hypervisor: Hypervisor, kind: Kind, sections: &[&str]) -> Result<(String, String)> {
     let mut options = MachineOptions::try_parse_from(["machine"])?.run;
     options.hypervisor = hypervisor;
-    options.timeout = TIME_LIMIT;
     let folder = host::run_folder()?;
     let files = folder.join("files");
     let script = guests::stage(&files, kind, sections)?;
@@ -143,12 +143,14 @@ fn output(hypervisor: Hypervisor, kind: Kind, sections: &[&str]) -> Result<(Stri
     eprintln!("boots {hypervisor:?} to run the test guest; serial log: {}", log.display());
     let prepared = run::prepare(&options)?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let verdict = run::scripted(&options, &prepared, script.as_bytes(), &folder, &log, &mut out, &mut err)?;
+    let deadline = Cell::new(script::after(TIME_LIMIT));
+    let watched = Watched { folder: &folder, log: &log, out: &mut out, err: &mut err, deadline: &deadline };
+    let verdict = run::scripted(&options, &prepared, script.as_bytes(), watched)?;
     let trouble = match verdict {
         Verdict::Exited(0) => String::new(),
         Verdict::Exited(status) => format!("exit status {status}\n{}", String::from_utf8_lossy(&err)),
         Verdict::NoDom0(reason) => format!("{reason}\n{}", system::last_lines(&log)),
-        Verdict::TimeLimit { .. } => format!("time limit passed\n{}", system::last_lines(&log)),
+        Verdict::TimeLimit { state, .. } => format!("time limit passed; asked for its state:\n{state}"),
     };
     fs::write(folder.join("output"), &out)?;
     Ok((String::from_utf8_lossy(&out).into_owned(), trouble))

@@ -188,13 +188,12 @@ fn attempt(hypervisor: Hypervisor, case: &Case, words: &[&str]) -> Result<(Optio
     options.hypervisor = hypervisor;
     options.xen_args = Some(case.arguments.to_string());
     options.dom0_args = Some(format!("sysrq_always_enabled {}", case.cause.dom0));
-    options.qemu_args = ["-chardev", "stdio,id=monitor,signal=off", "-mon", "chardev=monitor"].map(String::from).into();
     let folder = host::run_folder()?;
     let log = folder.join("serial.log");
     File::create(&log)?;
     let prepared = run::prepare(&options)?;
     let payload = Payload { image: prepared.image.as_deref(), dom0: &prepared.dom0, grub: None };
-    let mut command = machine::command(&options, &payload, &Console::File(&log), None);
+    let mut command = machine::command(&options, &payload, &Console::Pipe { log: &log }, None);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(folder.join("qemu.log"))?);
     let mut child = command.spawn().context("cannot run QEMU")?;
     let wrong = provoke(&mut child, &log, case, words);
@@ -210,6 +209,7 @@ fn provoke(child: &mut Child, log: &Path, case: &Case, words: &[&str]) -> Result
     }
     sleep(SETTLE);
     let monitor = child.stdin.as_mut().context("the monitor is a pipe")?;
+    monitor.write_all(machine::MONITOR.as_bytes())?;
     monitor.write_all(case.cause.command.as_bytes())?;
     monitor.flush()?;
     if appears(child, log, 0, case.last_line, REPORT)?.is_none() {

@@ -6,18 +6,21 @@
 use super::{Outcome, Selection, Tally};
 use crate::cli::{Hypervisor, MachineOptions, RunOptions};
 use crate::host;
-use crate::script::Verdict;
+use crate::script::{self, Verdict, Watched};
 use crate::{guests, run};
 use anyhow::{Context, Result};
 use clap::Parser;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a machine may take to boot and to power off.
+/// How long a machine may take to boot, to power off, and to go on from one script to the next.
 const BOOT: u64 = 240;
+/// How long a script may go on after its limit, which is kept in dom0, before the machine is lost.
+const GRACE: u64 = 60;
 /// A script's own limit where it names none.
 const LIMIT: u64 = 120;
 /// Exit status by which a script says that it does not apply.
@@ -104,34 +107,41 @@ pub fn run(selection: &Selection, tally: &mut Tally) -> Result<()> {
         }
     }
     for (machine, scripts) in &boots {
-        boot(selection.hypervisor(), machine, scripts, tally)?;
+        let mut left = scripts.as_slice();
+        while !left.is_empty() {
+            left = &left[boot(selection.hypervisor(), machine, left, tally)..];
+        }
     }
     Ok(())
 }
 
-/// Boots one machine and runs its scripts one after the other.
-fn boot(hypervisor: Hypervisor, machine: &str, scripts: &[Script], tally: &mut Tally) -> Result<()> {
+/// Boots one machine and runs scripts one after the other; gives how many have their outcome now. What a lost machine
+/// leaves is for another one.
+fn boot(hypervisor: Hypervisor, machine: &str, scripts: &[Script], tally: &mut Tally) -> usize {
     let start = Instant::now();
-    let mut results = Results { line: Vec::new(), current: None, outcomes: BTreeMap::new() };
-    let how = match drive(hypervisor, machine, scripts, &mut results) {
+    let deadline = Cell::new(script::after(BOOT));
+    let mut results = Results { scripts, deadline: &deadline, tally, line: Vec::new(), current: None, ended: 0 };
+    let how = match drive(hypervisor, machine, &mut results) {
         Ok(how) => how,
         Err(error) => format!("{error:#}"),
     };
-    for script in scripts {
-        let (outcome, time) = results.outcomes.remove(&script.name).unwrap_or_else(|| {
-            let said =
-                results.current.as_ref().filter(|(name, ..)| *name == script.name).map_or("", |(_, text, _)| text);
-            (Outcome::Failed(format!("{said}{how}")), start.elapsed())
-        });
-        tally.add(&format!("system/{}", script.name), &outcome, time);
+    let ended = results.ended;
+    let (lost, said) = match results.current.take() {
+        Some((_, said, _)) => (1, said),
+        // A machine on which none began will do no better the next time.
+        None if ended == 0 => (scripts.len(), String::new()),
+        None => (0, String::new()),
+    };
+    for script in &scripts[ended..ended + lost] {
+        tally.add(&format!("system/{}", script.name), &Outcome::Failed(format!("{said}{how}")), start.elapsed());
     }
-    Ok(())
+    ended + lost
 }
 
-fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mut Results) -> Result<String> {
+fn drive(hypervisor: Hypervisor, machine: &str, results: &mut Results) -> Result<String> {
     let mut options = machine_options(machine)?;
     options.hypervisor = hypervisor;
-    options.timeout = BOOT + scripts.iter().map(|s| s.limit).sum::<u64>();
+    let scripts = results.scripts;
     let list: String = scripts.iter().map(|s| format!("{} {}\n", s.name, s.limit)).collect();
     let script = format!("#!/bin/sh\nexec /root/files/runner <<'END'\n{list}END\n");
     let folder = host::run_folder()?;
@@ -140,12 +150,15 @@ fn drive(hypervisor: Hypervisor, machine: &str, scripts: &[Script], results: &mu
     let names: Vec<&str> = scripts.iter().map(|s| s.name.as_str()).collect();
     eprintln!("boots {hypervisor:?} {machine} for {}; serial log: {}", names.join(", "), log.display());
     let prepared = run::prepare(&options)?;
-    let mut ignored = io::sink();
-    let verdict = run::scripted(&options, &prepared, script.as_bytes(), &folder, &log, results, &mut ignored)?;
-    Ok(match verdict {
+    let deadline = results.deadline;
+    deadline.set(script::after(BOOT));
+    let watched = Watched { folder: &folder, log: &log, out: results, err: &mut io::sink(), deadline };
+    Ok(match run::scripted(&options, &prepared, script.as_bytes(), watched)? {
         Verdict::Exited(status) => format!("the runner ended with status {status} before this test did"),
         Verdict::NoDom0(reason) => format!("{reason}\n{}", last_lines(&log)),
-        Verdict::TimeLimit { .. } => format!("time limit passed\n{}", last_lines(&log)),
+        Verdict::TimeLimit { state, .. } => {
+            format!("the machine stands still; asked for its state, it says:\n{state}\n(serial log: {})", log.display())
+        }
     })
 }
 
@@ -170,17 +183,25 @@ pub fn last_lines(log: &Path) -> String {
 }
 
 /// Takes in what the runner writes: `@begin NAME`, the test's output, `@end NAME STATUS`.
-struct Results {
+struct Results<'a> {
+    /// Those that run, in this order.
+    scripts: &'a [Script],
+    /// When the machine is given up.
+    deadline: &'a Cell<Instant>,
+    tally: &'a mut Tally,
     line: Vec<u8>,
     current: Option<(String, String, Instant)>,
-    outcomes: BTreeMap<String, (Outcome, Duration)>,
+    /// How many have ended.
+    ended: usize,
 }
 
-impl Results {
+impl Results<'_> {
     fn take(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("@begin ") {
             eprintln!("  {name} ...");
             self.current = Some((name.to_string(), String::new(), Instant::now()));
+            let limit = self.scripts.get(self.ended).map_or(0, |s| s.limit);
+            self.deadline.set(script::after(limit + GRACE));
         } else if let Some((name, status)) = line.strip_prefix("@end ").and_then(|l| l.split_once(' ')) {
             let Some((_, text, start)) = self.current.take() else {
                 return;
@@ -192,7 +213,9 @@ impl Results {
                 Ok(124 | 137 | 143) => Outcome::Failed(format!("{text}its time limit passed")),
                 _ => Outcome::Failed(format!("{text}exit status {status}")),
             };
-            self.outcomes.insert(name.to_string(), (outcome, start.elapsed()));
+            self.tally.add(&format!("system/{name}"), &outcome, start.elapsed());
+            self.ended += 1;
+            self.deadline.set(script::after(BOOT));
         } else if let Some((_, text, _)) = &mut self.current {
             text.push_str(line);
             text.push('\n');
@@ -200,7 +223,7 @@ impl Results {
     }
 }
 
-impl Write for Results {
+impl Write for Results<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         for byte in data {
             if *byte == b'\n' {
@@ -232,16 +255,28 @@ mod tests {
 
     #[test]
     fn runner_output_becomes_outcomes() {
-        let mut results = Results { line: Vec::new(), current: None, outcomes: BTreeMap::new() };
+        let scripts: Vec<Script> = ["a", "b", "c", "d"].map(|name| parse(name, "# limit: 100\n").unwrap()).into();
+        let start = Instant::now();
+        let deadline = Cell::new(start);
+        let mut tally = Tally::default();
+        let mut results = Results {
+            scripts: &scripts,
+            deadline: &deadline,
+            tally: &mut tally,
+            line: Vec::new(),
+            current: None,
+            ended: 0,
+        };
         results
             .write_all(
                 b"@begin a\n@end a 0\n@begin b\nno such thing\n@end b 1\n@begin c\nn/a\n@end c 77\n@begin d\nhal",
             )
             .unwrap();
-        assert_eq!(results.outcomes["a"].0, Outcome::Passed);
-        assert_eq!(results.outcomes["b"].0, Outcome::Failed("no such thing\nexit status 1".to_string()));
-        assert_eq!(results.outcomes["c"].0, Outcome::Skipped("n/a".to_string()));
-        assert!(!results.outcomes.contains_key("d"));
+        assert_eq!(results.ended, 3, "the last one has not ended");
+        assert!(results.current.is_some_and(|(name, ..)| name == "d"));
+        let left = deadline.get() - start;
+        assert!(left >= Duration::from_secs(100) && left < Duration::from_secs(100 + BOOT), "its own limit: {left:?}");
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (1, vec!["system/b".to_string()], 1));
     }
 
     #[test]
