@@ -12,6 +12,7 @@ const FILES: &[(&str, &str)] = &[
     ("full-setup", include_str!("files/full-setup")),
     ("debian-setup", include_str!("files/debian-setup")),
     ("run-job", include_str!("files/run-job")),
+    ("hvm-cpus", include_str!("files/hvm-cpus")),
     ("unpack-job", include_str!("files/unpack-job")),
     ("xenolith-job.service", include_str!("files/xenolith-job.service")),
     ("motd", include_str!("files/motd")),
@@ -24,6 +25,7 @@ pub const RECIPE: &str = concat!(
     include_str!("files/full-setup"),
     include_str!("files/debian.cfg"),
     include_str!("files/run-job"),
+    include_str!("files/hvm-cpus"),
     include_str!("files/unpack-job"),
     include_str!("files/xenolith-job.service"),
     include_str!("files/motd")

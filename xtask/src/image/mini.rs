@@ -21,6 +21,7 @@ pub const RECIPE: &str = concat!(
     include_str!("files/mini-init"),
     include_str!("files/emulator"),
     include_str!("files/run-job"),
+    include_str!("files/hvm-cpus"),
     include_str!("files/lease"),
     include_str!("files/motd")
 );
@@ -156,6 +157,7 @@ fn skeleton(archive: &mut Archive, tree: &Tree) -> Result<()> {
     archive.file(emulator::PROGRAM, 0o755, include_str!("files/emulator"));
     archive.file(SEABIOS, 0o644, tree.read(SEABIOS)?);
     archive.file("usr/lib/xenolith/run-job", 0o755, include_str!("files/run-job"));
+    archive.file("usr/lib/xenolith/hvm-cpus", 0o755, include_str!("files/hvm-cpus"));
     archive.file("etc/udhcpc/default.script", 0o755, include_str!("files/lease"));
     archive.file("etc/motd", 0o644, include_str!("files/motd"));
     archive.file("etc/profile", 0o644, "PS1='dom0:\\w# '\nalias ll='ls -l'\n");

@@ -49,37 +49,11 @@ impl Maps {
 /// A vCPU by AMD-V.
 pub struct Amd {
     vmcb: Vmcb,
-    /// How often in a row it was entered anew, see [`Amd::is_entered_anew`].
-    tries: u8,
-}
-
-/// What an entry begins with.
-struct Entry {
-    rip: u64,
-    rsp: u64,
-    cr2: u64,
-    event: Option<Event>,
 }
 
 /// Pauses after which a vCPU is taken to wait for one that does not run, and ticks that may lie between two of them. A spinlock that
 /// is free soon is not worth an exit: the figures that Xen has.
 const PAUSES: (u16, u16) = (4000, 1000);
-
-/// Entries in a row that may be made anew: what shuts down each time is the guest's own doing.
-const TRIES: u8 = 3;
-/// CPUID leaf and what it says on QEMU's own CPU (`target/i386/cpu.c`, `x86_cpu_expose_tcg`).
-const EMULATOR_LEAF: u32 = 0x4000_0000;
-const TCG: [&[u8; 4]; 3] = [b"TCGT", b"CGTC", b"GTCG"];
-
-fn is_tcg() -> bool {
-    let leaf = hal_cpu::cpuid(EMULATOR_LEAF, 0);
-    [leaf.ebx, leaf.ecx, leaf.edx] == TCG.map(|name| u32::from_le_bytes(*name))
-}
-
-/// Whether a guest that has shut down left as it entered: with nothing executed, and no handler reached.
-fn is_untouched(entry: &Entry, regs: &GuestRegs) -> bool {
-    (regs.rip, regs.rsp) == (entry.rip, entry.rsp)
-}
 
 impl Amd {
     /// A vCPU that has no second-stage table yet.
@@ -95,7 +69,7 @@ impl Amd {
             intercepts.misc1.insert(Misc1::PAUSE);
             vmcb.set_intercepts(intercepts);
         }
-        Ok(Amd { vmcb, tries: 0 })
+        Ok(Amd { vmcb })
     }
 
     /// What the exit is, by AMD's number.
@@ -157,22 +131,6 @@ impl Amd {
         }
     }
 
-    /// On QEMU's CPU (TCG with several threads, 10.0) a guest seldom finds no translation from one VMRUN to the next exit, although all
-    /// tables are in order: it fetches nothing, reaches no handler, and shuts down where it was entered. Then the entry is undone and
-    /// made anew, a few times. Other CPUs leave nothing to go on from (APM vol. 2, 15.14.3), and do not do this.
-    fn is_entered_anew(&mut self, entry: &Entry, regs: &GuestRegs) -> bool {
-        if self.tries == TRIES || !is_untouched(entry, regs) || !is_tcg() {
-            return false;
-        }
-        self.tries += 1;
-        log::info!("shut down where it was entered, {:#x}, by QEMU's CPU: entered anew", entry.rip);
-        self.vmcb.set_cr2(entry.cr2);
-        if let Some(event) = entry.event {
-            self.vmcb.inject(event);
-        }
-        true
-    }
-
     /// An access to a port: the CPU has checked that the guest may make it (APM vol. 2, 15.10.2).
     fn port(&self, access: IoAccess, next: u64) -> Exit {
         if access.is_string() || !matches!(access.size(), 1 | 2 | 4) {
@@ -202,12 +160,7 @@ impl Amd {
 impl Engine for Amd {
     fn enter(&mut self, regs: &mut GuestRegs) -> Exit {
         let Some(svm) = svm::current() else { return Exit::Refused };
-        let entry = Entry { rip: regs.rip, rsp: regs.rsp, cr2: self.vmcb.state().cr2, event: self.vmcb.injected() };
         let exit = enter_hvm(svm, &mut self.vmcb, regs);
-        if exit == HvmExit::Guest(ExitCode::SHUTDOWN) && self.is_entered_anew(&entry, regs) {
-            return Exit::Nothing;
-        }
-        self.tries = 0;
         if exit != HvmExit::Invalid {
             self.repeat_interrupted();
         }
