@@ -114,9 +114,9 @@ impl X86 {
     }
 }
 
-/// This CPU's guest is about to run, and whatever waits interrupts it.
-pub(crate) fn forget_looks() {
-    NEXT_LOOK.get().set(0);
+/// When this CPU looks next: 0 is to be stored here where its guest is about to run, since whatever waits interrupts it.
+pub(crate) fn next_look() -> &'static Cell<u64> {
+    NEXT_LOOK.get()
 }
 
 /// Width of physical addresses (CPUID 0x80000008, APM vol. 3).

@@ -136,14 +136,14 @@ fn save<S: Guest>(current: &mut Current<'_, S>) {
 /// Enters the guest again and again until the schedule has to be looked at.
 fn run_guest<S: Guest>(current: &mut Current<'_, S>, cpu: CpuId) {
     let reschedule = &current.hypervisor.cpu(cpu).reschedule;
+    let next_look = machine::next_look();
     loop {
-        hal_irq::ipi::poll_mailbox();
         // A guest without a place to deliver to is crashed, so this comes before the question.
         S::deliver(current);
         if reschedule.load(Relaxed) {
             return;
         }
-        machine::forget_looks();
+        next_look.set(0);
         S::run(current);
     }
 }

@@ -169,9 +169,27 @@ pub enum Exit {
 /// Bit of an exit's code that stands for [`Exit::BadFrame`].
 const BAD_FRAME: u32 = 0x200;
 
+/// How a guest left, as the entry code says it: the kind in bits 0 to 31, for a bad frame the error code above. Apart from
+/// [`Exit`], so that the most frequent reason is told by one comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left(u64);
+
+impl Left {
+    /// Whether it is [`Exit::Syscall`].
+    #[inline(always)]
+    pub fn is_syscall(self) -> bool {
+        self.0 == u64::from(GuestRegs::BY_SYSCALL)
+    }
+
+    /// Why the guest left that has this context.
+    #[inline(always)]
+    pub fn exit(self, context: &GuestContext) -> Exit {
+        Exit::decode(self.0, context.regs.error_code)
+    }
+}
+
 impl Exit {
-    /// From what the entry code returns: the kind in bits 0 to 31, for a bad frame the error code above. The error code of an
-    /// exception is in the context.
+    /// From what the entry code returns. The error code of an exception is in the context.
     #[inline(always)]
     fn decode(code: u64, error_code: u32) -> Exit {
         let kind = code as u32;
@@ -245,22 +263,22 @@ unsafe extern "sysv64" {
 /// hold, the guest runs in ring 3 (or 1, see [`GuestContext::allow_ring1`]): the privilege in `cs` and `ss` is forced, and so
 /// are the flags. Segments, page tables and descriptor tables are as loaded before.
 #[inline]
-pub fn enter(context: &mut GuestContext) -> Exit {
+pub fn enter(context: &mut GuestContext) -> Left {
     if context.ring == 1 { enter_ring1(context) } else { enter_unguarded(context) }
 }
 
 /// Ring 1 is no user mode to the CPU: with SMEP and SMAP on, a kernel there could neither run user code's pages nor access
 /// them.
 #[cold]
-fn enter_ring1(context: &mut GuestContext) -> Exit {
+fn enter_ring1(context: &mut GuestContext) -> Left {
     let guards = crate::registers::lift_guards();
-    let exit = enter_unguarded(context);
+    let left = enter_unguarded(context);
     crate::registers::restore_guards(guards);
-    exit
+    left
 }
 
 #[inline(always)]
-fn enter_unguarded(context: &mut GuestContext) -> Exit {
+fn enter_unguarded(context: &mut GuestContext) -> Left {
     let code: u64;
     // SAFETY: a context exists, hence this CPU is set up. The entry code writes into the context only, returns on the same stack,
     // and all registers that it does not keep are named here. Ring 3 reaches no memory of the hypervisor.
@@ -277,7 +295,7 @@ fn enter_unguarded(context: &mut GuestContext) -> Exit {
             clobber_abi("sysv64"),
         );
     }
-    Exit::decode(code, context.regs.error_code)
+    Left(code)
 }
 
 #[cfg(test)]
@@ -287,6 +305,7 @@ mod tests {
     #[test]
     fn exits_decode() {
         assert_eq!(Exit::decode(0x100, 7), Exit::Syscall);
+        assert!(Left(0x100).is_syscall() && !Left(0x101).is_syscall() && !Left(14).is_syscall());
         assert_eq!(Exit::decode(0x101, 7), Exit::Syscall32);
         assert_eq!(Exit::decode(0x102, 7), Exit::Sysenter);
         assert_eq!(Exit::decode(14, 7), Exit::Exception { vector: 14, error_code: 7 });

@@ -38,8 +38,8 @@ fn drop_translations(kind: FlushKind) {
     }
 }
 
-/// Answers what other CPUs ask of this one: flushes, or to stop. To be called while spinning (locks do), before each guest
-/// entry, and by [`crate::dispatch`]. Cheap if there is nothing.
+/// Answers what other CPUs ask of this one: flushes, or to stop. To be called while spinning (locks do) and by
+/// [`crate::dispatch`]; a guest executes nothing before the interrupt that came with the request. Cheap if there is nothing.
 #[inline]
 pub fn poll_mailbox() {
     let Some(cpu) = hal_cpu::try_cpu_id() else { return };

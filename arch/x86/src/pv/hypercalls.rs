@@ -23,7 +23,7 @@ pub fn dispatch(current: &mut Current<'_>) {
         return;
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let outcome = call(current, number, &args);
+    let outcome = carry_out(current, number, &args);
     let regs = &mut current.state.context.regs;
     match outcome {
         Outcome::Done(value) => regs.rax = value as u64,
@@ -34,8 +34,14 @@ pub fn dispatch(current: &mut Current<'_>) {
     }
 }
 
-/// Carries out one hypercall, from registers or from a multicall.
+/// Carries out one hypercall, from a multicall or with arguments that were laid out anew.
 pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
+    carry_out(current, number, args)
+}
+
+/// Carries out one hypercall. Part of its callers: most hypercalls do less than another frame of registers costs.
+#[inline(always)]
+fn carry_out(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
     match u32::try_from(number).unwrap_or(u32::MAX) {
         // Nothing else moves vcpu_info while the vCPU runs; timers are set by this call all the time.
         HYPERVISOR_VCPU_OP if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO => {

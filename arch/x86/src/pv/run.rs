@@ -26,11 +26,12 @@ impl Guest for VcpuState {
 
     #[inline]
     fn run(current: &mut Current<'_, VcpuState>) {
-        let exit = hal_cpu::enter(&mut current.state.context);
+        let left = hal_cpu::enter(&mut current.state.context);
         // The most frequent reason by far.
-        if exit == Exit::Syscall && current.state.narrow.is_none() {
+        if left.is_syscall() && current.state.narrow.is_none() {
             return traps::syscall(current);
         }
+        let exit = left.exit(&current.state.context);
         let exit = match current.state.narrow {
             None => exit,
             Some(_) => match compat::sort(current, exit) {
