@@ -269,6 +269,8 @@ impl Policy {
 
     /// The same as far as it is listed for domains in general: with SVM's leaf, without AMD's copies.
     fn derive(&mut self, mut features: FeatureSet, max: &Policy) {
+        // Some leaves repeat what is in others, of which there is to be nothing if these are none of its own.
+        self.clip();
         self.hide();
         features.drop_dependents();
         features.0[2] &= !COMMON;

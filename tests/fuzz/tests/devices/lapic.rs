@@ -165,6 +165,17 @@ fn pass(r: &mut Random, cpu: &mut Cpu) {
     assert!(!is_late, "the timer is behind");
 }
 
+/// A timer that ticks within the times that pass here: at random it seldom comes about.
+fn set_up(r: &mut Random, cpu: &mut Cpu) -> (Step, Action) {
+    let mode = (r.below(2) as u32) << 17;
+    let values = [(SPURIOUS, 0x1ff), (LVT_TIMER, mode | r.next() as u32 & 0xff), (INITIAL, r.below(100_000) as u32)];
+    for (offset, value) in values {
+        let _ = cpu.lapic.write(&cpu.port, offset, 4, value, cpu.now);
+    }
+    pass(r, cpu);
+    (Step::Requests, Action::None)
+}
+
 fn load(r: &mut Random, cpu: &mut Cpu) -> Step {
     let (hidden, _) = cpu.lapic.save(&cpu.port, cpu.now);
     let hidden = HwLapic { apic_base_msr: r.value(), tdt_msr: r.value(), disabled: r.next() as u32, ..hidden };
@@ -182,7 +193,7 @@ fn load(r: &mut Random, cpu: &mut Cpu) -> Step {
 
 fn step(r: &mut Random, cpu: &mut Cpu) -> (Step, Action) {
     let none = |step| (step, Action::None);
-    match r.below(36) {
+    match r.below(37) {
         0..=11 => write(r, cpu),
         12..=19 => write_msr(r, cpu),
         20..=22 => none(set_base(r, cpu)),
@@ -209,6 +220,7 @@ fn step(r: &mut Random, cpu: &mut Cpu) -> (Step, Action) {
             let _ = cpu.lapic.signal(&cpu.port, pin);
             none(Step::Requests)
         }
+        35 => set_up(r, cpu),
         _ if r.one_in(2) => {
             cpu.lapic.init(&cpu.port);
             cpu.is_loaded = false;

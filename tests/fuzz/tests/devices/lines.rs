@@ -147,6 +147,7 @@ impl Board {
 
 fn pull(r: &mut Random, board: &mut Board, owner: &mut Owner) {
     let (virq, up) = (&mut board.virq, !r.one_in(2));
+    let is_free = virq.save_isa().pad[0] & 1 == 0;
     let (device, intx, irq, gsi) = (r.below(34) as u8, r.below(5) as u8, r.below(18) as u8, 16 + r.below(34) as u8);
     match (r.below(9), up) {
         (0..=3, true) => virq.assert_pci(device, intx, owner),
@@ -165,6 +166,9 @@ fn pull(r: &mut Random, board: &mut Board, owner: &mut Owner) {
             }
         }
     }
+    let is_requested = board.virq.pic().is_some_and(|pic| pic.is_requested(0));
+    let has_risen = is_free && board.virq.save_isa().pad[0] & 1 != 0;
+    assert!(!has_risen || is_requested, "the timer's edge got lost");
     assert!(owner.messages.len() <= 2, "one line, {} messages", owner.messages.len());
 }
 

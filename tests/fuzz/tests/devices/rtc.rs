@@ -94,6 +94,19 @@ impl Guest {
         assert_eq!(shown, date(seconds), "{seconds}");
     }
 
+    /// An hour that is set is the one that is read.
+    fn set_hour(&mut self, hour: u8) {
+        let b = self.get(B);
+        let (shown, afternoon) = match (b & HOURS_24 != 0, hour % 12) {
+            (true, _) => (hour, 0),
+            (false, 0) => (12, (hour / 12) << 7),
+            (false, rest) => (rest, (hour / 12) << 7),
+        };
+        let value = afternoon | if b & BINARY != 0 { shown } else { ((shown / 10) << 4) | (shown % 10) };
+        self.put(4, value);
+        assert_eq!(self.get(4), value, "{hour} o'clock, B {b:#x}");
+    }
+
     fn check_flags(&mut self) {
         let (b, c) = (self.get(B), self.get(C));
         assert!(self.is_loaded || b & c & EVENTS == 0 || c & REQUEST != 0, "B {b:#x}, C {c:#x}");
@@ -211,6 +224,7 @@ pub fn case(r: &mut Random) -> u64 {
                 let frozen = if index == B && !r.one_in(4) { value & !SET } else { value };
                 g.put(index, frozen);
             }
+            10 if r.one_in(2) => g.set_hour(r.below(24) as u8),
             10 => g.choose(14 + r.below(100) as u8),
             11 => access(r, &mut g),
             12..=13 => g.check_flags(),
