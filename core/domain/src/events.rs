@@ -1,6 +1,6 @@
 //! Events on their way: from a channel or a virtual interrupt to the vCPU that is to notice.
 
-use crate::{Arch, Domain, Hypervisor, PauseFlags, Vcpu};
+use crate::{Arch, Domain, Hypervisor, Vcpu, waiting};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use evtchn::{Delivery, Port, Raised};
 use types::{DomId, Result, VcpuId};
@@ -114,18 +114,15 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Ends a vCPU's waiting for an event; whether it did wait.
     pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {
-        let waiting = PauseFlags::BLOCKED | PauseFlags::POLLING;
-        // Off the list of pollers first: once its flag is clear the vCPU may poll anew, and that is not to be taken off.
-        if vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0 {
+        let waited = waiting::end(&vcpu.flags, || {
             if let Some(domain) = vcpu.domain.upgrade() {
                 domain.evtchn.end_poll(vcpu.id);
             }
-        }
-        let waited = vcpu.flags.fetch_and(!waiting, SeqCst) & waiting;
-        if waited != 0 {
+        });
+        if waited {
             self.wake(vcpu);
         }
-        waited != 0
+        waited
     }
 
     /// Whether the vCPU has an event that it has not masked.

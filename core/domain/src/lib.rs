@@ -2,10 +2,18 @@
 //!
 //! Nothing here knows the architecture: what differs stands behind [`Arch`].
 #![cfg_attr(not(any(test, feature = "fakes")), no_std)]
+#![cfg_attr(
+    test,
+    allow(clippy::duplicate_mod, reason = "what ends waits is compiled once more against loom's atomics")
+)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+/// Here so that the model of [`waiting`] can put others in their place.
+mod atomics {
+    pub use core::sync::atomic::{AtomicU32, Ordering};
+}
 mod arch;
 mod area;
 mod cap;
@@ -25,6 +33,9 @@ mod timer;
 mod translated;
 mod vcpu;
 mod vram;
+mod waiting;
+#[cfg(test)]
+mod waiting_model;
 mod watchdog;
 
 pub use arch::{Arch, BoardSignal, GivenEvent, HostFacts, MachineEnd};

@@ -1,6 +1,6 @@
 //! One virtual CPU.
 
-use crate::{Arch, Area, Domain, TimerSlot};
+use crate::{Arch, Area, Domain, TimerSlot, waiting};
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use platform::sync::Mutex;
@@ -11,9 +11,9 @@ pub struct PauseFlags;
 
 impl PauseFlags {
     /// Waits for an event (SCHEDOP_block).
-    pub const BLOCKED: u32 = 1;
+    pub const BLOCKED: u32 = waiting::BLOCKED;
     /// Waits for one of a few ports, or a time (SCHEDOP_poll).
-    pub const POLLING: u32 = 2;
+    pub const POLLING: u32 = waiting::POLLING;
     /// Not brought up, or taken down.
     pub const DOWN: u32 = 4;
     /// Waits for a device emulator's answer: whoever sets it looks for the answer once more afterwards.

@@ -1,7 +1,8 @@
 //! The table of a domain's event channels.
 
 use crate::fifo::Fifo;
-use crate::poll::Pollers;
+use crate::poll;
+use crate::pollers::Pollers;
 use crate::port::{MAX_PORTS, Port, Ports, Slot, State, Status, try_boxed};
 use crate::virq::NR_VIRQS;
 use alloc::boxed::Box;
@@ -91,7 +92,7 @@ impl EventChannels {
             fifo_active: AtomicBool::new(false),
             vcpus: try_boxed(count, vcpu)?,
             pirqs: try_boxed(config.pirqs as usize, |_| AtomicU32::new(0))?,
-            pollers: Pollers::new(count)?,
+            pollers: poll::pollers(count)?,
         };
         channels.ports.grow()?;
         channels.ports.get(0)?.occupy(State::Reserved, 0);

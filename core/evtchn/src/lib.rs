@@ -14,12 +14,17 @@
 
 extern crate alloc;
 
+/// Here so that a model of [`pollers`] can put others in their place.
+mod atomics {
+    pub use core::sync::atomic::{AtomicU32, Ordering};
+}
 mod bind;
 mod channels;
 mod close;
 mod control;
 mod fifo;
 mod poll;
+mod pollers;
 mod port;
 mod send;
 mod upcall;

@@ -157,7 +157,16 @@ impl Policy {
         self.extd[if has_extended { used + 1 } else { 0 }..].fill([0; 4]);
         let (basic, feat) = (self.basic[0][0] as usize, self.feat[0][0] as usize);
         self.basic[basic + 1..].fill([0; 4]);
-        self.feat[feat + 1..].fill([0; 4]);
+        self.feat[if basic < 7 { 0 } else { feat + 1 }..].fill([0; 4]);
+        if basic < 4 {
+            self.cache.fill([0; 4]);
+        }
+        if basic < 0xb {
+            self.topo.fill([0; 4]);
+        }
+        if basic < 0xd {
+            self.xstate.fill([0; 4]);
+        }
     }
 
     /// The part of this host's policy that an HVM guest with these features sees: nothing without HVM. (Nested virtualization is
@@ -260,9 +269,16 @@ impl Policy {
 
     /// The same as far as it is listed for domains in general: with SVM's leaf, without AMD's copies.
     fn derive(&mut self, mut features: FeatureSet, max: &Policy) {
+        // Some leaves repeat what is in others, of which there is to be nothing if these are none of its own.
+        self.clip();
         self.hide();
         features.drop_dependents();
         features.0[2] &= !COMMON;
+        features.put(self);
+        self.clip();
+        // What was in a leaf that is not there any more is missed by others.
+        let mut features = FeatureSet::of(self);
+        features.drop_dependents();
         features.put(self);
         self.settle_xstate(&features, max);
         self.clip();

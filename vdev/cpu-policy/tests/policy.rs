@@ -1,7 +1,6 @@
 //! Policies of made-up hosts.
 
 use cpu_policy::*;
-use proptest::prelude::*;
 use types::Errno;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::cpufeatureset::*;
@@ -388,29 +387,27 @@ fn wrong_proposals_are_named() {
     assert_eq!(msr(0x10a, 0, 1).msr, 0x10a);
 }
 
-proptest! {
-    #[test]
-    fn nothing_exceeds_the_maximum(seed: [u32; 8], proposal in prop::collection::vec((0usize..140, any::<[u32; 4]>()), 0..20)) {
-        let random = |leaf: u32, subleaf: u32| {
-            let mix = |n: usize| seed[n].rotate_left(leaf.wrapping_mul(7).wrapping_add(subleaf)) ^ seed[n + 4];
-            [mix(0), mix(1), mix(2), mix(3)]
-        };
-        for policies in [Policies::of_host(random), Policies::of_host(intel)] {
-            let known = leaves(&policies.pv_max);
-            let mut policy = policies.pv_default.clone();
-            for (index, [a, b, c, d]) in &proposal {
-                if let Some(leaf) = known.get(*index) {
-                    policy.propose_leaf(&CpuidLeaf { a: *a, b: *b, c: *c, d: *d, ..*leaf }).unwrap();
-                }
-            }
-            if policy.accept(&policies.pv_max).is_ok() {
-                let (has, max) = (FeatureSet::of(&policy), FeatureSet::of(&policies.pv_max));
-                prop_assert_eq!(has.and(&max), has);
-                prop_assert!(policies.pv_max.xcr0().contains(policy.xcr0()));
-            }
-            for leaf in [0, 1, 4, 7, 0xb, 0xd, 0x4000_0003, 0x8000_0021, !0] {
-                policy.answer(leaf, seed[0], &Guest { xcr0: !0, ..kernel() }, &policies.host);
-            }
-        }
-    }
+#[test]
+fn leaves_that_are_cut_off_take_along_what_needs_them() {
+    let policies = Policies::of_host(amd);
+    let max = &policies.pv_max;
+    assert!(FeatureSet::of(&policies.pv_default).has(XEN_X86_FEATURE_AVX2));
+    let zero = |leaf| CpuidLeaf { leaf, subleaf: NO_SUBLEAF, a: 0, b: 0, c: 0, d: 0 };
+    let own = leaves(&policies.pv_default);
+    let cut = |at: u32, last: u32| {
+        let first = own.iter().find(|leaf| leaf.leaf == at).copied().unwrap_or(zero(at));
+        updated(&policies, &[CpuidLeaf { a: last, ..first }], &[]).unwrap()
+    };
+    // Leaf 7 is behind the last one, and so is that of states.
+    let short = cut(0, 1);
+    assert!(!FeatureSet::of(&short).has(XEN_X86_FEATURE_AVX2) && FeatureSet::of(&short).has(XEN_X86_FEATURE_AVX));
+    assert!(short.xcr0().is_empty() && leaves(&short).iter().all(|leaf| leaf.leaf < 2 || leaf.leaf >= 0x4000_0000));
+    // Leaf 1 as well, with AVX, and with the signature that an extended leaf repeats.
+    let shortest = cut(0, 0);
+    let signature = leaves(&shortest).iter().find(|leaf| leaf.leaf == 0x8000_0001).map(|leaf| leaf.a);
+    assert_eq!((FeatureSet::of(&shortest).0[5], signature), (0, Some(0)));
+    // There is no long mode, hence nothing that is of use only there.
+    let narrow = cut(0x8000_0000, 0x8000_0000);
+    let has = |policy: &Policy| FeatureSet::of(policy).has(XEN_X86_FEATURE_CX16);
+    assert!(has(&policies.pv_default.of_domain()) && !has(&narrow) && max.max_leaf() == 0xd);
 }

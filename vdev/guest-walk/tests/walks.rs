@@ -1,4 +1,4 @@
-//! Walks of tables as guests make them, and of random ones against a reading of the manual's tables.
+//! Walks of tables as guests make them.
 
 use guest_walk::{Access, Fault, FaultCode, Memory, Mode, Stopped, Translation, for_each_piece, walk};
 use std::cell::RefCell;
@@ -242,62 +242,4 @@ fn pieces_follow_pages() {
         },
     );
     assert_eq!(stop, Err(Stopped::Visitor(7)));
-}
-
-/// Memory of which each word is made up at the moment of reading.
-struct Made<'a> {
-    read: RefCell<Vec<u64>>,
-    next: RefCell<Box<dyn FnMut() -> u64 + 'a>>,
-}
-
-impl Memory for Made<'_> {
-    fn read(&self, gpa: u64, width: u8) -> Option<u64> {
-        let word = self.next.borrow_mut()();
-        let word = if width == 4 { word & 0xffff_ffff } else { word };
-        self.read.borrow_mut().push(word);
-        (gpa < 1 << 52).then_some(word)
-    }
-    fn compare_exchange(&self, gpa: u64, width: u8, old: u64, new: u64) {
-        assert_eq!(old & !0x60, new & !0x60);
-        assert!(self.read.borrow().contains(&old), "{gpa:#x} {width}");
-    }
-}
-
-/// Tables of random words never do harm, and what is allowed is allowed by each entry on the way.
-#[test]
-fn random_tables() {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let steps = std::env::var("XENOLITH_FUZZ_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
-    let mut found = 0;
-    for _ in 0..steps {
-        let cr4 = Cr4::from_bits_retain(next() & (Cr4::PSE | Cr4::PAE | Cr4::SMEP | Cr4::SMAP | Cr4::LA57).bits());
-        let long = next() & 1 == 0;
-        let lma = if long { Efer::LMA } else { Efer::empty() };
-        let nxe = if next() & 1 == 0 { Efer::NXE } else { Efer::empty() };
-        let mode = Mode { cr3: next() & 0x6fff, alignment_check: next() & 1 == 0, ..mode(cr4, lma | nxe) };
-        let bits = next();
-        let access =
-            Access { write: bits & 1 != 0, fetch: bits & 3 == 2, user: bits & 4 != 0, implicit: bits & 0xe == 8 };
-        let address = if long { next() & 0x7fff_ffff_ffff } else { next() };
-        let made =
-            Made { read: RefCell::default(), next: RefCell::new(Box::new(|| next() & next() & !(0xffe << 52) | 1)) };
-        if let Ok(translation) = walk(&made, &mode, address, access) {
-            found += 1;
-            let words = made.read.borrow();
-            let with_rights = if !long && cr4.contains(Cr4::PAE) { &words[1..] } else { &words[..] };
-            assert_eq!(translation.writable, with_rights.iter().all(|word| word & W != 0));
-            assert_eq!(translation.user, with_rights.iter().all(|word| word & U != 0));
-            assert!(translation.user || !access.user);
-            assert!(translation.writable || !access.write, "CR0.WP is set");
-            let size = 1u64 << translation.page_bits;
-            assert_eq!(translation.gpa & (size - 1), address & (size - 1));
-        }
-    }
-    assert!(found > steps / 100, "{found} of {steps}");
 }

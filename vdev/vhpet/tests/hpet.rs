@@ -1,11 +1,8 @@
-//! The high precision event timer as a guest uses it, and as a random guest does.
+//! The high precision event timer as a guest uses it.
 
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 use vhpet::{Hpet, SIZE, TICK_NS};
 use vtimer::{Action, Change, Line, MissedTicks, Now, Rules, all_ones};
-use xen_abi::hvm_save::clocks::HvmHwHpet;
-use zerocopy::FromZeros;
 
 const RULES: Rules = Rules { missed: MissedTicks::NoDelay, align: false };
 const CONFIG: u64 = 0x10;
@@ -237,54 +234,6 @@ fn restored_timer_goes_on() {
     assert_eq!(other.get(COUNTER, 1001 * MS), 5 * MS);
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Read(u64, u8),
-    Write(u64, u8, u64),
-    Pass(u64),
-    Tick,
-    Resume,
-    Deliver(u8),
-    Reload,
-    Load(Vec<u64>),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let register = prop_oneof![
-        2 => Just(CONFIG), 2 => Just(STATUS), 1 => Just(COUNTER),
-        4 => (0u64..4).prop_map(config), 4 => (0u64..4).prop_map(compare), 1 => any::<u64>(),
-    ];
-    let place = (register, prop_oneof![4 => Just(0u64), 1 => 0u64..8]).prop_map(|(at, more)| at.wrapping_add(more));
-    let size = prop_oneof![6 => prop::sample::select(vec![4u8, 8]), 1 => prop::sample::select(vec![0u8, 1, 2, 3, 16])];
-    let value = prop_oneof![
-        3 => any::<u64>(), 3 => 0u64..8, 3 => 0u64..1_000_000, 2 => (0u64..0x4000).prop_map(|bits| bits | ENABLE),
-        1 => Just(u64::MAX), 1 => Just(0xffff_ffff),
-    ];
-    prop_oneof![
-        6 => (place.clone(), size.clone()).prop_map(|(at, size)| Step::Read(at, size)),
-        16 => (place, size, value).prop_map(|(at, size, value)| Step::Write(at, size, value)),
-        5 => (0u64..100_000_000).prop_map(Step::Pass),
-        1 => any::<u64>().prop_map(Step::Pass),
-        6 => Just(Step::Tick),
-        1 => Just(Step::Resume),
-        4 => prop::sample::select(vec![0u8, 8, 20, 21, 22, 23]).prop_map(Step::Deliver),
-        1 => Just(Step::Reload),
-        1 => prop::collection::vec(any::<u64>(), 16).prop_map(Step::Load),
-    ]
-}
-
-/// A record whose meaningful members are `words`.
-fn record_of(words: &[u64]) -> HvmHwHpet {
-    let mut record = HvmHwHpet::new_zeroed();
-    (record.capability, record.config, record.isr, record.mc64) = (words[0], words[1], words[2], words[3]);
-    for n in 0..3 {
-        let w = &words[4 + 4 * n..];
-        (record.timers[n].config, record.timers[n].cmp, record.timers[n].fsb, record.period[n]) =
-            (w[0], w[1], w[2], w[3]);
-    }
-    record
-}
-
 proptest! {
     /// A periodic timer ticks as often as its period fits into the time, and its comparator is the next tick.
     #[test]
@@ -334,53 +283,6 @@ proptest! {
         prop_assert!(other.0.load(&record, at(gap)).is_ok());
         for offset in (0..0x160).step_by(8) {
             prop_assert_eq!(other.get(offset, gap + after), m.get(offset, before + after), "register {:#x}", offset);
-        }
-    }
-
-    /// Whatever a guest does: no panic, reads stay within their size, levels agree with the status bits, and nothing is due
-    /// after a tick but what was announced.
-    #[test]
-    fn random_guest(steps in prop::collection::vec(step(), 0..150)) {
-        let mut m = Hpet::new(RULES);
-        let mut now = Now::both(0);
-        let mut up = BTreeSet::new();
-        for step in steps {
-            let action = match step {
-                Step::Read(offset, size) => {
-                    prop_assert_eq!(m.read(offset, size, now) & !all_ones(size), 0);
-                    Action::NONE
-                }
-                Step::Write(offset, size, value) => m.write(offset, size, value, now),
-                Step::Pass(ns) => { now = Now::both(now.steady.saturating_add(ns)); Action::NONE }
-                Step::Tick => {
-                    let action = m.tick(now);
-                    prop_assert!(m.next_deadline().is_none_or(|at| at > now.steady || now.steady == u64::MAX));
-                    action
-                }
-                Step::Resume => m.resume(now),
-                Step::Deliver(n) => {
-                    let line = if n < 16 { Line::Isa(n) } else { Line::Gsi(n) };
-                    let waited = m.due().signals().any(|s| s.line == line);
-                    prop_assert_eq!(m.delivered(line, now).is_some(), waited);
-                    Action::NONE
-                }
-                Step::Reload => {
-                    let record = m.save(now);
-                    let action = m.load(&record, now).unwrap();
-                    prop_assert_eq!(m.save(now), record);
-                    action
-                }
-                Step::Load(words) => m.load(&record_of(&words), now).unwrap(),
-            };
-            for signal in action.signals() {
-                prop_assert!(matches!(signal.line, Line::Isa(0 | 8) | Line::Gsi(20..=23)), "{:?}", signal);
-                match signal.change {
-                    Change::Raise => prop_assert!(up.insert(signal.line)),
-                    Change::Lower => prop_assert!(up.remove(&signal.line)),
-                    Change::Edge => {}
-                }
-            }
-            prop_assert!(up.is_empty() || m.read(STATUS, 8, now) != 0, "a level without a status bit");
         }
     }
 }

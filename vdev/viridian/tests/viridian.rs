@@ -1,6 +1,5 @@
 //! What a guest that knows Hyper-V finds.
 
-use proptest::prelude::*;
 use viridian::*;
 use xen_abi::hvm_params::*;
 
@@ -277,21 +276,4 @@ fn records_come_back() {
     assert_eq!(by_page(&other, 0x2000), domain.time_ref_count, "by the counter of the new host");
     other.guest.memory[0x3000] = 0;
     assert!(other.processor.takes_end(&other.guest));
-}
-
-proptest! {
-    #[test]
-    fn any_access_ends(parts in any::<u32>(), khz in any::<u32>(), accesses in prop::collection::vec((0u32..0x200, any::<u64>()), 0..40)) {
-        let mut vcpu = Vcpu::new(parts | HVMPV_BASE_FREQ);
-        vcpu.tsc.khz = khz;
-        for (number, value) in accesses {
-            vcpu.tsc.now = value;
-            let written = vcpu.write(FIRST_MSR + number, value);
-            if written.is_ok() && matches!(number, 0 | 1 | 0x21 | 0x73) {
-                prop_assert_eq!(vcpu.read(FIRST_MSR + number), Ok(value));
-            }
-            let _ = call(&mut vcpu.guest, value, u64::from(number));
-        }
-        prop_assert!(FIRST_MSR + 0x200 == END_OF_MSRS);
-    }
 }

@@ -223,13 +223,16 @@ impl Virq {
         true
     }
 
-    /// One more source holds a pin up, and with it a line of the 8259s.
+    /// One more source holds a pin up, and with it a line of the 8259s. Interrupt 0 is alone on its line, but not on its pin, which a
+    /// link may be routed to as interrupt 2.
     fn hold(&mut self, gsi: u8, irq: Option<u8>, bus: &mut impl Bus) {
         let Some(count) = self.pin_counts.get_mut(usize::from(gsi)) else { return };
         *count = count.saturating_add(1);
         if *count == 1 {
             let diverted = bus.is_event_channel(gsi, true);
             self.raise(gsi, irq, diverted, bus);
+        } else if irq == Some(0) {
+            self.raise_pic(irq, bus);
         }
     }
 
@@ -241,6 +244,8 @@ impl Virq {
         if held && *count == 0 {
             let diverted = bus.is_event_channel(irq.unwrap_or(gsi), false);
             self.lower(gsi, irq.filter(|_| !diverted));
+        } else if let (Some(0), Some(chips)) = (irq, &mut self.chips) {
+            chips.pic.lower(0);
         }
     }
 
@@ -251,6 +256,11 @@ impl Virq {
         } else {
             chips.ioapic.raise(gsi).into_iter().for_each(|message| bus.send(message));
         }
+        self.raise_pic(irq, bus);
+    }
+
+    fn raise_pic(&mut self, irq: Option<u8>, bus: &mut impl Bus) {
+        let Some(chips) = &mut self.chips else { return };
         if irq.is_some_and(|irq| chips.pic.raise(irq)) {
             bus.pic_rose();
         }

@@ -1,7 +1,7 @@
 //! Xen's records of a local APIC.
 
 use types::{Errno, Result};
-use x86_defs::apic::{APIC_BASE_ENABLE, APIC_BASE_X2APIC, LVT_MASKED, SPURIOUS_ENABLE};
+use x86_defs::apic::{APIC_BASE_ENABLE, APIC_BASE_X2APIC, COMMAND_BUSY, LVT_MASKED, SPURIOUS_ENABLE};
 use xen_abi::hvm_save::interrupts::{HwLapic, HwLapicRegs, VLAPIC_HW_DISABLED, VLAPIC_SW_DISABLED};
 
 use crate::base::BASE_BITS;
@@ -66,6 +66,8 @@ impl Lapic {
         for index in [reg::ESR, reg::INITIAL, reg::ICR, reg::ICR_HIGH] {
             self.regs[index] = word(from, index);
         }
+        // What is sent is sent at once: a guest that waits for it would wait for ever.
+        self.regs[reg::ICR] &= !COMMAND_BUSY;
         self.regs[reg::VERSION] = reg::VERSION_VALUE;
         self.regs[reg::TPR] = word(from, reg::TPR) & 0xff;
         self.regs[reg::DFR] = word(from, reg::DFR) | 0x0fff_ffff;

@@ -1,6 +1,5 @@
 //! The 8259s, command by command, and against a model; then anything at all. `PROPTEST_CASES` sets how many.
 
-use proptest::prelude::*;
 use vpic::{Effect, Vpic};
 use xen_abi::hvm_save::interrupts::HwVpic;
 
@@ -208,95 +207,4 @@ fn derived_state_of_records_is_not_believed() {
     let record = HwVpic { irr: 4, int_output: 1, elcr: 0xff, ..HwVpic::new(0xff, 0xff, 0xff) };
     pic.load(0, &record).unwrap();
     assert_eq!((pic.output(), pic.acknowledge(), pic.read(0x4d0)), (false, None, 0xf8));
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Write(u16, u8),
-    Read(u16),
-    Raise(u8),
-    Lower(u8),
-    Acknowledge,
-    Load(u16, [u8; 8]),
-}
-
-fn acts() -> impl Strategy<Value = Act> {
-    let port = prop::sample::select(vec![0x20u16, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1]);
-    prop_oneof![
-        6 => (port.clone(), any::<u8>()).prop_map(|(port, value)| Act::Write(port, value)),
-        3 => prop_oneof![port, any::<u16>()].prop_map(Act::Read),
-        6 => any::<u8>().prop_map(|irq| Act::Raise(irq & 31)),
-        3 => any::<u8>().prop_map(|irq| Act::Lower(irq & 31)),
-        5 => Just(Act::Acknowledge),
-        1 => (0u16..3, any::<[u8; 8]>()).prop_map(|(instance, bytes)| Act::Load(instance, bytes)),
-    ]
-}
-
-fn record(bytes: [u8; 8]) -> HwVpic {
-    let [irr, imr, isr, irq_base, state, flags, elcr, int_output] = bytes;
-    HwVpic { irr, imr, isr, irq_base, elcr, int_output, ..HwVpic::new(state & 15, state >> 4, flags) }
-}
-
-proptest! {
-    #[test]
-    fn nothing_breaks(acts in prop::collection::vec(acts(), 1..60)) {
-        let mut pic = Vpic::new();
-        for act in acts {
-            let before = pic.output();
-            match act {
-                Act::Write(port, value) => {
-                    let effect = pic.write(port, value);
-                    prop_assert_eq!(effect.output_rose, pic.output() && !before);
-                }
-                Act::Read(port) => { pic.read(port); }
-                Act::Raise(irq) => prop_assert_eq!(pic.raise(irq), pic.output() && !before),
-                Act::Lower(irq) => pic.lower(irq),
-                Act::Acknowledge => {
-                    let vectors: Vec<u8> = (0..16).map(|irq| pic.vector(irq)).collect();
-                    let taken = pic.acknowledge();
-                    prop_assert_eq!(taken.is_some(), before);
-                    prop_assert!(taken.is_none_or(|vector| vectors.contains(&vector)));
-                }
-                Act::Load(instance, bytes) => prop_assert_eq!(pic.load(instance, &record(bytes)).is_ok(), instance < 2),
-            }
-            let mut copy = Vpic::new();
-            let [master, slave] = pic.save();
-            copy.load(0, &master).unwrap();
-            copy.load(1, &slave).unwrap();
-            prop_assert_eq!(&copy, &pic, "records hold it all");
-        }
-    }
-
-    /// Fully nested, no rotation: of all lines, the first in this order that is requested, unmasked and not below one in
-    /// service. (8259A datasheet, "fully nested mode"; the slave is line 2.)
-    #[test]
-    fn priorities(requests: u16, masks: u16, order in prop::collection::vec(any::<bool>(), 20)) {
-        const ORDER: [u8; 15] = [0, 1, 8, 9, 10, 11, 12, 13, 14, 15, 3, 4, 5, 6, 7];
-        let mut pic = programmed(1);
-        let masks = masks & !4;
-        let _ = pic.write(MASTER + 1, masks as u8);
-        let _ = pic.write(SLAVE + 1, (masks >> 8) as u8);
-        let mut waiting: Vec<usize> = (0..15).filter(|at| (requests & !masks) >> ORDER[*at] & 1 != 0).collect();
-        (0..16).filter(|irq| requests >> irq & 1 != 0).for_each(|irq| { pic.raise(irq); });
-        let mut served: Vec<usize> = Vec::new();
-        for take in order {
-            if take {
-                let first = waiting.first().copied();
-                let slave = |at: usize| ORDER[at] >= 8;
-                // Without special nesting, all of the slave's lines have one priority at the master.
-                let blocked = |at: usize| served.iter().any(|&s| s <= at || (slave(s) && slave(at)));
-                let expected = first.filter(|at| !blocked(*at));
-                prop_assert_eq!(pic.acknowledge(), expected.map(|at| 0x20 + ORDER[at]));
-                if let Some(at) = expected {
-                    waiting.remove(0);
-                    served.push(at);
-                }
-            } else if let Some(at) = served.pop() {
-                if ORDER[at] >= 8 {
-                    end(&mut pic, SLAVE);
-                }
-                end(&mut pic, MASTER);
-            }
-        }
-    }
 }

@@ -1,6 +1,5 @@
-//! The interval timer as a guest uses it, and as a random guest does.
+//! The interval timer as a guest uses it.
 
-use proptest::prelude::*;
 use types::Errno;
 use vpit::{FREQUENCY, LINE, Pit, SPEAKER_PORT};
 use vtimer::{Action, Change, Line, MissedTicks, Now, Rules};
@@ -133,79 +132,4 @@ fn restored_timer_ticks_on() {
     bad.channels[1].gate = 0;
     assert_eq!(restored.load(&bad, now), Err(Errno::INVAL));
     assert_eq!(restored.save(), record, "a refused record changes nothing");
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Read(u16, u8),
-    Write(u16, u8, u32),
-    Pass(u64),
-    Tick,
-    Resume,
-    Deliver,
-    Reload,
-    Load(Box<[u8; 56]>),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let port = prop_oneof![0x40u16..0x44, Just(SPEAKER_PORT)];
-    let size = prop_oneof![8 => Just(1u8), 1 => prop::sample::select(vec![0u8, 2, 4, 8, 255])];
-    prop_oneof![
-        6 => (port.clone(), size.clone()).prop_map(|(port, size)| Step::Read(port, size)),
-        8 => (port, size, any::<u32>()).prop_map(|(port, size, value)| Step::Write(port, size, value)),
-        4 => (0u64..100_000_000).prop_map(Step::Pass),
-        1 => any::<u64>().prop_map(Step::Pass),
-        4 => Just(Step::Tick),
-        1 => Just(Step::Resume),
-        3 => Just(Step::Deliver),
-        1 => Just(Step::Reload),
-        1 => any::<[[u8; 28]; 2]>().prop_map(|half| Step::Load(Box::new(std::array::from_fn(|i| half[i / 28][i % 28] & 7)))),
-    ]
-}
-
-proptest! {
-    /// Whatever a guest does: no panic, reads stay within their size, and what is saved can be restored.
-    #[test]
-    fn random_guest(steps in prop::collection::vec(step(), 0..120)) {
-        let mut p = pit();
-        let mut now = Now::both(0);
-        for step in steps {
-            match step {
-                Step::Read(port, size) => {
-                    let value = p.read(port, size, now);
-                    prop_assert_eq!(u64::from(value) & !vtimer::all_ones(size), 0);
-                }
-                Step::Write(port, size, value) => p.write(port, size, value, now),
-                Step::Pass(ns) => now = Now::both(now.steady.saturating_add(ns)),
-                Step::Tick => {
-                    let _ = p.tick(now);
-                    prop_assert!(p.next_deadline().is_none_or(|deadline| deadline > now.steady || now.steady == u64::MAX));
-                }
-                Step::Resume => { let _ = p.resume(now); }
-                Step::Deliver => {
-                    let waited = !p.due().is_none();
-                    prop_assert_eq!(p.delivered(LINE, now).is_some(), waited);
-                }
-                Step::Reload => {
-                    let record = p.save();
-                    let mut other = pit();
-                    prop_assert_eq!(other.load(&record, now), Ok(Action::NONE));
-                    prop_assert_eq!(other.save(), record);
-                    p = other;
-                }
-                Step::Load(bytes) => {
-                    let record: HvmHwPit = record_of(&bytes);
-                    let before = p.clone();
-                    if p.load(&record, now).is_err() {
-                        prop_assert_eq!(&p, &before);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A record of any bytes.
-fn record_of(bytes: &[u8; 56]) -> HvmHwPit {
-    zerocopy::FromBytes::read_from_bytes(bytes).expect("the record's size")
 }

@@ -1,9 +1,9 @@
-//! The ACPI timer as a guest uses it, and as a random guest does.
+//! The ACPI timer as a guest uses it.
 
 use proptest::prelude::*;
 use types::Errno;
 use vpmtimer::{FREQUENCY, LINE, PmTimer};
-use vtimer::{Action, Change, Now, all_ones};
+use vtimer::{Action, Change, Now};
 use xen_abi::hvm_save::clocks::HvmHwPmtimer;
 
 const SECOND: u64 = 1_000_000_000;
@@ -97,36 +97,6 @@ fn timer_is_read_whole_and_not_written() {
     assert_eq!(t, before);
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Read(u16, u8),
-    Write(u16, u8, u32),
-    Pass(u64),
-    Back(u64),
-    Tick,
-    Button(bool),
-    Reload,
-    Load(u32, u16, u16),
-    Move(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let port = prop_oneof![8 => 0x1f40u16..0x1f4c, 2 => 0xb000u16..0xb00c, 1 => any::<u16>()];
-    let size = prop_oneof![6 => prop::sample::select(vec![1u8, 2, 4]), 1 => any::<u8>()];
-    prop_oneof![
-        6 => (port.clone(), size.clone()).prop_map(|(port, size)| Step::Read(port, size)),
-        8 => (port, size, any::<u32>()).prop_map(|(port, size, value)| Step::Write(port, size, value)),
-        4 => (0..700 * SECOND).prop_map(Step::Pass),
-        1 => any::<u64>().prop_map(Step::Pass),
-        1 => any::<u64>().prop_map(Step::Back),
-        4 => Just(Step::Tick),
-        1 => any::<bool>().prop_map(Step::Button),
-        1 => Just(Step::Reload),
-        1 => any::<(u32, u16, u16)>().prop_map(|(count, status, enable)| Step::Load(count, status, enable)),
-        1 => (0u64..3).prop_map(Step::Move),
-    ]
-}
-
 proptest! {
     /// However often it is looked at, the counter shows the same.
     #[test]
@@ -149,43 +119,5 @@ proptest! {
         let expected = count(&mut t.clone(), before + after);
         let difference = count(&mut restored, gap + after).wrapping_sub(expected);
         prop_assert!(difference == 0 || difference == u32::MAX, "no more than a broken tick is lost");
-    }
-
-    /// Whatever a guest does: no panic, and the line is what the registers say.
-    #[test]
-    fn random_guest(steps in prop::collection::vec(step(), 0..120)) {
-        let mut t = PmTimer::new(Now::both(0));
-        let mut now = Now::both(0);
-        let mut up = false;
-        for step in steps {
-            let action = match step {
-                Step::Read(port, size) => {
-                    let (value, action) = t.read(port, size, now);
-                    prop_assert_eq!(u64::from(value) & !all_ones(size), 0);
-                    action
-                }
-                Step::Write(port, size, value) => t.write(port, size, value, now),
-                Step::Pass(ns) => { now = Now::both(now.steady.saturating_add(ns)); Action::NONE }
-                Step::Back(guest) => { now.guest = guest; Action::NONE }
-                Step::Tick => t.tick(now),
-                Step::Button(power) => if power { t.power_button(now) } else { t.sleep_button(now) },
-                Step::Reload => {
-                    let record = t.save(now);
-                    let action = t.load(&record, now).unwrap();
-                    prop_assert_eq!(t.save(now), record);
-                    action
-                }
-                Step::Load(tmr_val, pm1a_sts, pm1a_en) => {
-                    t.load(&HvmHwPmtimer { tmr_val, pm1a_sts, pm1a_en }, now).unwrap()
-                }
-                Step::Move(version) => { let _ = t.set_location(version); Action::NONE }
-            };
-            for signal in action.signals() {
-                prop_assert_eq!(signal.line, LINE);
-                up = signal.change == Change::Raise;
-            }
-            prop_assert_eq!(t.line(), if up { RAISED } else { LOWERED });
-            prop_assert!(t.next_deadline(now).is_none_or(|deadline| deadline >= now.steady));
-        }
     }
 }

@@ -1,9 +1,8 @@
-//! The real-time clock as a guest uses it, and as a random guest does.
+//! The real-time clock as a guest uses it.
 
 use proptest::prelude::*;
 use vrtc::{LINE, Rtc, WallTime};
-use vtimer::{Action, Change, Line, MissedTicks, Now, Rules, all_ones};
-use xen_abi::hvm_save::clocks::HvmHwRtc;
+use vtimer::{Action, Change, Line, MissedTicks, Now, Rules};
 
 const RULES: Rules = Rules { missed: MissedTicks::NoDelay, align: false };
 const SECOND: u64 = 1_000_000_000;
@@ -244,38 +243,6 @@ fn restored_clock_shows_the_wall_clock() {
     assert_eq!(other.save(Now::both(9 * SECOND)), m.0.save(Now::both(9 * SECOND)));
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Index(u8),
-    Read(u16, u8),
-    Write(u16, u8, u32),
-    Pass(u64),
-    Wall(i64, u32),
-    Tick,
-    Resume,
-    Deliver,
-    Reload,
-    Load([u8; 14], u8, i64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let port = prop_oneof![8 => Just(0x71u16), 1 => Just(0x70u16)];
-    let size = prop_oneof![9 => Just(1u8), 1 => any::<u8>()];
-    prop_oneof![
-        10 => prop_oneof![12 => 0u8..14, 1 => any::<u8>()].prop_map(Step::Index),
-        6 => (port.clone(), size.clone()).prop_map(|(port, size)| Step::Read(port, size)),
-        10 => (port, size, any::<u32>()).prop_map(|(port, size, value)| Step::Write(port, size, value)),
-        4 => (0..3 * SECOND).prop_map(Step::Pass),
-        1 => any::<u64>().prop_map(Step::Pass),
-        1 => any::<(i64, u32)>().prop_map(|(seconds, nanos)| Step::Wall(seconds, nanos)),
-        6 => Just(Step::Tick),
-        1 => Just(Step::Resume),
-        4 => Just(Step::Deliver),
-        1 => Just(Step::Reload),
-        1 => any::<([u8; 14], u8, i64)>().prop_map(|(data, index, offset)| Step::Load(data, index, offset)),
-    ]
-}
-
 proptest! {
     /// The guest sets the clock, in any format, and finds it again later, moved by the time in between.
     #[test]
@@ -298,47 +265,5 @@ proptest! {
         }
         prop_assert_eq!(m.put(B, format, frozen), Action::move_time(target - start));
         prop_assert_eq!(m.date(later * SECOND), there.date(later * SECOND));
-    }
-
-    /// Whatever a guest does: no panic, reads stay within their size, and nothing is due after a tick but what was announced.
-    #[test]
-    fn random_guest(steps in prop::collection::vec(step(), 0..150)) {
-        let mut m = Machine::at(SOME_DAY).0;
-        let mut now = Now::both(0);
-        for step in steps {
-            let action = match step {
-                Step::Index(index) => m.write(0x70, 1, index.into(), now),
-                Step::Read(port, size) => m.read(port, size, now).map(|(value, action)| {
-                    assert_eq!(u64::from(value) & !all_ones(size), 0);
-                    action
-                }),
-                Step::Write(port, size, value) => m.write(port, size, value, now),
-                Step::Pass(ns) => { now = Now::both(now.steady.saturating_add(ns)); None }
-                Step::Wall(seconds, nanos) => { m.set_wall_clock(WallTime { seconds, nanos }, now); None }
-                Step::Tick => {
-                    let action = m.tick(now);
-                    prop_assert!(m.next_deadline().is_none_or(|at| at > now.steady || now.steady == u64::MAX));
-                    Some(action)
-                }
-                Step::Resume => Some(m.resume(now)),
-                Step::Deliver => {
-                    let waited = !m.due().is_none();
-                    prop_assert_eq!(m.delivered(LINE, now).is_some(), waited);
-                    None
-                }
-                Step::Reload => {
-                    let record = m.save(now);
-                    prop_assert!(m.load(&record, now).is_ok());
-                    prop_assert_eq!(m.save(now), record);
-                    None
-                }
-                Step::Load(cmos_data, cmos_index, rtc_offset) => {
-                    Some(m.load(&HvmHwRtc { cmos_data, cmos_index, pad0: 0, rtc_offset }, now).unwrap())
-                }
-            };
-            for signal in action.unwrap_or_default().signals() {
-                prop_assert_eq!(signal.line, LINE);
-            }
-        }
     }
 }

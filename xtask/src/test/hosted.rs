@@ -106,6 +106,7 @@ fn interesting(line: &str) -> bool {
         || line.ends_with("FAILED")
         || line.contains("panicked at")
         || line.starts_with("assertion")
+        || line.contains("XENOLITH_FUZZ_SEED")
 }
 
 #[cfg(test)]

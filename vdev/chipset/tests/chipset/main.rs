@@ -1,5 +1,4 @@
-//! The devices of the mainboard together: guests as they are, and one at random.
+//! The devices of the mainboard together, as guests use them.
 
 mod guests;
 mod machine;
-mod random;

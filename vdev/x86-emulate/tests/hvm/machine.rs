@@ -164,7 +164,7 @@ impl Memory for Machine {
         if self.is_raced {
             return Ok(false);
         }
-        if !self.is_device(linear) && !self.is_device(linear + new.len() as u64 - 1) {
+        if !self.is_device(linear) && !self.is_device(linear + (new.len() as u64 - 1)) {
             assert_eq!(self.get(linear, old.len()), old);
         }
         self.write(linear, new).map(|()| true)

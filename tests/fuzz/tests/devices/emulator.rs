@@ -1,43 +1,22 @@
-//! Random code, registers and machines, in every mode: nothing panics, runs long, or wraps around; what stops has changed
-//! nothing; and a device that answers later sees what one sees that answers at once.
-//!
-//! `XENOLITH_FUZZ_SECONDS` sets how long it runs (default 2); `XENOLITH_FUZZ_SEED` runs the one case that a failure named.
+//! Random code, registers and machines, in every mode: nothing panics, runs long, or wraps around; what stops has changed nothing; a
+//! device that answers later sees what one sees that answers at once; and plain moves are what they were taken for.
 
 use crate::machine::{DEVICE, Machine, RIP, state};
-use std::time::{Duration, Instant};
+use fuzz::Random;
 use x86_emulate::hvm::*;
 
 /// Units in a batch.
 const MOST: u64 = 20;
-/// Cases that are made in any event.
-const CASES: u64 = 2000;
+/// Instructions in a case of the fuzzer.
+const STEPS: u64 = 60;
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(29)
-    }
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-    fn one_in(&mut self, limit: u64) -> bool {
-        self.below(limit) == 0
-    }
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-    /// Near the device, near a limit, or anywhere.
-    fn value(&mut self) -> u64 {
-        let near = [DEVICE, DEVICE + 0xff8, 0x8000, 0, 0xffff, 0xffff_ffff, 1 << 47, u64::MAX];
-        match self.below(4) {
-            0 => self.next(),
-            1 => self.below(40),
-            _ => self.pick(&near).wrapping_add(self.below(32)).wrapping_sub(16),
-        }
+/// Near the device, near a limit, or anywhere.
+fn value(random: &mut Random) -> u64 {
+    let near = [DEVICE, DEVICE + 0xff8, 0x8000, 0, 0xffff, 0xffff_ffff, 1 << 47, u64::MAX];
+    match random.below(4) {
+        0 => random.next(),
+        1 => random.below(40),
+        _ => random.pick(&near).wrapping_add(random.below(32)).wrapping_sub(16),
     }
 }
 
@@ -62,25 +41,38 @@ fn code(random: &mut Random) -> Vec<u8> {
     if random.one_in(3) {
         // Strings and what is near them.
         code.push(random.pick(&[0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xae, 0xaf, 0x6c, 0x6d, 0x6e, 0x6f]));
+    } else if random.one_in(4) {
+        // Plain moves.
+        code.push(random.pick(&[0x89, 0x8b, 0xa1, 0xa3, 0xc7]));
     }
     code.extend((0..14).map(|_| random.next() as u8));
     code.truncate(15);
     code
 }
 
-fn case(seed: u64) -> (State, Machine) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    random.next();
+/// Code of 16 bits is in real mode, but for a third.
+fn protect(random: &mut Random, state: &mut State) {
+    if state.code_size() == CodeSize::Bits16 && random.one_in(3) {
+        let wide = crate::machine::state(CodeSize::Bits32);
+        (state.cr0, state.segments) = (wide.cr0, wide.segments);
+        // Of 16 bits still.
+        state.segments[1].attributes = 0x9b;
+    }
+}
+
+fn setting(seed: u64) -> (State, Machine) {
+    let random = &mut Random::new(seed);
     let size = random.pick(&[CodeSize::Bits16, CodeSize::Bits32, CodeSize::Bits64]);
     let mut state = state(size);
-    state.general = std::array::from_fn(|_| random.value());
+    protect(random, &mut state);
+    state.general = std::array::from_fn(|_| value(random));
     if random.one_in(4) {
         let code = state.segments[1].attributes;
         state.segments = std::array::from_fn(|_| Segment {
             selector: random.next() as u16,
             attributes: random.next() as u16 | if random.one_in(2) { 0x93 } else { 0 },
-            limit: random.value() as u32,
-            base: random.value(),
+            limit: value(random) as u32,
+            base: value(random),
         });
         state.segments[1] = Segment { attributes: code, limit: u32::MAX, ..Segment::default() };
     }
@@ -88,9 +80,9 @@ fn case(seed: u64) -> (State, Machine) {
     state.level = random.pick(&[0, 0, 3]);
     state.cr0 ^= random.next() & random.next() & 0xd;
     state.cr4 ^= random.next() & random.next() & 0x4_0a04;
-    let mut machine = crate::machine::machine(&state, &code(&mut random));
+    let mut machine = crate::machine::machine(&state, &code(random));
     if random.one_in(8) {
-        state.rip = random.value();
+        state.rip = value(random);
     }
     if random.one_in(3) {
         machine.takes = random.below(30);
@@ -99,8 +91,8 @@ fn case(seed: u64) -> (State, Machine) {
     machine.is_raced = random.one_in(20);
     machine.vectors = std::array::from_fn(|_| random.next().into());
     for _ in 0..random.below(4) {
-        machine.absent.insert(random.value() & !0xfff);
-        machine.read_only.insert(random.value() & !0xfff);
+        machine.absent.insert(value(random) & !0xfff);
+        machine.read_only.insert(value(random) & !0xfff);
     }
     machine.absent.remove(&RIP);
     (state, machine)
@@ -108,7 +100,7 @@ fn case(seed: u64) -> (State, Machine) {
 
 /// Carries a case out with a device that answers at once.
 fn quickly(seed: u64) -> (State, Machine, Result<Done>) {
-    let (mut state, mut machine) = case(seed);
+    let (mut state, mut machine) = setting(seed);
     let before = state;
     let result = emulate(&mut state, &mut machine, MOST);
     assert!(machine.calls <= 6 * MOST + 10, "{} calls, seed {seed}", machine.calls);
@@ -130,7 +122,7 @@ fn quickly(seed: u64) -> (State, Machine, Result<Done>) {
 
 /// The same with one that answers later.
 fn slowly(seed: u64) -> (State, Machine, Result<Done>) {
-    let (mut state, machine) = case(seed);
+    let (mut state, machine) = setting(seed);
     let mut machine = Machine { is_slow: true, ..machine };
     let mut left = MOST;
     for _ in 0..1000 {
@@ -147,7 +139,7 @@ fn slowly(seed: u64) -> (State, Machine, Result<Done>) {
     panic!("no end, seed {seed}");
 }
 
-fn check(seed: u64) -> bool {
+fn check(seed: u64) -> u64 {
     let (state, machine, result) = quickly(seed);
     let (slow_state, slow_machine, slow_result) = slowly(seed);
     assert_eq!((slow_state, slow_result), (state, result), "seed {seed}");
@@ -161,25 +153,26 @@ fn check(seed: u64) -> bool {
         ..slow_machine
     };
     assert!(same == machine, "seed {seed}");
-    let _ = intercepted(&case(seed).0, &machine.get(RIP, 15));
-    result.is_ok() && !machine.seen.is_empty()
+    let (before, machine_before) = setting(seed);
+    let bytes = machine_before.get(RIP, 16);
+    let _ = intercepted(&before, &bytes[..15]);
+    if result.is_ok() && before.rip == RIP {
+        check_plain(&before, &state, &bytes);
+    }
+    u64::from(result.is_ok() && !machine.seen.is_empty())
 }
 
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+/// A plain move is as long as it was taken for, and changes no register but its own.
+fn check_plain(before: &State, after: &State, bytes: &[u8]) {
+    let code = u128::from_le_bytes(bytes.try_into().expect("16 bytes"));
+    let Some(plain) = PlainMove::of(code, before.code_size()) else { return };
+    assert_eq!(after.rip, before.rip + u64::from(plain.length));
+    for number in 0..16 {
+        let is_loaded = matches!(plain.what, Moved::Load(to) if usize::from(to) == number);
+        assert!(is_loaded || after.general[number] == before.general[number], "register {number}, {plain:?}");
+    }
 }
 
-#[test]
-fn random_code_does_no_harm() {
-    if let Some(seed) = variable("XENOLITH_FUZZ_SEED") {
-        check(seed);
-        return;
-    }
-    let end = Instant::now() + Duration::from_secs(variable("XENOLITH_FUZZ_SECONDS").unwrap_or(2));
-    let (mut seed, mut reached) = (0, 0);
-    while seed < CASES || Instant::now() < end {
-        reached += u64::from(check(seed));
-        seed += 1;
-    }
-    assert!(reached > seed / 50, "a device was reached in {reached} of {seed} cases");
+pub fn case(r: &mut Random) -> u64 {
+    (0..STEPS).map(|_| check(r.next())).sum()
 }
