@@ -9,28 +9,28 @@ for size in 48 16; do
 done
 device=$(losetup -f) && losetup "$device" /run/disk-48.img || fail "no loop device"
 
-create "/root/guests/$guest.cfg" "disk = [ $(boot_disk $guest)'format=raw, vdev=xvda, access=rw, target=/run/tools.img', 'phy:$device,xvdb,w' ]"
+create "/root/guests/$guest.cfg" "disk = [ $(boot_disk $guest)'format=raw, vdev=xvdb, access=rw, target=/run/tools.img', 'phy:$device,xvdc,w' ]"
 guest_shell $guest
 load_tools $guest
-# Numbers of xvda and later ones; an HVM guest's boot disk has a lower one.
-equal "disks in xl block-list" "$(xl block-list $guest | awk 'NR > 1 && $1 >= 51712 { print $1, $4 }')" "51712 4
-51728 4"
+# Numbers of xvdb and later ones; an HVM guest's boot disk has a lower one.
+equal "disks in xl block-list" "$(xl block-list $guest | awk 'NR > 1 && $1 >= 51728 { print $1, $4 }')" "51728 4
+51744 4"
 
 # On the file system: what is written is there after it was unmounted.
-say 'dd if=/dev/urandom of=/mnt/noise bs=1M count=8 2>/dev/null; sum=$(sha256sum </mnt/noise); umount /mnt; mount -t ext4 /dev/xvda /mnt'
+say 'dd if=/dev/urandom of=/mnt/noise bs=1M count=8 2>/dev/null; sum=$(sha256sum </mnt/noise); umount /mnt; mount -t ext4 /dev/xvdb /mnt'
 say '[ "$sum" = "$(sha256sum </mnt/noise)" ] && echo kept-$((40 + 2))'
 heard $guest kept-42 60
 
-say '/mnt/exercise disk /dev/xvdb --seconds 60; echo exercised-$?'
+say '/mnt/exercise disk /dev/xvdc --seconds 60; echo exercised-$?'
 heard $guest 'exercised-[0-9]' 240
 heard $guest exercised-0 1
 heard $guest 'disk verified: [1-9][0-9]* reads, [1-9][0-9]* writes' 1
 
-xl block-attach $guest format=raw,vdev=xvdc,access=rw,target=/run/disk-16.img >/run/attach 2>&1 || fail "block-attach: $(cat /run/attach)"
-say 'until [ -b /dev/xvdc ]; do sleep 0.2; done; /mnt/exercise disk /dev/xvdc --mib 8 --seconds 2; echo attached-$?'
+xl block-attach $guest format=raw,vdev=xvdd,access=rw,target=/run/disk-16.img >/run/attach 2>&1 || fail "block-attach: $(cat /run/attach)"
+say 'until [ -b /dev/xvdd ]; do sleep 0.2; done; /mnt/exercise disk /dev/xvdd --mib 8 --seconds 2; echo attached-$?'
 heard $guest attached-0 120
-xl block-detach $guest xvdc >/run/detach 2>&1 || fail "block-detach: $(cat /run/detach)"
-say 'while [ -b /dev/xvdc ]; do sleep 0.2; done; echo detached-$((1 + 1))'
+xl block-detach $guest xvdd >/run/detach 2>&1 || fail "block-detach: $(cat /run/detach)"
+say 'while [ -b /dev/xvdd ]; do sleep 0.2; done; echo detached-$((1 + 1))'
 heard $guest detached-2 60
 say 'umount /mnt; echo unmounted-$?'
 heard $guest unmounted-0 60
