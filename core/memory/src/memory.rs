@@ -99,9 +99,11 @@ impl<H: Host> Memory<H> {
         while next < end {
             let fits = (63 - (end - next).leading_zeros()).min(next.trailing_zeros()).min(MAX_ORDER.into());
             let block = next as u32..(next + (1 << fits)) as u32;
-            if block.clone().all(|mfn| matches!(self.table.at(mfn).refs().state(), State::Reserved)) {
-                for frame in block.clone().map(|mfn| self.table.at(mfn)) {
-                    frame.set_flag(FrameInfo::DIRTY, !zeroed);
+            let frames = self.table.range(Mfn(next), 1 << fits);
+            if frames.iter().all(|frame| matches!(frame.refs().state(), State::Reserved)) {
+                for frame in frames {
+                    // Nobody else can come to the frame, so that no locked instruction is needed.
+                    frame.set_flags(if zeroed { 0 } else { FrameInfo::DIRTY });
                     // No guest ever had a translation: as if stamped before the first flush.
                     frame.work.store(u32::MAX, Ordering::Relaxed);
                 }
@@ -321,6 +323,12 @@ impl<H: Host> Memory<H> {
             self.stamp(frame);
             self.heap.lock().give(&self.table, mfn as u32, 0);
         }
+    }
+
+    /// Takes frames that the hypervisor kept for itself: of [`Memory::allocate_anonymous`], or reserved since boot.
+    pub fn take_back(&self, first: Mfn, order: u8) {
+        let since_boot = self.table.get(first).is_some_and(|frame| frame.refs().state() == State::Reserved);
+        if since_boot { self.add_free(first, 1 << order, false) } else { self.free_anonymous(first, order) }
     }
 
     /// Gives frames that are nobody's to a domain, each with the domain's own reference (`assign_pages`). `E2BIG` above its
