@@ -1,7 +1,7 @@
 //! Sequences: copy so many literals, then so many bytes from so far back (RFC 8878, 3.1.1.3.2 and 3.1.1.4).
 
 use super::bits::{Backward, MASKS};
-use super::fse::{Cell, Distribution};
+use super::fse::{Cell, Distribution, MAX_SYMBOLS};
 use super::{BLOCK, Corrupt, Literals};
 
 const LENGTH_LOG: u32 = 9;
@@ -113,7 +113,8 @@ impl<const SIZE: usize> Machine<SIZE> {
                 if usize::from(symbol) >= alphabet.symbols {
                     return Err(Corrupt("an unknown length or offset code"));
                 }
-                self.entries[0] = entry(Cell { symbol, bits: 0, next: 0 }, alphabet);
+                let (base, extra) = (alphabet.value)(symbol);
+                self.entries[0] = Entry { base, next: 0, extra, next_bits: 0 };
                 self.log = 0;
                 self.ready = true;
                 Ok(1)
@@ -131,18 +132,19 @@ impl<const SIZE: usize> Machine<SIZE> {
     fn fill(&mut self, distribution: &Distribution, alphabet: &Alphabet) -> Result<(), Corrupt> {
         let mut cells = [Cell::default(); SIZE];
         distribution.spread(&mut cells)?;
-        for (entry_slot, &cell) in self.entries.iter_mut().zip(&cells[..1 << distribution.log]) {
-            *entry_slot = entry(cell, alphabet);
+        // There are many more cells than symbols.
+        let mut values = [(0, 0); MAX_SYMBOLS];
+        for (value, symbol) in values[..alphabet.symbols].iter_mut().zip(0..) {
+            *value = (alphabet.value)(symbol);
+        }
+        for (entry, cell) in self.entries.iter_mut().zip(&cells[..1 << distribution.log]) {
+            let (base, extra) = values.get(usize::from(cell.symbol)).copied().unwrap_or_default();
+            *entry = Entry { base, next: cell.next, extra, next_bits: cell.bits };
         }
         self.log = distribution.log;
         self.ready = true;
         Ok(())
     }
-}
-
-fn entry(cell: Cell, alphabet: &Alphabet) -> Entry {
-    let (base, extra) = (alphabet.value)(cell.symbol);
-    Entry { base, next: cell.next, extra, next_bits: cell.bits }
 }
 
 /// What carries over from one block to the next: the tables, which may be repeated, and the three latest offsets.
