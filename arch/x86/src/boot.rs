@@ -10,11 +10,12 @@ use core::sync::atomic::{
 };
 use domain::Hypervisor;
 use hal::boot::{BootInfo, Finished, Handoff, Module, Scratch};
+use hal::heap::Lender;
 use log::{info, warn};
-use memory::{FrameInfo, FrameTable, Memory};
+use memory::{FrameInfo, FrameTable, Memory, Request};
 use sched::Scheduler;
 use spin::Once;
-use types::CpuId;
+use types::{CpuId, Mfn};
 
 static HYPERVISOR: Once<&'static Hypervisor<X86>> = Once::new();
 /// Frames of the first MiB.
@@ -47,7 +48,7 @@ pub fn start(handoff: Handoff, banner: &str, compile_info: CompileInfo) -> ! {
     describe(&boot);
     let (kernel, initrd) = take_modules(&mut boot);
     let unpacked = dom0::unpack(&kernel).unwrap_or_else(|text| hal::fatal!("Dom0 kernel: {text}"));
-    let frames = hal::boot::take_slice::<FrameInfo>(boot.max_page as usize);
+    let frames = hal::boot::take_frame_table::<FrameInfo>();
     let finished = hal::boot::finish();
     let early = Early { boot, kernel: (kernel, unpacked), initrd, frames, finished, compile_info };
     hal_cpu::start_bsp(Box::new(early), on_own_stack)
@@ -117,13 +118,32 @@ fn assemble(
 ) -> &'static Hypervisor<X86> {
     let mut memory = Memory::new(X86::new(finished.frames, machine.proximity.clone()), frames);
     memory.set_nodes(machine.proximity.nodes.clone());
-    mark_device_memory(&memory, boot);
+    // All else is a device's, and so is the first MiB, where the control domain looks for tables of the firmware. The hypervisor has
+    // only the code there that starts other CPUs, which is over by then.
+    for (first, end) in finished.ram {
+        let first = first.0.max(LOW_FRAMES);
+        memory.frames().mark_ram(Mfn(first), end.0.saturating_sub(first));
+    }
     for (first, end) in finished.free {
         memory.add_free(first, end.0 - first.0, false);
     }
     let cpus = usable_cpus(boot, machine) as u32;
     let hypervisor = Box::leak(Box::new(Hypervisor::new(memory, cpus, boot.command_line.to_string(), compile_info)));
-    HYPERVISOR.call_once(|| hypervisor)
+    HYPERVISOR.call_once(|| hypervisor);
+    hal::heap::set_lender(Lender { take: lend, give: take_back });
+    hypervisor
+}
+
+/// Lends frames to the hypervisor's heap.
+fn lend(order: u8) -> Option<Mfn> {
+    hypervisor()?.memory.allocate_anonymous(Request { order, bits: 64, zero: false }).ok()
+}
+
+/// Takes frames of the heap, which were lent to it or which it has had since the machine's start.
+fn take_back(first: Mfn, order: u8) {
+    if let Some(hypervisor) = hypervisor() {
+        hypervisor.memory.take_back(first, order);
+    }
 }
 
 /// Tells the lower layers whom to call.
@@ -153,16 +173,6 @@ fn other_cpu(cpu: CpuId) -> ! {
         platform::sync::relax();
         if let (true, Some(hypervisor)) = (READY.load(Acquire), HYPERVISOR.get()) {
             run::run(hypervisor);
-        }
-    }
-}
-
-/// Frames that are no RAM belong to DOMID_IO, and so does the first MiB, where the control domain looks for tables of the
-/// firmware. The hypervisor has only the code there that starts other CPUs, which is over by then.
-fn mark_device_memory(memory: &Memory<X86>, boot: &BootInfo) {
-    for mfn in 0..boot.max_page {
-        if mfn < LOW_FRAMES || !hal::frames::is_ram(types::Mfn(mfn)) {
-            memory.frames().mark_io(types::Mfn(mfn), 1);
         }
     }
 }

@@ -168,6 +168,10 @@ impl Arch for X86 {
         hal::heap::usage()
     }
 
+    fn has_heap_room(&self) -> bool {
+        hal::heap::has_room()
+    }
+
     fn debug_keys(&self) -> &'static [(u8, &'static str)] {
         &[(b'i', "dump interrupt bindings")]
     }

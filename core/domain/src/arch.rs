@@ -281,6 +281,11 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
         (0, 0)
     }
 
+    /// Whether that heap has, or finds, room for what making a domain or a vCPU allocates without an error path.
+    fn has_heap_room(&self) -> bool {
+        true
+    }
+
     /// Debug keys that only the architecture knows, with what each is for.
     fn debug_keys(&self) -> &'static [(u8, &'static str)] {
         &[]

@@ -26,12 +26,18 @@ impl<A: Arch> Hypervisor<A> {
         if self.domains.get(id).is_some() {
             return Err(Errno::EXIST);
         }
+        self.need_heap()?;
         let memory = self.memory.create_domain(id, creation.max_frames)?;
         let made = self.assemble(id, creation, &memory);
         made.inspect_err(|_| {
             // Nothing was given to it yet, so its account can only be empty.
             let _ = self.memory.remove_domain(id);
         })
+    }
+
+    /// `ENOMEM` where the heap has too little left for a domain or a vCPU.
+    fn need_heap(&self) -> Result<()> {
+        if self.machine().has_heap_room() { Ok(()) } else { Err(Errno::NOMEM) }
     }
 
     fn assemble(&self, id: DomId, creation: Creation, memory: &Arc<DomainMemory>) -> Result<Arc<Domain<A>>> {
@@ -86,6 +92,7 @@ impl<A: Arch> Hypervisor<A> {
         let mut vcpus = Vec::new();
         vcpus.try_reserve_exact(domain.creation.max_vcpus as usize).map_err(|_| Errno::NOMEM)?;
         for number in 0..domain.creation.max_vcpus {
+            self.need_heap()?;
             let state = self.machine().new_vcpu(domain, VcpuId(number))?;
             let unit = self.claim_unit(domain.id)?;
             let vcpu = Arc::new(Vcpu::new(domain, VcpuId(number), unit, state, now));

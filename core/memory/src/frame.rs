@@ -160,15 +160,15 @@ impl fmt::Display for FrameType {
     }
 }
 
-/// What a frame is, before anyone refers to it. All-zero memory says [`State::Reserved`], so that a frame that nobody
-/// described at boot is given to nobody.
+/// What a frame is, before anyone refers to it. All-zero memory says [`State::Io`], so that all holes can be one page of zeros, to which
+/// nothing is ever stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum State {
-    /// The hypervisor's own, or broken: never reachable by a guest.
-    Reserved = 0,
     /// No RAM: a device's frame, or a hole. Guests with the right may map it; nobody counts references to it.
-    Io = 1,
+    Io = 0,
+    /// The hypervisor's own, or broken: never reachable by a guest.
+    Reserved = 1,
     /// In the allocator.
     Free = 2,
     /// Owned by a domain or, with no reference, on its way between the allocator and a domain.
@@ -197,10 +197,10 @@ impl Refs {
 
     pub const fn state(self) -> State {
         match self.0 >> Self::STATE_SHIFT & 3 {
-            1 => State::Io,
+            1 => State::Reserved,
             2 => State::Free,
             3 => State::InUse,
-            _ => State::Reserved,
+            _ => State::Io,
         }
     }
 
@@ -320,7 +320,7 @@ impl FrameInfo {
     /// A frame that is the hypervisor's own.
     pub const fn new() -> FrameInfo {
         FrameInfo {
-            refs: AtomicU64::new(0),
+            refs: AtomicU64::new(Refs::new(State::Reserved, 0, 0).0),
             ty: AtomicU64::new(0),
             next: AtomicU32::new(0),
             prev: AtomicU32::new(0),
@@ -412,6 +412,11 @@ impl FrameInfo {
         } else {
             self.flags.fetch_and(!flag, Ordering::AcqRel);
         }
+    }
+
+    /// Sets all flags of a frame that is nobody's.
+    pub(crate) fn set_flags(&self, flags: u8) {
+        self.flags.store(flags, Ordering::Release);
     }
 
     /// Takes a reference whoever owns the frame; the owner.
@@ -508,14 +513,20 @@ impl FrameTable {
         self.get(mfn).is_none_or(|frame| frame.refs().state() == State::Io)
     }
 
-    /// Marks frames as no RAM, at boot, before any guest runs.
+    /// The frames' states, those past the end left out.
+    pub(crate) fn range(&self, first: Mfn, count: u64) -> &'static [FrameInfo] {
+        let end = first.0.saturating_add(count).min(self.len());
+        self.frames.get(first.0 as usize..end as usize).unwrap_or_default()
+    }
+
+    /// Marks frames as RAM that is the hypervisor's, at boot, before any guest runs. What nobody marks in a zeroed table is no RAM.
+    pub fn mark_ram(&self, first: Mfn, count: u64) {
+        self.range(first, count).iter().for_each(|frame| frame.set_refs(Refs::new(State::Reserved, 0, 0)));
+    }
+
+    /// Marks frames as no RAM, as they are in a zeroed table.
     pub fn mark_io(&self, first: Mfn, count: u64) {
-        for mfn in first.0..first.0.saturating_add(count).min(self.len()) {
-            if let Some(frame) = self.get(Mfn(mfn)) {
-                frame.set_refs(Refs::new(State::Io, 0, 0));
-                frame.set_owner(DomId::IO);
-            }
-        }
+        self.range(first, count).iter().for_each(|frame| frame.set_refs(Refs::new(State::Io, 0, 0)));
     }
 
     /// Takes a reference to the frame, whoever owns it; the owner. `EINVAL` if it is not in use.

@@ -147,15 +147,20 @@ impl Heap {
 
     /// Gives back a block whose frames are nobody's.
     pub fn give(&mut self, table: &FrameTable, first: u32, order: u8) {
-        for mfn in first..first + (1 << order) {
-            let frame = table.at(mfn);
-            frame.set_ty(TypeWord(0));
-            frame.set_owner(DomId::INVALID);
-            frame.set_refs(Refs::new(State::Free, 0, 0));
-            if frame.has_flag(FrameInfo::DIRTY) {
-                self.dirty += 1;
+        let (mut mfn, chunk) = (first, order.min(CHUNK_ORDER));
+        for frames in table.range(Mfn(first.into()), 1 << order).chunks(1 << chunk) {
+            let mut dirty = 0;
+            for frame in frames {
+                frame.set_ty(TypeWord(0));
+                frame.set_owner(DomId::INVALID);
+                frame.set_refs(Refs::new(State::Free, 0, 0));
+                dirty += u64::from(frame.has_flag(FrameInfo::DIRTY));
+            }
+            if dirty > 0 {
+                self.dirty += dirty;
                 self.dirty_chunks.insert(mfn);
             }
+            mfn += 1 << chunk;
         }
         self.free += 1 << order;
         self.per_node.given(first, order);

@@ -99,9 +99,11 @@ impl<H: Host> Memory<H> {
         while next < end {
             let fits = (63 - (end - next).leading_zeros()).min(next.trailing_zeros()).min(MAX_ORDER.into());
             let block = next as u32..(next + (1 << fits)) as u32;
-            if block.clone().all(|mfn| matches!(self.table.at(mfn).refs().state(), State::Reserved)) {
-                for frame in block.clone().map(|mfn| self.table.at(mfn)) {
-                    frame.set_flag(FrameInfo::DIRTY, !zeroed);
+            let frames = self.table.range(Mfn(next), 1 << fits);
+            if frames.iter().all(|frame| matches!(frame.refs().state(), State::Reserved)) {
+                for frame in frames {
+                    // Nobody else can come to the frame, so that no locked instruction is needed.
+                    frame.set_flags(if zeroed { 0 } else { FrameInfo::DIRTY });
                     // No guest ever had a translation: as if stamped before the first flush.
                     frame.work.store(u32::MAX, Ordering::Relaxed);
                 }
@@ -210,7 +212,7 @@ impl<H: Host> Memory<H> {
         // What a 32-bit guest has must be in its machine-to-physical table.
         let bits = if domain.is_pae() { request.bits.min(PAE_BITS) } else { request.bits };
         let mfn = self.take(Request { bits, ..request }, Some(domain))?;
-        self.assign(domain, mfn, request.order).inspect_err(|_| self.free_anonymous(mfn, request.order))?;
+        self.assign_flushed(domain, mfn, request.order).inspect_err(|_| self.free_anonymous(mfn, request.order))?;
         Ok(mfn)
     }
 
@@ -236,8 +238,7 @@ impl<H: Host> Memory<H> {
                 relax();
                 continue;
             };
-            for mfn in first..first + pages as u32 {
-                let frame = self.table.at(mfn);
+            for (frame, mfn) in self.table.range(Mfn(first.into()), pages).iter().zip(first..) {
                 if frame.refs() != Refs::new(State::Free, 0, 0) || frame.ty().count() != 0 {
                     log::error!(
                         "memory: frame {mfn:#x} was on the free list while in use; block of order {order} given up"
@@ -259,11 +260,8 @@ impl<H: Host> Memory<H> {
 
     /// Has every CPU drop its translations if some may lead to these frames, which are nobody's.
     fn flush_stale(&self, first: Mfn, count: u64) {
-        let stale = (first.0..first.0.saturating_add(count)).any(|mfn| {
-            let frame = self.table.get(Mfn(mfn));
-            frame.is_some_and(|frame| !self.is_flushed(frame.work.load(Ordering::Acquire), None))
-        });
-        if stale {
+        let frames = self.table.range(first, count);
+        if frames.iter().any(|frame| !self.is_flushed(frame.work.load(Ordering::Acquire), None)) {
             self.flush_everywhere();
         }
     }
@@ -323,12 +321,23 @@ impl<H: Host> Memory<H> {
         }
     }
 
+    /// Takes frames that the hypervisor kept for itself: of [`Memory::allocate_anonymous`], or reserved since boot.
+    pub fn take_back(&self, first: Mfn, order: u8) {
+        let since_boot = self.table.get(first).is_some_and(|frame| frame.refs().state() == State::Reserved);
+        if since_boot { self.add_free(first, 1 << order, false) } else { self.free_anonymous(first, order) }
+    }
+
     /// Gives frames that are nobody's to a domain, each with the domain's own reference (`assign_pages`). `E2BIG` above its
     /// limit, `EINVAL` if the domain is dying or a frame is somebody's.
     pub fn assign(&self, domain: &DomainMemory, mfn: Mfn, order: u8) -> Outcome<()> {
-        let count = 1u64 << order.min(MAX_ORDER);
         // The frames begin anew with no type, so that no later change of type would flush.
-        self.flush_stale(mfn, count);
+        self.flush_stale(mfn, 1 << order.min(MAX_ORDER));
+        self.assign_flushed(domain, mfn, order)
+    }
+
+    /// The same for frames to which no translations lead.
+    fn assign_flushed(&self, domain: &DomainMemory, mfn: Mfn, order: u8) -> Outcome<()> {
+        let count = 1u64 << order.min(MAX_ORDER);
         let mut lists = domain.lists.lock();
         if domain.is_dying() {
             return Err(Denied::new(Errno::INVAL, Why::Dying { domain: domain.id() }));
@@ -338,14 +347,12 @@ impl<H: Host> Memory<H> {
             return Err(Denied::new(Errno::TOOBIG, Why::OverAllocation { domain: domain.id(), pages, limit }));
         }
         let anonymous = Refs::new(State::InUse, 0, 0);
-        for mfn in mfn.0..mfn.0.saturating_add(count) {
-            match self.table.get(Mfn(mfn)) {
-                Some(frame) if frame.refs() == anonymous => {}
-                _ => return Err(Denied::new(Errno::INVAL, Why::NotAllocated { mfn: Mfn(mfn) })),
-            }
+        let frames = self.table.range(mfn, count);
+        let good = frames.iter().take_while(|frame| frame.refs() == anonymous).count() as u64;
+        if good < count {
+            return Err(Denied::new(Errno::INVAL, Why::NotAllocated { mfn: mfn.offset(good) }));
         }
-        for mfn in mfn.0 as u32..(mfn.0 + count) as u32 {
-            let frame = self.table.at(mfn);
+        for (frame, mfn) in frames.iter().zip(mfn.0 as u32..) {
             frame.set_ty(TypeWord(0));
             frame.set_owner(domain.id());
             lists.frames.append(&self.table, mfn);

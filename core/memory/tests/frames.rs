@@ -4,10 +4,12 @@ mod common;
 
 use common::world::*;
 use common::*;
-use memory::{Context, Request, State, Why};
+use memory::{Context, FrameInfo, FrameTable, Memory, Request, State, Why};
+use platform::fakes::FakeMachine;
 use platform::{Frames, NodeMemory, Nodes};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use types::{Errno, Gfn, Mfn, Progress};
+use types::{DomId, Errno, Gfn, Mfn, Progress};
 
 #[test]
 fn untyped_frames_are_plainly_written_and_descriptors_are_not() {
@@ -231,6 +233,39 @@ fn idle_time_scrubs_free_memory() {
     assert!(!world.memory.scrub_free(&Never));
     world.frame();
     assert_eq!(world.memory.dirty_pages(), 0);
+}
+
+#[test]
+fn what_the_hypervisor_keeps_is_out_of_reach_and_comes_back_dirty() {
+    let world = World::new();
+    let (free, total) = (world.memory.free_pages(), world.memory.total_pages());
+    let kept = world.memory.allocate_anonymous(Request { order: 2, bits: 64, zero: false }).unwrap();
+    assert_eq!((world.memory.free_pages(), world.memory.total_pages()), (free - 4, total));
+    let l1 = world.frame();
+    world.pin(l1, 1).unwrap();
+    world.set(l1, 0, entry(kept, P)).unwrap_err();
+    assert_eq!(errno(world.memory.get_frame(kept, DomId::INVALID)), Errno::INVAL);
+    let dirty = world.memory.dirty_pages();
+    world.memory.take_back(kept, 2);
+    assert_eq!((world.memory.free_pages(), world.memory.dirty_pages()), (free - 1, dirty + 4));
+}
+
+#[test]
+fn what_was_kept_since_boot_can_be_had_later() {
+    let table = FrameTable::new(Box::leak(Box::new([const { FrameInfo::new() }; 64])));
+    let memory = Memory::new(Machine { fake: FakeMachine::new(64), m2p: Mutex::default() }, table);
+    assert!(memory.allocate_anonymous(Request::order(0)).is_err());
+    memory.take_back(Mfn(8), 3);
+    assert_eq!((memory.free_pages(), memory.total_pages(), memory.dirty_pages()), (8, 8, 8));
+    assert_eq!(memory.allocate_anonymous(Request::order(3)).unwrap(), Mfn(8));
+}
+
+#[test]
+fn frames_that_nobody_marked_are_no_ram() {
+    let table = FrameTable::new(zerocopy::FromZeros::new_vec_zeroed(8).unwrap().leak());
+    table.mark_ram(Mfn(3), 2);
+    let io: Vec<bool> = (0..10).map(|mfn| table.is_io(Mfn(mfn))).collect();
+    assert_eq!(io, [true, true, true, false, false, true, true, true, true, true]);
 }
 
 #[test]

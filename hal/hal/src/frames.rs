@@ -11,49 +11,61 @@ use types::{Errno, Mfn, PAGE_SIZE, Result};
 /// Bytes that CLFLUSH writes back at once, or a divisor of that: it was never less.
 const CACHE_LINE: usize = 64;
 
-/// One bit a frame, both filled by `boot::finish`.
-struct Maps {
-    lendable: &'static [AtomicU64],
-    ram: &'static [AtomicU64],
-}
-
-static MAPS: Once<Maps> = Once::new();
+/// One bit a frame, filled by `boot::finish`.
+static LENDABLE: Once<&'static [AtomicU64]> = Once::new();
 
 fn bit(map: &[AtomicU64], mfn: Mfn) -> bool {
     map.get((mfn.0 / 64) as usize).is_some_and(|word| word.load(Ordering::Acquire) >> (mfn.0 % 64) & 1 != 0)
 }
 
-/// Publishes the maps.
+/// Sets or clears the bits of frames, a word at a time.
+pub(crate) fn mark(map: &[AtomicU64], first: u64, end: u64, on: bool) {
+    let mut next = first;
+    while next < end {
+        let count = (64 - next % 64).min(end - next);
+        let bits = (u64::MAX >> (64 - count)) << (next % 64);
+        let word = &map[(next / 64) as usize];
+        if on {
+            word.fetch_or(bits, Ordering::AcqRel)
+        } else {
+            word.fetch_and(!bits, Ordering::AcqRel)
+        };
+        next += count;
+    }
+}
+
+/// Publishes the map.
 ///
 /// # Safety
-/// Every frame of `lendable` is RAM in the direct map and is, and stays, out of reach of Rust objects.
-pub(crate) unsafe fn publish(lendable: &'static [AtomicU64], ram: &'static [AtomicU64]) {
-    MAPS.call_once(|| Maps { lendable, ram });
+/// Every frame of it is RAM in the direct map and is, and stays until [`keep`], out of reach of Rust objects.
+pub(crate) unsafe fn publish(lendable: &'static [AtomicU64]) {
+    LENDABLE.call_once(|| lendable);
 }
 
 /// Makes more frames lendable.
 ///
 /// # Safety
-/// As for [`publish`]; they are within its maps.
+/// As for [`publish`]; they are within its map.
 pub(crate) unsafe fn lend(first: u64, end: u64) {
-    let Some(maps) = MAPS.get() else { return };
-    for mfn in first..end {
-        maps.lendable[(mfn / 64) as usize].fetch_or(1 << (mfn % 64), Ordering::Release);
+    if let Some(map) = LENDABLE.get() {
+        mark(map, first, end, true);
     }
+}
+
+/// Ends that `count` frames can be lent: they are the hypervisor's then. False, and nothing is done, where one is not lendable.
+pub(crate) fn keep(first: Mfn, count: u64) -> bool {
+    let frames = first.0..first.0.saturating_add(count);
+    let Some(map) = LENDABLE.get().filter(|map| frames.clone().all(|mfn| bit(map, Mfn(mfn)))) else {
+        return false;
+    };
+    mark(map, frames.start, frames.end, false);
+    true
 }
 
 /// Whether the frame may be lent to guests; false for everything before [`crate::boot::finish`].
 #[inline]
 pub fn is_lendable(mfn: Mfn) -> bool {
-    MAPS.get().is_some_and(|maps| bit(maps.lendable, mfn))
-}
-
-/// Whether the frame holds RAM that the firmware calls usable, lendable or private.
-pub fn is_ram(mfn: Mfn) -> bool {
-    match MAPS.get() {
-        Some(maps) => bit(maps.ram, mfn),
-        None => crate::boot::is_usable_ram(mfn),
-    }
+    LENDABLE.get().is_some_and(|map| bit(map, mfn))
 }
 
 /// Access to the frames that may be lent to guests. Made by [`crate::boot::finish`].
@@ -65,7 +77,7 @@ pub struct LendableFrames {
 impl LendableFrames {
     /// The frames, once [`crate::boot::finish`] has run.
     pub fn get() -> Option<LendableFrames> {
-        MAPS.get().map(|maps| LendableFrames { lendable: maps.lendable })
+        LENDABLE.get().map(|lendable| LendableFrames { lendable })
     }
 
     #[inline]
@@ -119,13 +131,15 @@ impl LendableFrames {
     }
 }
 
+/// Copies by words, and what is left by bytes.
+///
 /// # Safety
 /// Both ranges are mapped; the destination backs nothing but what the caller owns, or lendable frames.
 unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
     // SAFETY: the caller's promise.
     unsafe {
-        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") count => _,
-            options(nostack, preserves_flags));
+        asm!("rep movsq", "mov ecx, {rest:e}", "rep movsb", rest = in(reg) count % 8, inout("rdi") to => _,
+            inout("rsi") from => _, inout("rcx") count / 8 => _, options(nostack, preserves_flags));
     }
 }
 

@@ -1,8 +1,8 @@
 //! Device registers in memory, and firmware tables.
 
-use crate::{frames, paging};
+use crate::{boot, paging};
 use alloc::vec::Vec;
-use types::{Errno, Mfn, PAGE_SIZE, Result};
+use types::{Errno, PAGE_SIZE, Result};
 use x86_defs::pte::PteFlags;
 
 /// A device's registers, mapped for the hypervisor. Accesses outside the region panic: offsets come from our own drivers.
@@ -62,7 +62,7 @@ fn pages(physical: u64, length: usize) -> Result<(u64, u64)> {
 /// `EPERM` if the range holds RAM that the memory map calls usable; `ENOMEM` if addresses or tables run out.
 pub fn map_io(physical: u64, length: usize, uncached: bool) -> Result<IoRegion> {
     let (start, end) = pages(physical, length)?;
-    if (start >> 12..end >> 12).any(|mfn| frames::is_ram(Mfn(mfn))) {
+    if boot::has_ram(start, end) {
         return Err(Errno::PERM);
     }
     let cache = if uncached { paging::UNCACHED } else { PteFlags::empty() };
@@ -79,7 +79,7 @@ pub fn read_firmware(physical: u64, length: usize) -> Result<Vec<u8>> {
     let region = if end <= 1 << 20 {
         IoRegion { address: paging::direct::<u8>(physical).addr(), length }
     } else {
-        if (start >> 12..end >> 12).any(|mfn| frames::is_ram(Mfn(mfn))) {
+        if boot::has_ram(start, end) {
             return Err(Errno::PERM);
         }
         let address = paging::map_device(start, end - start, paging::CONSTANT)?;

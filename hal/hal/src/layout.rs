@@ -13,6 +13,10 @@ pub const M2P: u64 = 0xffff_8080_0000_0000;
 pub const IO: u64 = 0xffff_8280_0000_0000;
 /// Bytes at [`IO`].
 pub const IO_SIZE: u64 = 1 << 36;
+/// The table of all frames ([`crate::boot::take_frame_table`]).
+pub const FRAME_TABLE: u64 = 0xffff_8290_0000_0000;
+/// Bytes at [`FRAME_TABLE`].
+pub const FRAME_TABLE_SIZE: u64 = 1 << 36;
 /// Windows that other parts of the hypervisor lay out: per-CPU descriptor tables, stacks with guard pages.
 pub const WINDOWS: u64 = 0xffff_82c0_0000_0000;
 /// Bytes at [`WINDOWS`]; the upper half of them is handed out by [`crate::stack`].

@@ -2,11 +2,12 @@
 //! at `layout::M2P_GUEST`; its size and place are part of the interface (xen-x86_64.h, `machine_to_phys_mapping`). 32-bit guests
 //! have one of 32-bit entries in their own highest GiB ([`narrow_entries`]); it is kept from the first such guest on.
 
+use crate::heap;
 use crate::layout::M2P;
 use crate::paging::{CONSTANT, direct};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use platform::Preempt;
-use types::{Mfn, Progress};
+use types::{Errno, Mfn, PAGE_SIZE, Progress, Result};
 use x86_defs::pte::{Pte, PteFlags};
 
 /// Entry of a frame that nobody knows by a number (`INVALID_M2P_ENTRY`).
@@ -26,6 +27,9 @@ pub const NARROW_SLOTS: usize = 84;
 /// 2 MiB pages that the narrow table may have: its last slot stays empty.
 pub(crate) const NARROW_CHUNKS: usize = NARROW_SLOTS - 1;
 
+/// Order of such a page.
+const NARROW_ORDER: u8 = 9;
+
 /// Physical addresses of the narrow table's pages; 0 for one that does not exist.
 static NARROW: [AtomicU64; NARROW_CHUNKS] = [const { AtomicU64::new(0) }; NARROW_CHUNKS];
 
@@ -36,12 +40,23 @@ static FILLED: AtomicU64 = AtomicU64::new(0);
 /// Frames between two questions whether to go on.
 const STEP: u64 = 4096;
 
-/// Makes a page of the narrow table known.
-///
-/// # Safety
-/// `physical` is 2 MiB of private memory, taken for it alone, and filled.
-pub(crate) unsafe fn publish_narrow(chunk: usize, physical: u64) {
-    NARROW[chunk].store(physical, Ordering::Release);
+/// Makes the pages of the narrow table that do not exist: of the first 4 GiB, and of what else has RAM. `ENOMEM` if there is no such piece
+/// of memory; what was made stays.
+fn make_narrow() -> Result<()> {
+    let has_ram = |chunk: &u64| PRESENT[(chunk / 64) as usize].load(Ordering::Acquire) >> (chunk % 64) & 1 != 0;
+    for (slot, own) in NARROW.iter().zip((0..).step_by(2)) {
+        // A page describes two GiB.
+        let wanted =
+            (own..own + 2).any(|chunk| has_ram(&chunk)) || own < 4 && (own + 2..CHUNKS as u64).any(|c| has_ram(&c));
+        if !wanted || slot.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
+        let physical = heap::take_block(NARROW_ORDER).ok_or(Errno::NOMEM)?;
+        // SAFETY: private memory, taken for this alone.
+        unsafe { direct::<u8>(physical).write_bytes(0xff, PAGE_SIZE << NARROW_ORDER) };
+        slot.store(physical, Ordering::Release);
+    }
+    Ok(())
 }
 
 /// The entries of an L2 table by which a 32-bit guest sees its table: read-only, and not global, since other guests have their
@@ -60,7 +75,7 @@ fn narrow_slot(mfn: Mfn) -> Option<&'static AtomicU32> {
     if physical == 0 {
         return None;
     }
-    // SAFETY: the page was published, so it is there for good, within the direct map, and only ever accessed as atomics.
+    // SAFETY: the page was made, so it is there for good, within the direct map, and only ever accessed as atomics.
     Some(unsafe { &*direct::<AtomicU32>(physical + mfn.0 % FRAMES_PER_NARROW_CHUNK * 4) })
 }
 
@@ -107,8 +122,10 @@ fn narrow(pfn: u64) -> u32 {
 }
 
 /// Has the narrow table filled, and kept from now on. `meet` returns when every CPU that was in [`set`] has left it and sees
-/// what this one has written before. To be called again after [`Progress::Again`], with nothing done twice.
-pub fn keep_narrow(meet: impl FnOnce(), preempt: &impl Preempt) -> Progress<(), ()> {
+/// what this one has written before. To be called again after [`Progress::Again`], with nothing done twice. `ENOMEM`. By one CPU
+/// at a time.
+pub fn keep_narrow(meet: impl FnOnce(), preempt: &impl Preempt) -> Result<Progress<(), ()>> {
+    make_narrow()?;
     if !KEEPS_NARROW.swap(true, Ordering::SeqCst) {
         meet();
     }
@@ -127,11 +144,11 @@ pub fn keep_narrow(meet: impl FnOnce(), preempt: &impl Preempt) -> Progress<(), 
         from += STEP;
         FILLED.store(from, Ordering::Relaxed);
         if preempt.should_yield() {
-            return Progress::Again(());
+            return Ok(Progress::Again(()));
         }
     }
     FILLED.store(end, Ordering::Relaxed);
-    Progress::Done(())
+    Ok(Progress::Done(()))
 }
 
 /// Makes a narrow entry what the wide one is, while others may be in [`set`].

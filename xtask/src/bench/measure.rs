@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 /// How long a boot with all its guests may take, in seconds.
 const TIME_LIMIT: u64 = 600;
-/// How long the way to dom0's first instruction may take.
+/// The figure of the way to dom0's first instruction.
+const START: &str = "start/boot.entry-to-dom0";
+/// How long that way may take.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// What is to be measured.
@@ -101,7 +103,7 @@ pub fn measure(hypervisor: Hypervisor, wanted: &Wanted) -> Result<Measured> {
     ensure!(!costs.is_empty(), "nothing was measured; see {}", bench.log().display());
     if wanted.whole {
         let image = bench.prepared.image.as_deref().context("no hypervisor, nothing to measure")?;
-        costs.insert("start/boot.entry-to-dom0".to_string(), start_up(&bench, image)?);
+        costs.insert(START.to_string(), start_up(&bench, image)?);
         costs.insert("memory/image.file".to_string(), fs::metadata(image)?.len() / 1024);
     }
     Ok(Measured { version: version(&String::from_utf8_lossy(&fs::read(bench.log())?)), costs })
@@ -112,6 +114,11 @@ pub fn measure(hypervisor: Hypervisor, wanted: &Wanted) -> Result<Measured> {
 /// # Errors
 /// As for `measure`.
 pub fn profile(hypervisor: Hypervisor, name: &str, quick: bool) -> Result<String> {
+    if name == START {
+        let bench = Bench::new(hypervisor, quick)?;
+        start_up(&bench, bench.prepared.image.as_deref().context("no hypervisor, nothing to measure")?)?;
+        return profile::report(&bench.folder, bench.prepared.symbols.as_deref());
+    }
     let kind = name.split_once('/').and_then(|(kind, _)| Kind::ALL.into_iter().find(|k| k.name() == kind));
     ensure!(kind.is_some(), "{name} is no KIND/GROUP.NAME of the table that ./x bench prints");
     let mut bench = Bench::new(hypervisor, quick)?;

@@ -25,13 +25,14 @@ pub fn arguments(folder: &Path, log: &Path) -> Result<[String; 2]> {
 }
 
 /// Builds the plugin that counts from an image's entry point on until dom0 begins, in `folder`; QEMU's arguments for it. The count goes
-/// to the file `out`.
+/// to the file `out`, and what [`report`] needs to `folder`.
 ///
 /// # Errors
 /// Where there is no C compiler.
 pub fn start_arguments(folder: &Path, entry: u64, out: &Path) -> Result<[String; 2]> {
     let plugin = build(folder, "start", START_PLUGIN)?;
-    Ok(plugin_option(&[("file", &plugin), ("out", out)], &format!(",entry={entry:x}")))
+    let blocks = folder.join("exit");
+    Ok(plugin_option(&[("file", &plugin), ("out", out), ("blocks", &blocks)], &format!(",entry={entry:x}")))
 }
 
 fn plugin_option(paths: &[(&str, &Path)], more: &str) -> [String; 2] {

@@ -186,7 +186,7 @@ fn set_address_size(call: Call<'_>, domain: &Domain<X86>, op: &mut AddressSize) 
     }
     // The first of its kind finds a table that nobody has kept.
     let meet = || hal_irq::ipi::flush_cpus(&hal_irq::cpus::online(), FlushKind::All);
-    if narrow && hal::m2p::keep_narrow(meet, call.hypervisor.machine()) != Progress::Done(()) {
+    if narrow && hal::m2p::keep_narrow(meet, call.hypervisor.machine())? != Progress::Done(()) {
         return Err(Errno::RESTART);
     }
     domain.memory.set_pae(narrow);

@@ -11,7 +11,7 @@ mod scratch;
 use crate::cmdline::{self, Parsed};
 use crate::frames::{self, LendableFrames};
 use crate::paging::direct;
-use crate::{console, fatal, panic};
+use crate::{console, fatal, heap, panic};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -259,7 +259,10 @@ fn share_out(info: &Information) {
 fn describe(info: &Information, efi_rsdp: Option<u64>) -> BootInfo {
     let text = |text| String::from(info.text(text).trim());
     let command_line: &'static str = Box::leak(text(info.command_line).into_boxed_str());
-    let shares = SHARES.lock();
+    let (max_page, ram) = {
+        let shares = SHARES.lock();
+        (max_page(&shares), shares.ram.total())
+    };
     BootInfo {
         loader: text(info.loader),
         command_line,
@@ -268,8 +271,8 @@ fn describe(info: &Information, efi_rsdp: Option<u64>) -> BootInfo {
         modules: info.modules.iter().map(|entry| module(entry, &info.modules, text(entry.text))).collect(),
         rsdp: info.rsdp.as_ref().map(|bytes| bytes.to_vec()),
         efi_rsdp,
-        max_page: max_page(&shares),
-        ram: shares.ram.total(),
+        max_page,
+        ram,
     }
 }
 
@@ -288,8 +291,8 @@ fn max_page(shares: &Shares) -> u64 {
     shares.ram.as_slice().last().map_or(0, |range| range.end / PAGE_SIZE as u64)
 }
 
-/// Takes zeroed pages for good, below `limit` and at a multiple of `align`; the physical address. Ends in a clear message if memory is short, or
-/// after [`finish`].
+/// Takes pages for good, below `limit` and at a multiple of `align`; the physical address. They hold what they held. Ends in a clear message
+/// if memory is short, or after [`finish`].
 fn take(length: u64, align: u64, limit: u64, what: &str) -> u64 {
     let mut shares = SHARES.lock();
     let taken = if shares.stage == Stage::Finished { None } else { shares.free.take(length, align, limit) };
@@ -302,10 +305,44 @@ fn take(length: u64, align: u64, limit: u64, what: &str) -> u64 {
         );
     };
     shares.private.add(taken);
-    drop(shares);
-    // SAFETY: in the direct map, which is complete when this is called, and free a moment ago, so nothing refers to it.
-    unsafe { direct::<u8>(taken.start).write_bytes(0, (taken.end - taken.start) as usize) };
     taken.start
+}
+
+/// As [`take`], and filled with a byte.
+fn take_filled(length: u64, align: u64, limit: u64, byte: u8, what: &str) -> u64 {
+    let start = take(length, align, limit, what);
+    // SAFETY: in the direct map, which is complete when this is called, and free a moment ago, so nothing refers to it.
+    unsafe { direct::<u8>(start).write_bytes(byte, length as usize) };
+    start
+}
+
+/// Takes pages for the heap while memory is being shared out; `None` before and afterwards.
+pub(crate) fn take_private(pages: usize) -> Option<u64> {
+    let mut shares = SHARES.lock();
+    if shares.stage != Stage::Ready {
+        return None;
+    }
+    let length = (pages as u64).checked_mul(PAGE_SIZE as u64)?;
+    let taken = shares.free.take(length, PAGE_SIZE as u64, u64::MAX)?;
+    shares.private.add(taken);
+    Some(taken.start)
+}
+
+/// Takes pages of the heap back, to which nothing refers any more. False after [`finish`], and nothing is done.
+pub(crate) fn give_private(address: u64, pages: usize) -> bool {
+    let mut shares = SHARES.lock();
+    if shares.stage != Stage::Ready {
+        return false;
+    }
+    let range = Range { start: address, end: address + (pages * PAGE_SIZE) as u64 };
+    shares.private.remove(range);
+    shares.free.add(range);
+    true
+}
+
+/// Whether memory is being shared out: there is a heap, and [`finish`] has not run.
+pub(crate) fn is_sharing() -> bool {
+    SHARES.lock().stage == Stage::Ready
 }
 
 /// Takes a zeroed page below 4 GiB for a page table; `None` once the heap serves.
@@ -323,12 +360,22 @@ pub(crate) fn take_table() -> Option<u64> {
 
 /// Takes zeroed memory for `count` values for good, physically contiguous. Only between [`init`] and [`finish`]; a shortage
 /// is fatal.
-pub fn take_slice<T: FromZeros + Sync>(count: usize) -> &'static [T] {
+fn take_slice<T: FromZeros + Sync>(count: usize) -> &'static [T] {
     let length = (count as u64).saturating_mul(size_of::<T>() as u64);
     let align = align_of::<T>().max(PAGE_SIZE) as u64;
-    let start = take(length, align, u64::MAX, core::any::type_name::<T>());
+    let start = take_filled(length, align, u64::MAX, 0, core::any::type_name::<T>());
     // SAFETY: private, zeroed (which `T` allows) memory of this size, taken for good.
     unsafe { core::slice::from_raw_parts(direct(start), count) }
+}
+
+/// Makes a table for good with a value for each frame up to the last of RAM, all zero. Where it would describe no RAM for long, one
+/// page of zeros stands for all, and a store there is fatal. Only between [`init`] and [`finish`]; a shortage is fatal.
+pub fn take_frame_table<T: FromZeros + Sync>() -> &'static [T] {
+    let count = max_page(&SHARES.lock()) as usize;
+    let start = build::frame_table(size_of::<T>() as u64, count as u64);
+    // SAFETY: mapped for good from an aligned address on, zero, which `T` allows, and for this alone; what several addresses share is
+    // never written.
+    unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(start as usize), count) }
 }
 
 /// What [`finish`] gives.
@@ -337,6 +384,8 @@ pub struct Finished {
     pub frames: LendableFrames,
     /// Frames that nobody has yet, as pairs: first, and behind the last; sorted.
     pub free: Vec<(Mfn, Mfn)>,
+    /// Frames of usable RAM, whoever has them, in the same form.
+    pub ram: Vec<(Mfn, Mfn)>,
 }
 
 /// Fixes the hypervisor's share of the memory. From here on, all other RAM above 1 MiB is lendable, except what modules hold.
@@ -344,9 +393,9 @@ pub struct Finished {
 /// # Panics
 /// If called twice.
 pub fn finish() -> Finished {
-    let words = max_page(&SHARES.lock()).div_ceil(64) as usize;
-    let lendable = take_slice::<AtomicU64>(words);
-    let ram = take_slice::<AtomicU64>(words);
+    let frames = max_page(&SHARES.lock());
+    heap::reserve(frames);
+    let lendable = take_slice::<AtomicU64>(frames.div_ceil(64) as usize);
     let mut shares = SHARES.lock();
     assert!(shares.stage == Stage::Ready, "memory is shared out once");
     shares.stage = Stage::Finished;
@@ -355,30 +404,27 @@ pub fn finish() -> Finished {
     for range in kept.chain(&[Range { start: 0, end: LOW_END }]) {
         lent.remove(*range);
     }
-    mark(lendable, &lent);
-    mark(ram, &shares.ram);
+    for range in lent.as_slice() {
+        frames::mark(lendable, range.start >> 12, range.end >> 12, true);
+    }
     // SAFETY: the lendable frames are RAM, and neither private nor a module's.
-    unsafe { frames::publish(lendable, ram) };
-    let free = shares.free.as_slice().iter();
-    let free = free.map(|range| (Mfn::containing(range.start), Mfn::containing(range.end))).collect();
+    unsafe { frames::publish(lendable) };
+    // No lock may be held while the heap is asked.
+    let (free, ram) = (shares.free.clone(), shares.ram.clone());
     drop(shares);
+    let pairs = |ranges: &Ranges| {
+        let pair = |range: &Range| (Mfn::containing(range.start), Mfn::containing(range.end));
+        ranges.as_slice().iter().map(pair).collect()
+    };
     match LendableFrames::get() {
-        Some(frames) => Finished { frames, free },
+        Some(frames) => Finished { frames, free: pairs(&free), ram: pairs(&ram) },
         None => unreachable!("published above"),
     }
 }
 
-fn mark(map: &[AtomicU64], set: &Ranges) {
-    for range in set.as_slice() {
-        for mfn in range.start >> 12..range.end >> 12 {
-            map[(mfn / 64) as usize].fetch_or(1 << (mfn % 64), Ordering::Relaxed);
-        }
-    }
-}
-
-/// Whether the firmware calls the frame usable RAM.
-pub(crate) fn is_usable_ram(mfn: Mfn) -> bool {
-    SHARES.lock().ram.contains(mfn.address())
+/// Whether the range of physical addresses has a byte of usable RAM.
+pub(crate) fn has_ram(start: u64, end: u64) -> bool {
+    SHARES.lock().ram.touches(Range { start, end })
 }
 
 /// Two private pages below 1 MiB for the code that starts other CPUs: their physical address, a multiple of 4 KiB; `None` if

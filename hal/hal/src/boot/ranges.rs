@@ -51,6 +51,11 @@ impl Ranges {
         self.0.iter().any(|range| (range.start..range.end).contains(&address))
     }
 
+    /// Whether a byte of `range` is in the set.
+    pub fn touches(&self, range: Range) -> bool {
+        self.0.iter().any(|own| own.start < range.end && range.start < own.end)
+    }
+
     /// Adds the whole pages in `range`.
     pub fn add(&mut self, range: Range) {
         let mut new = range.inwards();

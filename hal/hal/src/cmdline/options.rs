@@ -45,7 +45,7 @@ pub struct Options<'a> {
     pub maxcpus: Option<u32>,
     /// `nosmp`: only the boot CPU.
     pub nosmp: bool,
-    /// `heap`: bytes of the hypervisor's heap, instead of 16 MiB and 1/64 of all memory.
+    /// `heap`: bytes that the hypervisor's heap begins with, instead of 256 KiB; it grows.
     pub heap: Option<u64>,
     /// `x2apic`: may be used where it exists.
     pub x2apic: bool,

@@ -1,7 +1,7 @@
 //! Sequences: copy so many literals, then so many bytes from so far back (RFC 8878, 3.1.1.3.2 and 3.1.1.4).
 
 use super::bits::{Backward, MASKS};
-use super::fse::{Cell, Distribution};
+use super::fse::{Cell, Distribution, MAX_SYMBOLS};
 use super::{BLOCK, Corrupt, Literals};
 
 const LENGTH_LOG: u32 = 9;
@@ -113,7 +113,8 @@ impl<const SIZE: usize> Machine<SIZE> {
                 if usize::from(symbol) >= alphabet.symbols {
                     return Err(Corrupt("an unknown length or offset code"));
                 }
-                self.entries[0] = entry(Cell { symbol, bits: 0, next: 0 }, alphabet);
+                let (base, extra) = (alphabet.value)(symbol);
+                self.entries[0] = Entry { base, next: 0, extra, next_bits: 0 };
                 self.log = 0;
                 self.ready = true;
                 Ok(1)
@@ -131,18 +132,19 @@ impl<const SIZE: usize> Machine<SIZE> {
     fn fill(&mut self, distribution: &Distribution, alphabet: &Alphabet) -> Result<(), Corrupt> {
         let mut cells = [Cell::default(); SIZE];
         distribution.spread(&mut cells)?;
-        for (entry_slot, &cell) in self.entries.iter_mut().zip(&cells[..1 << distribution.log]) {
-            *entry_slot = entry(cell, alphabet);
+        // There are many more cells than symbols.
+        let mut values = [(0, 0); MAX_SYMBOLS];
+        for (value, symbol) in values[..alphabet.symbols].iter_mut().zip(0..) {
+            *value = (alphabet.value)(symbol);
+        }
+        for (entry, cell) in self.entries.iter_mut().zip(&cells[..1 << distribution.log]) {
+            let (base, extra) = values.get(usize::from(cell.symbol)).copied().unwrap_or_default();
+            *entry = Entry { base, next: cell.next, extra, next_bits: cell.bits };
         }
         self.log = distribution.log;
         self.ready = true;
         Ok(())
     }
-}
-
-fn entry(cell: Cell, alphabet: &Alphabet) -> Entry {
-    let (base, extra) = (alphabet.value)(cell.symbol);
-    Entry { base, next: cell.next, extra, next_bits: cell.bits }
 }
 
 /// What carries over from one block to the next: the tables, which may be repeated, and the three latest offsets.
@@ -152,6 +154,11 @@ pub struct Sequences {
     offsets: Machine<{ 1 << OFFSET_LOG }>,
     recent: [u32; 3],
 }
+
+/// Most bits that the next three states take.
+const NEXT_BITS: u32 = 2 * LENGTH_LOG + OFFSET_LOG;
+// An offset and they always fit a window.
+const _: () = assert!(OFFSETS.symbols as u32 - 1 + NEXT_BITS <= Backward::WINDOW);
 
 /// Sequences that are decoded before they are carried out.
 const BATCH: usize = 256;
@@ -277,13 +284,16 @@ impl Sequences {
             let far = &self.offsets.entries[offset & ((1 << OFFSET_LOG) - 1)];
             let mut window = reader.window()?;
             let value = take(&mut window, &mut reader, far.base, far.extra);
-            sequence.match_length = take(&mut window, &mut reader, matched.base, matched.extra);
-            // Nearly always one window is enough, and two always are.
-            let extra = u32::from(far.extra) + u32::from(matched.extra) + u32::from(literal.extra);
-            if extra + 2 * LENGTH_LOG + OFFSET_LOG > Backward::WINDOW {
-                window = refill(&reader)?;
+            (sequence.match_length, sequence.literal_length) = (matched.base, literal.base);
+            if matched.extra | literal.extra != 0 {
+                // Few lengths are so great. Nearly always one window is enough, and two always are.
+                sequence.match_length = take(&mut window, &mut reader, matched.base, matched.extra);
+                let extra = u32::from(far.extra) + u32::from(matched.extra) + u32::from(literal.extra);
+                if extra + NEXT_BITS > Backward::WINDOW {
+                    window = refill(&reader)?;
+                }
+                sequence.literal_length = take(&mut window, &mut reader, literal.base, literal.extra);
             }
-            sequence.literal_length = take(&mut window, &mut reader, literal.base, literal.extra);
             literal_length = take(&mut window, &mut reader, literal.next.into(), literal.next_bits) as usize;
             match_length = take(&mut window, &mut reader, matched.next.into(), matched.next_bits) as usize;
             offset = take(&mut window, &mut reader, far.next.into(), far.next_bits) as usize;
@@ -357,70 +367,35 @@ impl Copier<'_> {
     /// Carries out sequences. Nearly all copies are short: they run in whole steps, and what they write too much is
     /// overwritten by what follows.
     fn copy_all(&mut self, sequences: &[Sequence]) -> Result<(), Corrupt> {
+        let (mut done, mut used) = (self.done, self.used);
         for sequence in sequences {
             let literal_length = sequence.literal_length as usize;
             let match_length = sequence.match_length as usize;
             let distance = sequence.distance as usize;
-            let room = self.out.len().saturating_sub(self.done);
-            if literal_length > STEP || match_length > STEP || room < 4 * STEP {
+            let near = self.out.get_mut(done..).and_then(|rest| rest.first_chunk_mut::<NEAR>());
+            let (Some(near), true) = (near, literal_length | match_length < STEP) else {
+                (self.done, self.used) = (done, used);
                 self.copy_any(literal_length, distance, match_length)?;
+                (done, used) = (self.done, self.used);
                 continue;
-            }
-            let to = self.out.get_mut(self.done..).and_then(|rest| rest.first_chunk_mut::<STEP>()).ok_or(TOO_FAR)?;
+            };
             // Literals that there are not are found out at the end of the block.
-            if let Some(from) = self.literals[self.used & (BLOCK - 1)..].first_chunk::<STEP>() {
-                *to = *from;
+            if let Some(from) = self.literals[used & (BLOCK - 1)..].first_chunk::<STEP>() {
+                near[..STEP].copy_from_slice(from);
             }
-            let start = self.done + literal_length;
+            used += literal_length;
+            let start = done + literal_length;
+            done = start + match_length;
+            let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
             if distance >= STEP {
-                let (before, after) = self.out.split_at_mut_checked(start).ok_or(TOO_FAR)?;
-                let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
-                let bytes = before.get(source..).and_then(|rest| rest.first_chunk::<STEP>()).ok_or(TOO_FAR)?;
-                *after.first_chunk_mut::<STEP>().ok_or(TOO_FAR)? = *bytes;
+                let bytes = *self.out.get(source..).and_then(|rest| rest.first_chunk::<STEP>()).ok_or(TOO_FAR)?;
+                let to = self.out.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<STEP>()).ok_or(TOO_FAR)?;
+                *to = bytes;
             } else {
-                self.repeat(start, distance)?;
+                repeat(&mut self.out[source..], distance)?;
             }
-            self.used += literal_length;
-            self.done = start + match_length;
         }
-        Ok(())
-    }
-
-    /// Writes [`STEP`] bytes or more at `start` that repeat the `distance` bytes before, which are fewer than [`STEP`].
-    #[inline(always)]
-    fn repeat(&mut self, start: usize, distance: usize) -> Result<(), Corrupt> {
-        /// Per distance: the factor that repeats the low bytes of a word, and the largest multiple that fits a word.
-        const REPEAT: [(u64, u8); 8] = [
-            (0, 0),
-            (0x0101_0101_0101_0101, 8),
-            (0x0001_0001_0001_0001, 8),
-            (0x0001_0000_0100_0001, 6),
-            (0x0000_0001_0000_0001, 8),
-            (0x0000_0100_0000_0001, 5),
-            (0x0001_0000_0000_0001, 6),
-            (0x0100_0000_0000_0001, 7),
-        ];
-        let source = start.checked_sub(distance).ok_or(TOO_FAR)?;
-        let (before, after) = self.out[source..].split_at_mut_checked(distance).ok_or(TOO_FAR)?;
-        let to = after.first_chunk_mut::<{ 2 * STEP }>().ok_or(TOO_FAR)?;
-        if let Some(low) = before.first_chunk::<8>() {
-            // A distance from 8 to 15: what follows the first word begins with the rest of the source.
-            let low = *low;
-            to[..8].copy_from_slice(&low);
-            let rest = *self.out.get(source + 8..).and_then(|rest| rest.first_chunk::<8>()).ok_or(TOO_FAR)?;
-            let to = self.out.get_mut(start + 8..).and_then(|rest| rest.first_chunk_mut::<8>()).ok_or(TOO_FAR)?;
-            *to = rest;
-            return Ok(());
-        }
-        let word = *self.out.get(source..).and_then(|rest| rest.first_chunk::<8>()).ok_or(TOO_FAR)?;
-        let (factor, step) = REPEAT[distance & 7];
-        let step = usize::from(step & 15);
-        let low = u64::from_le_bytes(word) & ((1 << (8 * (distance & 7))) - 1);
-        let bytes = low.wrapping_mul(factor).to_le_bytes();
-        let to = self.out.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<{ 3 * STEP }>()).ok_or(TOO_FAR)?;
-        to[..8].copy_from_slice(&bytes);
-        to[step..step + 8].copy_from_slice(&bytes);
-        to[2 * step..2 * step + 8].copy_from_slice(&bytes);
+        (self.done, self.used) = (done, used);
         Ok(())
     }
 
@@ -467,8 +442,54 @@ impl Copier<'_> {
     }
 }
 
+#[inline(always)]
+fn word(bytes: &[u8; 3 * STEP], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+#[inline(always)]
+fn set_word(bytes: &mut [u8; 3 * STEP], at: usize, word: u64) {
+    bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+}
+
+/// Writes [`STEP`] bytes or more behind the first `distance` bytes, which are fewer than [`STEP`], and repeats these.
+#[inline(always)]
+fn repeat(bytes: &mut [u8], distance: usize) -> Result<(), Corrupt> {
+    /// Per distance: the factor that repeats the low bytes of a word, and the largest multiple that fits a word.
+    const REPEAT: [(u64, u8); 8] = [
+        (0, 0),
+        (0x0101_0101_0101_0101, 8),
+        (0x0001_0001_0001_0001, 8),
+        (0x0001_0000_0100_0001, 6),
+        (0x0000_0001_0000_0001, 8),
+        (0x0000_0100_0000_0001, 5),
+        (0x0001_0000_0000_0001, 6),
+        (0x0100_0000_0000_0001, 7),
+    ];
+    // The source, and three words behind it.
+    let bytes = bytes.first_chunk_mut::<{ 3 * STEP }>().ok_or(TOO_FAR)?;
+    let distance = distance & (STEP - 1);
+    let low = word(bytes, 0);
+    if distance >= 8 {
+        // What follows the first word begins with the rest of the source, and goes on with what is written here.
+        set_word(bytes, distance, low);
+        let next = word(bytes, 8);
+        set_word(bytes, distance + 8, next);
+        return Ok(());
+    }
+    let (factor, step) = REPEAT[distance];
+    let step = usize::from(step & 15);
+    let repeated = (low & !(u64::MAX << (8 * distance))).wrapping_mul(factor);
+    set_word(bytes, distance, repeated);
+    set_word(bytes, distance + step, repeated);
+    set_word(bytes, distance + 2 * step, repeated);
+    Ok(())
+}
+
 /// Bytes that a short copy moves at once.
 const STEP: usize = 16;
+/// Bytes that short copies may write: literals, and a match.
+const NEAR: usize = 4 * STEP;
 
 const TOO_FAR: Corrupt = Corrupt("an offset points before the start");
 const TOO_MANY_LITERALS: Corrupt = Corrupt("a block uses more literals than it has");
