@@ -7,7 +7,7 @@
 bridge
 tools
 for name in one two; do
-    create "/root/guests/$guest.cfg" "name = '$name'" "vif = [ 'bridge=xenbr0' ]" "disk = [ $(boot_disk $name)'/run/tools.img,raw,xvdb,ro' ]"
+    create "/root/guests/$guest.cfg" "name = '$name'" "vif = [ 'bridge=xenbr0' ]" "disk = [ $(boot_disk $name)$(tools_disk $name) ]"
 done
 one=$(networked one) || fail "$one"
 two=$(networked two) || fail "$two"

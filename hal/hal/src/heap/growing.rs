@@ -10,9 +10,6 @@ use types::PAGE_SIZE;
 
 /// Bytes of a chunk, but where one allocation needs more.
 pub const CHUNK: usize = 256 << 10;
-/// Bytes that stay free in the heap when a chunk is given back, so that a heap at the edge of a chunk does not take and give it again
-/// and again.
-const SPARE: usize = CHUNK;
 /// How often an allocation grows the heap: more than once where other CPUs were faster to use what was taken.
 const TRIES: usize = 4;
 
@@ -37,6 +34,8 @@ pub unsafe trait Chunks {
 /// What Talc asks when a chunk may be free as a whole, and what the heap has besides.
 #[derive(Debug)]
 struct Account {
+    /// Bytes that are to be free.
+    spare: usize,
     /// Bytes that the heap has.
     size: usize,
     /// Bytes that were asked for and not given back.
@@ -61,7 +60,8 @@ unsafe impl Source for Account {
         let start = base.map_addr(|address| address & !(PAGE_SIZE - 1));
         let length = end.addr() - start.addr();
         // A chunk that was made larger for one allocation would stay unused for long.
-        let is_spared = length <= CHUNK && self.size - self.used < length + SPARE;
+        // A heap at the edge of a chunk must not take and give it again and again.
+        let is_spared = length <= CHUNK && self.size - self.used < length + self.spare + CHUNK;
         let Some(start) = NonNull::new(start).filter(|_| is_whole && self.may_give && !is_spared) else {
             return end;
         };
@@ -83,9 +83,10 @@ pub struct Heap<C> {
 }
 
 impl<C: Chunks> Heap<C> {
-    /// A heap without memory. It takes its first when it is first needed.
-    pub const fn new(chunks: C) -> Self {
-        let account = Account { size: 0, used: 0, may_give: false, given: None };
+    /// A heap without memory. It takes its first when it is first needed, and more while less than `spare` bytes are free: on them lives
+    /// what is allocated without an error path when there is no more.
+    pub const fn new(chunks: C, spare: usize) -> Self {
+        let account = Account { spare, size: 0, used: 0, may_give: false, given: None };
         Heap { state: Mutex::new(State(Talc::new(account))), chunks }
     }
 
@@ -126,6 +127,13 @@ unsafe impl<C: Chunks> GlobalAlloc for Heap<C> {
             // SAFETY: the caller promises a layout of non-zero size.
             if let Some(pointer) = unsafe { state.0.try_allocate(layout) } {
                 state.0.source.used += layout.size();
+                let Account { spare, size, used, .. } = state.0.source;
+                let is_short = size - used < spare;
+                drop(state);
+                if is_short {
+                    // Without success the spare memory becomes less.
+                    self.grow(CHUNK);
+                }
                 return pointer.as_ptr();
             }
             drop(state);

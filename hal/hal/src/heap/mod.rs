@@ -14,6 +14,9 @@ use types::{Mfn, PAGE_SHIFT, PAGE_SIZE};
 /// What start-up takes at most while nobody lends memory: most of it is CPU 0's stacks, and what is kept of each CPU.
 const RESERVE: usize = 256 << 10;
 
+/// Bytes that the heap keeps for when guests have all memory.
+const SPARE: usize = 1 << 20;
+
 /// Bytes that [`has_room`] asks for.
 const ROOM: usize = 128 << 10;
 
@@ -72,7 +75,7 @@ unsafe impl Chunks for Machine {
 
 #[cfg_attr(target_os = "none", global_allocator)]
 #[cfg_attr(not(target_os = "none"), allow(dead_code))]
-static HEAP: Heap<Machine> = Heap::new(Machine);
+static HEAP: Heap<Machine> = Heap::new(Machine, SPARE);
 
 /// Bytes of the heap that are in use, without the allocator's own, and its size.
 pub fn usage() -> (usize, usize) {

@@ -52,7 +52,11 @@ unsafe impl Chunks for Host {
 }
 
 fn heap(limit: usize) -> Heap<Host> {
-    Heap::new(Host { limit, wants: true, taken: StdMutex::new(BTreeMap::new()) })
+    heap_with_spare(limit, 0)
+}
+
+fn heap_with_spare(limit: usize, spare: usize) -> Heap<Host> {
+    Heap::new(Host { limit, wants: true, taken: StdMutex::new(BTreeMap::new()) }, spare)
 }
 
 /// An allocation that is filled with a number, and knows if it still is.
@@ -156,6 +160,27 @@ fn what_is_free_as_a_whole_goes_back_but_for_a_spare_chunk() {
         Piece::new(&heap, 200_000, 8, 1).unwrap().free(&heap);
         assert_eq!(heap.chunks.taken.lock().unwrap().keys().copied().collect::<Vec<_>>(), taken);
     }
+}
+
+#[test]
+fn it_keeps_spare_memory_while_there_is_any() {
+    const SPARE: usize = 4 * CHUNK;
+    let heap = heap_with_spare(12 * CHUNK / PAGE_SIZE, SPARE);
+    let mut pieces = Vec::new();
+    for n in 0..(12 * CHUNK - SPARE) / 10_000 {
+        pieces.push(Piece::new(&heap, 9_000, 8, n as u8).unwrap());
+        let (used, size) = heap.usage();
+        assert!(n < 4 || size - used >= SPARE, "{n}: {used} of {size}");
+    }
+    // Others have all else: what is spared is given, before an allocation fails.
+    let before = pieces.len();
+    while let Some(piece) = Piece::new(&heap, 9_000, 8, 1) {
+        pieces.push(piece);
+    }
+    assert!((pieces.len() - before) * 9_000 > SPARE * 9 / 10, "{}", pieces.len() - before);
+    pieces.into_iter().for_each(|piece| piece.free(&heap));
+    let (used, size) = heap.usage();
+    assert!(used == 0 && (SPARE..=SPARE + 2 * CHUNK).contains(&size), "{used} of {size}");
 }
 
 #[test]
