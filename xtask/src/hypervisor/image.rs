@@ -11,6 +11,8 @@ const ENDIAN: LittleEndian = LittleEndian;
 
 /// Multiboot 1 wants its header within so many bytes of the file (section 3.1), so the first segment starts before that.
 const FIRST_SEGMENT: usize = 0x1000;
+/// The note with the physical address where a PVH guest is entered (elfnote.h).
+const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
 /// Longest names, tried in turn until the table fits.
 const NAME_LIMITS: [usize; 4] = [200, 120, 80, 40];
 
@@ -41,6 +43,25 @@ pub fn convert(elf64: &[u8]) -> Result<Vec<u8>> {
         ensure!(segment.flags & 3 != 3, "a part of the image is writable and executable");
     }
     Ok(write(&segments, entry as u32))
+}
+
+/// Converts a test kernel to what the toolstack takes for the firmware of an HVM guest: an ELF32 file without notes, which is entered
+/// where the kernel has its entry as a PVH guest.
+///
+/// # Errors
+/// Where it is not as the linker script of the test kernels makes it.
+pub fn firmware(elf64: &[u8]) -> Result<Vec<u8>> {
+    let header = Header::parse(elf64).context("not a 64-bit ELF file")?;
+    let mut entry = None;
+    for program in header.program_headers(ENDIAN, elf64)? {
+        let Some(mut notes) = program.notes(ENDIAN, elf64)? else { continue };
+        while let Some(note) = notes.next()? {
+            if note.name() == b"Xen" && note.n_type(ENDIAN) == XEN_ELFNOTE_PHYS32_ENTRY {
+                entry = note.desc().get(..4).map(|word| u32::from_le_bytes(word.try_into().expect("four bytes")));
+            }
+        }
+    }
+    Ok(write(&segments(header, elf64)?, entry.context("no note names the entry of a PVH guest")?))
 }
 
 fn segments(header: &Header, elf64: &[u8]) -> Result<Vec<Segment>> {
