@@ -188,6 +188,35 @@ mod tests {
         assert!(table.ends_with(b"alb"), "a character is never cut in half");
     }
 
+    /// An ELF64 file with one segment that is loaded, and a note of type `kind` of Xen's, whose text is `entry`.
+    fn kernel(kind: u32, entry: u64) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+        let long = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+        long(&mut file, &[1 << 40, 64, 0]);
+        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 64, 0, 0, 0, 0, 0]);
+        let data = 64 + 2 * 56;
+        long(&mut file, &[1 | 7 << 32, data, 1 << 40, 0x10_0000, 4, 0x3000, 0x1000]);
+        long(&mut file, &[4 | 4 << 32, data + 4, 0, 0, 24, 24, 4]);
+        file.extend(b"code");
+        for word in [4, 8, kind, u32::from_le_bytes(*b"Xen\0")] {
+            file.extend(word.to_le_bytes());
+        }
+        long(&mut file, &[entry]);
+        file
+    }
+
+    #[test]
+    fn firmware_begins_where_the_note_says_and_has_no_notes() {
+        let file = firmware(&kernel(XEN_ELFNOTE_PHYS32_ENTRY, 0x10_0002)).unwrap();
+        let header = FileHeader32::<LittleEndian>::parse(&*file).unwrap();
+        assert_eq!(header.e_entry(ENDIAN), 0x10_0002);
+        let programs = header.program_headers(ENDIAN, &*file).unwrap();
+        assert_eq!((programs.len(), programs[0].p_type(ENDIAN)), (1, PT_LOAD));
+        assert_eq!((programs[0].p_vaddr(ENDIAN), programs[0].p_memsz(ENDIAN)), (0x10_0000, 0x3000));
+        assert_eq!(programs[0].data(ENDIAN, &*file).unwrap(), b"code");
+        assert!(firmware(&kernel(1, 0x10_0002)).is_err(), "no such note");
+    }
+
     #[test]
     fn other_files_are_refused() {
         assert!(convert(b"#!/bin/sh").is_err());
