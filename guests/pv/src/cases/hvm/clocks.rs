@@ -29,8 +29,7 @@ pub fn run(guest: &Guest) {
     assert!(has_board(), "no board");
     table(guest, "clocks", INTERVAL);
     for register in 10..14 {
-        // The first one's highest bit says that a second is about to pass.
-        say!("clocks.rtc-{register}: {}", byte(rtc(register) & if register == 10 { 0x7f } else { 0xff }));
+        say!("clocks.rtc-{register}: {}", byte(steady(register)));
     }
     table(guest, "clocks", CALENDAR);
     table(guest, "clocks", POWER);
@@ -43,6 +42,11 @@ pub fn run(guest: &Guest) {
 fn pass(time: u64) {
     let end = now() + time;
     while now() < end {}
+}
+
+/// Whether it is so at one of several tries: between two clocks' reading others may run.
+fn once(is_so: impl FnMut(u32) -> bool) -> Outcome {
+    yes((0..50).any(is_so))
 }
 
 fn pit(at: u16) -> u16 {
@@ -74,12 +78,14 @@ const INTERVAL: &[Case] = &[
     ("pit-0-rate", |_| {
         set_port(CONTROL, 0x34);
         set_pit(COUNTER_0, 0);
-        let (first, start) = (latched(0), now());
-        pass(10 * MS);
-        let (second, end) = (latched(0), now());
-        // In 838 ns each.
-        let passed = (end - start) * 1_193_182 / 1_000_000_000;
-        yes(u64::from(first.wrapping_sub(second)).abs_diff(passed) < 120)
+        once(|_| {
+            let (first, start) = (latched(0), now());
+            pass(10 * MS);
+            let (second, end) = (latched(0), now());
+            // In 838 ns each.
+            let passed = (end - start) * 1_193_182 / 1_000_000_000;
+            u64::from(first.wrapping_sub(second)).abs_diff(passed) < 240
+        })
     }),
     ("pit-0-status-mode-2", |_| byte(status(0) & 0x7f)),
     ("pit-0-below-its-period", |_| {
@@ -145,6 +151,17 @@ fn rtc(register: u8) -> u8 {
     port(0x71)
 }
 
+/// A register of the clock without what depends on the time: in the first one, that a second is about to pass; in the third, that one,
+/// or a period, has passed.
+fn steady(register: u8) -> u8 {
+    rtc(register)
+        & match register {
+            10 => 0x7f,
+            12 => 0x8f,
+            _ => 0xff,
+        }
+}
+
 fn set_rtc(register: u8, value: u8) {
     set_port(0x70, register);
     set_port(0x71, value);
@@ -190,14 +207,14 @@ const CALENDAR: &[Case] = &[
     }),
     ("rtc-a-written", |_| {
         set_rtc(10, 0xff);
-        let value = rtc(10);
+        let value = steady(10);
         set_rtc(10, 0x26);
-        byte(value & 0x7f)
+        byte(value)
     }),
     ("rtc-c-and-d-read-only", |_| {
         set_rtc(12, 0xff);
         set_rtc(13, 0);
-        Outcome::Hex(u64::from(rtc(12)) << 8 | u64::from(rtc(13)))
+        Outcome::Hex(u64::from(steady(12)) << 8 | u64::from(rtc(13)))
     }),
     ("rtc-periodic-flag", |_| {
         set_rtc(11, 0x42);
@@ -241,11 +258,13 @@ fn set_half(at: u16, value: u16) {
 
 /// Whether the timer at a port counts 3.58 million a second.
 fn counts(at: u16) -> Outcome {
-    let (first, start) = (wide_port(at), now());
-    pass(4 * MS);
-    let (second, end) = (wide_port(at), now());
-    let passed = (end - start) * 3_579_545 / 1_000_000_000;
-    yes(u64::from(second.wrapping_sub(first)).abs_diff(passed) < 400)
+    once(|_| {
+        let (first, start) = (wide_port(at), now());
+        pass(4 * MS);
+        let (second, end) = (wide_port(at), now());
+        let passed = (end - start) * 3_579_545 / 1_000_000_000;
+        u64::from(second.wrapping_sub(first)).abs_diff(passed) < 400
+    })
 }
 
 const POWER: &[Case] = &[
@@ -310,12 +329,15 @@ const PRECISE: &[Case] = &[
     ("hpet-counts", |_| {
         set_hpet(HPET_COUNTER, 0);
         set_hpet(0x10, 1);
-        let (first, start) = (hpet(HPET_COUNTER), now());
-        pass(4 * MS);
-        let (second, end) = (hpet(HPET_COUNTER), now());
-        set_hpet(0x10, 0);
         let period = hpet(0) >> 32;
-        yes((second - first).abs_diff((end - start) * 1_000_000 / period) < 6000)
+        let counts = once(|_| {
+            let (first, start) = (hpet(HPET_COUNTER), now());
+            pass(4 * MS);
+            let (second, end) = (hpet(HPET_COUNTER), now());
+            (second - first).abs_diff((end - start) * 1_000_000 / period) < 12_000
+        });
+        set_hpet(0x10, 0);
+        counts
     }),
     ("hpet-stands-again", |_| {
         let first = hpet(HPET_COUNTER);

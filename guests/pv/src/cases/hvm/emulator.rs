@@ -18,9 +18,8 @@ const PORTS: u32 = 0x10;
 const MEMORY: u32 = 0x14;
 /// Where the cases put its memory.
 const MEMORY_AT: u64 = 0xd100_0000;
-/// What the emulator gives to firmware (fw_cfg), by an index and bytes one after the other.
-const FIRMWARE_INDEX: u16 = 0x510;
-const FIRMWARE_DATA: u16 = 0x511;
+/// A port of the emulator's that keeps what is written to it (the status of power management by firmware).
+const KEPT: u16 = 0xb3;
 /// A page for what is copied.
 const PLAY: usize = 12;
 
@@ -153,11 +152,6 @@ const CONFIGURATION: &[Case] = &[
     }),
 ];
 
-/// Selects what firmware is given.
-fn firmware(index: u16) {
-    attempt!("out dx, ax"; in("dx") FIRMWARE_INDEX, in("rax") u64::from(index));
-}
-
 const ACCESSES: &[Case] = &[
     ("unplug-magic", |_| {
         let mut value = 0u64;
@@ -170,42 +164,41 @@ const ACCESSES: &[Case] = &[
         let status = port(0x64);
         Outcome::Hex(u64::from(status) << 8 | u64::from(port(0x60)))
     }),
-    ("firmware-by-bytes", |_| {
-        firmware(0);
-        Outcome::Hex((0..4).fold(0, |all, _| all << 8 | u64::from(port(FIRMWARE_DATA))))
+    ("kept", |_| {
+        set_port(KEPT, 0x5a);
+        byte(port(KEPT))
     }),
-    ("firmware-by-string", |_| {
-        firmware(0);
+    ("string", |_| {
         poke(PLAY, 0, 0);
-        let outcome =
-            attempt!("rep insb"; inout("rdi") page(PLAY) => _, inout("rcx") 4u64 => _, in("dx") FIRMWARE_DATA);
+        let outcome = attempt!("rep insb"; inout("rdi") page(PLAY) => _, inout("rcx") 4u64 => _, in("dx") KEPT);
         with_value(outcome, peek(PLAY, 0))
     }),
-    ("firmware-backwards", |_| {
-        firmware(0);
+    ("string-backwards", |_| {
         poke(PLAY, 0, 0);
         let to = page(PLAY) + 3;
-        let outcome =
-            attempt!("std", "rep insb", "cld"; inout("rdi") to => _, inout("rcx") 4u64 => _, in("dx") FIRMWARE_DATA);
+        let outcome = attempt!("std", "rep insb", "cld"; inout("rdi") to => _, inout("rcx") 3u64 => _, in("dx") KEPT);
         with_value(outcome, peek(PLAY, 0))
     }),
-    ("firmware-over-pages", |_| {
-        firmware(0);
+    ("string-over-pages", |_| {
         poke(PLAY, 511, 0);
         poke(PLAY + 1, 0, 0);
         let to = page(PLAY) + 0xffe;
-        let outcome = attempt!("rep insb"; inout("rdi") to => _, inout("rcx") 4u64 => _, in("dx") FIRMWARE_DATA);
+        let outcome = attempt!("rep insb"; inout("rdi") to => _, inout("rcx") 4u64 => _, in("dx") KEPT);
         with_value(outcome, peek(PLAY, 511) >> 48 | peek(PLAY + 1, 0) << 16)
     }),
-    ("string-into-unmapped", |_| {
-        firmware(0);
-        attempt!("rep insb"; inout("rdi") 0x7000_0000_0000u64 => _, inout("rcx") 4u64 => _, in("dx") FIRMWARE_DATA)
-    }),
+    (
+        "string-into-unmapped",
+        |_| attempt!("rep insb"; inout("rdi") 0x7000_0000_0000u64 => _, inout("rcx") 4u64 => _, in("dx") KEPT),
+    ),
+    (
+        "string-from-unmapped",
+        |_| attempt!("rep outsb"; inout("rsi") 0x7000_0000_0000u64 => _, inout("rcx") 4u64 => _, in("dx") KEPT),
+    ),
     ("string-out", |_| {
-        poke(PLAY, 0, 0x5150);
-        let mut count = 2u64;
-        let outcome = attempt!("rep outsb"; inout("rsi") page(PLAY) => _, inout("rcx") count, in("dx") 0x80u16);
-        with_value(outcome, count)
+        poke(PLAY, 0, 0x33_2211);
+        let mut count = 3u64;
+        let outcome = attempt!("rep outsb"; inout("rsi") page(PLAY) => _, inout("rcx") count, in("dx") KEPT);
+        with_value(outcome, count << 8 | u64::from(port(KEPT)))
     }),
     ("string-from-no-port", |_| {
         poke(PLAY, 0, 0);
