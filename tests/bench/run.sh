@@ -15,12 +15,26 @@ while [ -e "/proc/$(cat /run/xenconsoled.pid)" ]; do
 done
 "$bin/xenconsoled" --log=guest --log-dir=$logs --pid-file /run/xenconsoled.pid || exit
 
-# configure NAME TYPE VCPUS: writes the configuration of a guest.
+# configure NAME TYPE VCPUS RUN: writes the configuration of a guest. As an HVM guest the kernel takes the place of hvmloader, and its
+# command line that of the BIOS.
 configure() {
-    cat >$config <<END
+    printf %s "run=$4" >/run/line
+    case $2 in
+    hvm) cat <<END ;;
+firmware_override = "$files/bench-guest.firmware"
+bios = "seabios"
+bios_path_override = "/run/line"
+vga = "none"
+vnc = 0
+END
+    *) cat <<END ;;
+kernel = "$files/bench-guest"
+extra = "run=$4"
+END
+    esac >$config
+    cat >>$config <<END
 name = "$1"
 type = "$2"
-kernel = "$files/bench-guest"
 memory = 32
 vcpus = $3
 on_poweroff = "preserve"
@@ -33,7 +47,7 @@ END
 count() {
     name=bench-$1
     log=$logs/guest-$name.log
-    configure "$name" "$1" 2
+    configure "$name" "$1" 2 all
     xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
     tries=0
     until grep -qE '^(done|panic|unexpected)' "$log" 2>/dev/null; do
@@ -61,8 +75,8 @@ said() {
 repeat() {
     name=bench-${1%%/*}
     log=$logs/guest-$name.log
-    configure "$name" "${1%%/*}" 2
-    xl create -q -e $config "extra=\"run=only.${1#*/}\"" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    configure "$name" "${1%%/*}" 2 "only.${1#*/}"
+    xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
     said begins 50 && echo 'profile: begin' >/dev/console && said ends 1000 && echo 'profile: end' >/dev/console
 }
 
@@ -76,7 +90,7 @@ memory() {
     before=$(free)
     dom0=$(xl list 0 | awk 'NR == 2 { print $3 }')
     echo "cost memory/use.total-less-free-and-dom0 $(((whole - before - dom0) * 1024))"
-    configure idle "$1" 1
+    configure idle "$1" 1 all
     for number in $(seq 8); do
         xl create -q -e -p $config "name=\"idle$number\"" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
     done

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the test guest in dom0: each group of cases and each case that ends the domain in a domain of its own.
-# Prints `== SECTION`, then what the guest said and how it ended. Arguments: the guest's type (pv or pvh), and the sections; none
-# are all of them.
+# Prints `== SECTION`, then what the guest said and how it ended. Arguments: the guest's type (pv, pvh or hvm), and the sections; none
+# are all of them. As an HVM guest it takes the place of hvmloader, and its command line that of the BIOS.
 type=$1
 shift
 files=/root/files
@@ -33,12 +33,24 @@ how() {
 start() {
     domain=test-$1
     # A state that a processor has taken is its own for ever.
-    case $type-$1 in pvh-processor) vcpus=16 ;; *) vcpus=3 ;; esac
-    cat >$config <<END
-name = "$domain"
-type = "$type"
+    case $type-$1 in pvh-processor | hvm-processor) vcpus=16 ;; *) vcpus=3 ;; esac
+    printf %s "run=$1" >/run/line
+    case $type in
+    hvm) cat <<END ;;
+firmware_override = "$files/pv-guest.firmware"
+bios = "seabios"
+bios_path_override = "/run/line"
+vga = "none"
+vnc = 0
+END
+    *) cat <<END ;;
 kernel = "$files/pv-guest"
 extra = "run=$1"
+END
+    esac >$config
+    cat >>$config <<END
+name = "$domain"
+type = "$type"
 memory = 32
 vcpus = $vcpus
 on_poweroff = "preserve"

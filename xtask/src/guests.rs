@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A test kernel, an ELF file; it is the same for all kinds of guests.
+/// A test kernel, an ELF file; it is the same for all kinds of guests, but for an HVM one it is converted.
 ///
 /// # Errors
 /// Where it does not build.
@@ -37,17 +37,20 @@ pub enum Kind {
     Pv,
     /// Translated, without devices.
     Pvh,
+    /// Translated, with a board and a device model.
+    Hvm,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 2] = [Kind::Pv, Kind::Pvh];
+    pub const ALL: [Kind; 3] = [Kind::Pv, Kind::Pvh, Kind::Hvm];
 
     /// As toolstacks name it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Pv => "pv",
             Kind::Pvh => "pvh",
+            Kind::Hvm => "hvm",
         }
     }
 
@@ -56,6 +59,7 @@ impl Kind {
         match self {
             Kind::Pv => "guest/",
             Kind::Pvh => "guest/pvh-",
+            Kind::Hvm => "guest/hvm-",
         }
     }
 
@@ -90,6 +94,9 @@ fn put(package: &str, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     let kernel = kernel(package)?;
     fs::copy(&kernel, folder.join(package)).with_context(|| format!("cannot copy {}", kernel.display()))?;
+    let data = fs::read(&kernel)?;
+    let firmware = hypervisor::firmware(&data).with_context(|| format!("cannot convert {}", kernel.display()))?;
+    fs::write(folder.join(format!("{package}.firmware")), firmware)?;
     Ok(())
 }
 

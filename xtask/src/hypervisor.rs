@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use toolchain::Toolchain;
 
+pub use image::firmware;
+
 /// The hypervisor's target.
 const TARGET: &str = "x86_64-unknown-none";
 /// Variables of an outer cargo that must not reach the inner one, which may be of another toolchain.

@@ -23,6 +23,14 @@ abi_structs! {
         reserved: u32,
     }
 
+    /// One of `nr_modules`.
+    HvmModlistEntry = "struct hvm_modlist_entry" {
+        paddr: u64,
+        size: u64,
+        cmdline_paddr: u64,
+        reserved: u64,
+    }
+
     /// One range of the memory map.
     HvmMemmapTableEntry = "struct hvm_memmap_table_entry" {
         addr: u64,

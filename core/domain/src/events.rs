@@ -1,7 +1,10 @@
 //! Events on their way: from a channel or a virtual interrupt to the vCPU that is to notice.
 
 use crate::{Arch, Domain, Hypervisor, Vcpu, waiting};
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+};
 use evtchn::{Delivery, Port, Raised};
 use types::{DomId, Result, VcpuId};
 
@@ -125,8 +128,8 @@ impl<A: Arch> Hypervisor<A> {
         waited
     }
 
-    /// Whether the vCPU has an event that it has not masked.
-    pub fn has_deliverable_event(&self, domain: &Domain<A>, vcpu: VcpuId) -> bool {
-        domain.evtchn.upcall_due(self.machine(), vcpu)
+    /// Whether the vCPU, which makes a hypercall, has an event that it has not masked, and would take it now.
+    pub fn has_deliverable_event(&self, domain: &Domain<A>, vcpu: &Vcpu<A>) -> bool {
+        !vcpu.holds_events_back.load(Relaxed) && domain.evtchn.upcall_due(self.machine(), vcpu.id)
     }
 }

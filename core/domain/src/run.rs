@@ -81,7 +81,7 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Blocks the calling vCPU until an event is pending (SCHEDOP_block); the caller has unmasked events.
     pub fn block(&self, domain: &Domain<A>, vcpu: &Vcpu<A>) {
-        self.wait_unless(vcpu, || self.has_deliverable_event(domain, vcpu.id));
+        self.wait_unless(vcpu, || self.has_deliverable_event(domain, vcpu));
     }
 
     /// Has the calling vCPU wait until something is raised for it, unless there is something already. That is asked when whoever

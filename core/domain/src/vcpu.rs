@@ -59,6 +59,8 @@ pub struct Vcpu<A: Arch> {
     pub(crate) ticked: AtomicU64,
     /// Time-out of its poll.
     pub poll_timer: TimerSlot,
+    /// It can take no interrupts at the hypercall that it makes; noted by the architecture, for guests whose events come as such.
+    pub holds_events_back: AtomicBool,
     /// Non-maskable interrupt waits for it.
     pub nmi_pending: AtomicBool,
     /// The architecture's shared part.
@@ -88,6 +90,7 @@ impl<A: Arch> Vcpu<A> {
             period: AtomicU64::new(FIRST_PERIOD),
             ticked: AtomicU64::new(now),
             poll_timer: Mutex::new(None),
+            holds_events_back: AtomicBool::new(false),
             nmi_pending: AtomicBool::new(false),
             arch: A::Shared::default(),
             state: Mutex::new(state),

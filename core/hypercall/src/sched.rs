@@ -98,7 +98,7 @@ fn poll<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Poll>) -> Result<()> {
         }
         Ok(sleeps)
     });
-    if begun != Ok(true) || hypervisor.has_deliverable_event(domain, vcpu.id) {
+    if begun != Ok(true) || hypervisor.has_deliverable_event(domain, vcpu) {
         domain.evtchn.end_poll(vcpu.id);
         vcpu.flags.fetch_and(!PauseFlags::POLLING, SeqCst);
         return begun.map(|_| ());

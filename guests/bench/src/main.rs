@@ -1,4 +1,4 @@
-//! A bare 64-bit kernel, paravirtualised or translated (PVH), that counts by the time-stamp counter what its hypervisor's operations
+//! A bare 64-bit kernel, paravirtualised or translated (PVH or HVM), that counts by the time-stamp counter what its hypervisor's operations
 //! cost. On a machine whose counter counts instructions (QEMU's icount) a figure repeats to the instruction.
 //!
 //! It prints `cost GROUP.NAME COUNT` on its console when all is measured. With `run=only.GROUP.NAME` on its command line it carries out
@@ -8,6 +8,7 @@
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
 mod common;
+mod hvm;
 mod meter;
 mod pair;
 mod pv;
@@ -34,6 +35,9 @@ fn run(guest: &Guest, name: &str) {
     common::run(guest, &mut meter);
     if translated::is_translated() {
         pvh::run(&mut meter);
+        if translated::has_board() {
+            hvm::run(&mut meter);
+        }
     } else {
         pv::run(guest, &mut meter);
     }

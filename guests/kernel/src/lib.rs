@@ -1,5 +1,5 @@
-//! What bare 64-bit test kernels share, paravirtualised or translated (PVH): how they begin, their traps, memory, hypercalls, events,
-//! grants, and a console to print on. A kernel is a binary that names its functions by [`kernel!`].
+//! What bare 64-bit test kernels share, paravirtualised or translated (PVH or HVM): how they begin, their traps, memory, hypercalls,
+//! events, grants, and a console to print on. A kernel is a binary that names its functions by [`kernel!`].
 
 #![cfg_attr(target_os = "none", no_std)]
 // `attempt!` takes the instructions that a case is about, and its operands.

@@ -6,7 +6,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::hvm_params::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN};
-use xen_abi::hvm_start_info::{HvmMemmapTableEntry, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE};
+use xen_abi::hvm_start_info::*;
 use xen_abi::xen::StartInfo;
 
 /// Virtual address of the first pseudo-physical page.
@@ -22,6 +22,9 @@ pub const READ_ONLY: u64 = 0x65;
 
 /// The first frame of the fourth GiB, which a translated guest has mapped behind the first.
 const FOURTH_GIBIBYTE: u64 = 3 << 18;
+
+/// Where the builder of an HVM guest says how many pages it has from address 0 on (hvm/hvm_info_table.h: `low_mem_pgend`).
+const LOW_MEMORY_END: u64 = 0x9f800 + 20;
 
 /// Pages that cases play with.
 const PAGES: usize = 48;
@@ -116,14 +119,23 @@ impl Guest {
     /// # Safety
     /// The builder of a translated guest has to have put it there.
     pub unsafe fn translated(address: u64) -> Self {
-        // SAFETY: the builder puts all this into the first GiB, which stays mapped, and nobody writes it.
-        let (start, map, line) = unsafe {
-            let start = &*((VIRT_BASE + address) as *const HvmStartInfo);
+        // SAFETY: the builder puts it into the first GiB, which stays mapped, and nobody writes it.
+        let start = unsafe { &*((VIRT_BASE + address) as *const HvmStartInfo) };
+        assert!(start.magic == XEN_HVM_START_MAGIC_VALUE && start.version >= 1, "no start information");
+        // SAFETY: it is the builder's.
+        if let Some(line) = unsafe { firmware(start) } {
+            pvh::begin_with_board();
+            let command_line = core::str::from_utf8(line).unwrap_or("");
+            // SAFETY: where there is firmware, the builder leaves this word too.
+            let pages = u64::from(unsafe { ((VIRT_BASE + LOW_MEMORY_END) as *const u32).read_volatile() });
+            return Self { from: From::Translated { command_line, pages } };
+        }
+        // SAFETY: as above.
+        let (map, line) = unsafe {
             let map = (VIRT_BASE + start.memmap_paddr) as *const HvmMemmapTableEntry;
             let line = core::ffi::CStr::from_ptr((VIRT_BASE + start.cmdline_paddr) as *const _);
-            (start, core::slice::from_raw_parts(map, start.memmap_entries as usize), line)
+            (core::slice::from_raw_parts(map, start.memmap_entries as usize), line)
         };
-        assert!(start.magic == XEN_HVM_START_MAGIC_VALUE && start.version >= 1, "no start information");
         let memory = map.iter().find(|range| range.r#type == XEN_HVM_MEMMAP_TYPE_RAM && range.addr == 0);
         let pages = memory.map_or(0, |range| range.size >> 12);
         Self { from: From::Translated { command_line: line.to_str().unwrap_or(""), pages } }
@@ -231,6 +243,21 @@ impl Guest {
         let (table, _) = self.table(address, level);
         // SAFETY: the tables are mapped.
         unsafe { read(table + 8 * index(address, level)) }
+    }
+}
+
+/// What an HVM guest's firmware is given as the BIOS that it is to start: this kernel takes it as its command line, since there is no other.
+///
+/// # Safety
+/// The builder has to have made what `start` leads to.
+unsafe fn firmware(start: &HvmStartInfo) -> Option<&'static [u8]> {
+    // SAFETY: the caller's promise; the builder puts all this into the first GiB.
+    unsafe {
+        let modules = (VIRT_BASE + start.modlist_paddr) as *const HvmModlistEntry;
+        let modules = core::slice::from_raw_parts(modules, start.nr_modules as usize);
+        let name = |module: &HvmModlistEntry| core::ffi::CStr::from_ptr((VIRT_BASE + module.cmdline_paddr) as *const _);
+        let bios = modules.iter().find(|module| module.cmdline_paddr != 0 && name(module) == c"firmware")?;
+        Some(core::slice::from_raw_parts((VIRT_BASE + bios.paddr) as *const u8, bios.size as usize))
     }
 }
 

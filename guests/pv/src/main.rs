@@ -1,5 +1,5 @@
-//! A bare 64-bit kernel, paravirtualised or translated (PVH), that asks its hypervisor for what it must give and for what it must refuse:
-//! it maps page tables writably, uses frames that it does not own, passes wild pointers and sizes to every hypercall
+//! A bare 64-bit kernel, paravirtualised or translated (PVH or HVM), that asks its hypervisor for what it must give and for what it
+//! must refuse: it maps page tables writably, uses frames that it does not own, passes wild pointers and sizes to every hypercall
 //! and executes privileged instructions. It prints what came of each as `group.case: answer` on its console.
 //!
 //! The command line chooses: `run=list` prints what there is, `run=GROUP` runs a group of cases that the kernel

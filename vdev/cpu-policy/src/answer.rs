@@ -24,9 +24,11 @@ pub struct Tsc {
     pub is_reliable: bool,
 }
 
-/// What of CPUID depends on the PV guest and its state.
+/// What of CPUID depends on the guest and its state.
 #[derive(Clone, Copy, Debug)]
 pub struct Guest {
+    /// It is paravirtualised, so that its page tables have machine addresses.
+    pub is_pv: bool,
     /// Its kernel runs.
     pub is_kernel: bool,
     /// It is the control domain.
@@ -146,9 +148,10 @@ impl Policy {
         match (index, subleaf) {
             (0, _) => [first + last, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX],
             (1, _) => [4 << 16 | 20, 0, 0, 0],
-            (2, _) => [1, hypercall_msr(first), XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
+            (2, _) if guest.is_pv => [1, hypercall_msr(first), XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
+            (2, _) => [1, hypercall_msr(first), 0, 0],
             (3, _) => guest.tsc.answer(subleaf, self.extd[1][3] & bit(XEN_X86_FEATURE_RDTSCP) != 0),
-            (5, 0) => [0, host.extd[8][0] & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
+            (5, 0) if guest.is_pv => [0, host.extd[8][0] & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
             _ => [0; 4],
         }
     }

@@ -74,6 +74,7 @@ fn emulated(leaf: u32, subleaf: u32) -> Leaf {
 
 fn kernel() -> Guest {
     Guest {
+        is_pv: true,
         is_kernel: true,
         is_control: false,
         osxsave: false,
@@ -328,6 +329,10 @@ fn hypervisor_leaves() {
     assert_eq!(answer(4, 0), [0; 4]);
     assert_eq!(answer(5, 0), [0, 0x28, 0, 0]);
     assert_eq!(answer(6, 0), [0; 4]);
+    // What is about machine addresses is not for translated guests.
+    let translated = Guest { is_pv: false, is_kernel: false, ..kernel() };
+    let answer = |leaf: u32| policies.pv_default.answer(0x4000_0000 + leaf, 0, &translated, &policies.host);
+    assert_eq!((answer(0)[0], answer(2), answer(5)), (0x4000_0005, [1, 0x4000_0000, 0, 0], [0; 4]));
     let limit = CpuidLeaf { leaf: 0x4000_0000, subleaf: NO_SUBLEAF, a: 2, b: 0, c: 0, d: 0 };
     let limited = updated(&policies, &[limit], &[]).unwrap();
     assert_eq!(limited.answer(0x4000_0000, 0, &kernel(), &policies.host)[0], 0x4000_0002);

@@ -11,6 +11,8 @@ const ENDIAN: LittleEndian = LittleEndian;
 
 /// Multiboot 1 wants its header within so many bytes of the file (section 3.1), so the first segment starts before that.
 const FIRST_SEGMENT: usize = 0x1000;
+/// The note with the physical address where a PVH guest is entered (elfnote.h).
+const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
 /// Longest names, tried in turn until the table fits.
 const NAME_LIMITS: [usize; 4] = [200, 120, 80, 40];
 
@@ -41,6 +43,25 @@ pub fn convert(elf64: &[u8]) -> Result<Vec<u8>> {
         ensure!(segment.flags & 3 != 3, "a part of the image is writable and executable");
     }
     Ok(write(&segments, entry as u32))
+}
+
+/// Converts a test kernel to what the toolstack takes for the firmware of an HVM guest: an ELF32 file without notes, which is entered
+/// where the kernel has its entry as a PVH guest.
+///
+/// # Errors
+/// Where it is not as the linker script of the test kernels makes it.
+pub fn firmware(elf64: &[u8]) -> Result<Vec<u8>> {
+    let header = Header::parse(elf64).context("not a 64-bit ELF file")?;
+    let mut entry = None;
+    for program in header.program_headers(ENDIAN, elf64)? {
+        let Some(mut notes) = program.notes(ENDIAN, elf64)? else { continue };
+        while let Some(note) = notes.next()? {
+            if note.name() == b"Xen" && note.n_type(ENDIAN) == XEN_ELFNOTE_PHYS32_ENTRY {
+                entry = note.desc().get(..4).map(|word| u32::from_le_bytes(word.try_into().expect("four bytes")));
+            }
+        }
+    }
+    Ok(write(&segments(header, elf64)?, entry.context("no note names the entry of a PVH guest")?))
 }
 
 fn segments(header: &Header, elf64: &[u8]) -> Result<Vec<Segment>> {
@@ -165,6 +186,35 @@ mod tests {
         let table = names_table(&functions, 2);
         assert_eq!(table.len(), 4 + 3 * 8 + 3);
         assert!(table.ends_with(b"alb"), "a character is never cut in half");
+    }
+
+    /// An ELF64 file with one segment that is loaded, and a note of type `kind` of Xen's, whose text is `entry`.
+    fn kernel(kind: u32, entry: u64) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+        let long = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+        long(&mut file, &[1 << 40, 64, 0]);
+        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 64, 0, 0, 0, 0, 0]);
+        let data = 64 + 2 * 56;
+        long(&mut file, &[1 | 7 << 32, data, 1 << 40, 0x10_0000, 4, 0x3000, 0x1000]);
+        long(&mut file, &[4 | 4 << 32, data + 4, 0, 0, 24, 24, 4]);
+        file.extend(b"code");
+        for word in [4, 8, kind, u32::from_le_bytes(*b"Xen\0")] {
+            file.extend(word.to_le_bytes());
+        }
+        long(&mut file, &[entry]);
+        file
+    }
+
+    #[test]
+    fn firmware_begins_where_the_note_says_and_has_no_notes() {
+        let file = firmware(&kernel(XEN_ELFNOTE_PHYS32_ENTRY, 0x10_0002)).unwrap();
+        let header = FileHeader32::<LittleEndian>::parse(&*file).unwrap();
+        assert_eq!(header.e_entry(ENDIAN), 0x10_0002);
+        let programs = header.program_headers(ENDIAN, &*file).unwrap();
+        assert_eq!((programs.len(), programs[0].p_type(ENDIAN)), (1, PT_LOAD));
+        assert_eq!((programs[0].p_vaddr(ENDIAN), programs[0].p_memsz(ENDIAN)), (0x10_0000, 0x3000));
+        assert_eq!(programs[0].data(ENDIAN, &*file).unwrap(), b"code");
+        assert!(firmware(&kernel(1, 0x10_0002)).is_err(), "no such note");
     }
 
     #[test]

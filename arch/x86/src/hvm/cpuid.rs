@@ -29,6 +29,7 @@ pub fn answer(current: &Current<'_, VcpuState>, leaf: u32, subleaf: u32) -> Opti
     }
     let first = if is_enlightened { SECOND_LEAF } else { XEN_CPUID_FIRST_LEAF };
     let guest = Guest {
+        is_pv: false,
         is_kernel: false,
         is_control: current.domain.is_privileged(),
         osxsave: current.state.engine.control().cr4 & Cr4::OSXSAVE.bits() != 0,

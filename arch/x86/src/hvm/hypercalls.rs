@@ -6,6 +6,7 @@ use super::{devices, enlightened, narrow};
 use crate::current::Current;
 use crate::hypercalls;
 use crate::machine;
+use core::sync::atomic::Ordering::Relaxed;
 use hypercall::multicall::multicall;
 use hypercall::{Args, Outcome};
 use types::Errno;
@@ -22,6 +23,7 @@ pub fn dispatch(current: &mut Current<'_, VcpuState>) -> bool {
         current.state.regs.rax = Errno::PERM.as_return() as u64;
         return true;
     }
+    current.vcpu.holds_events_back.store(flags & RFlags::IF.bits() == 0, Relaxed);
     let is_64bit = code.size() == CodeSize::Bits64;
     if let Some(is_over) = enlightened::dispatch(current, is_64bit) {
         return is_over;

@@ -8,6 +8,7 @@ use x86_defs::control::Cr4;
 /// What CPUID answers: eax, ebx, ecx, edx.
 pub fn answer(current: &Current<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
     let guest = Guest {
+        is_pv: true,
         is_kernel: current.state.kernel_mode,
         is_control: current.domain.is_privileged(),
         osxsave: current.state.cr4 & Cr4::OSXSAVE.bits() != 0,

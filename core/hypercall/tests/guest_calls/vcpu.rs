@@ -290,6 +290,30 @@ fn blocking_unmasks_and_returns_when_an_event_waits() {
     assert!(!vcpu.is_blocked(), "the event still waits");
 }
 
+/// Events of an HVM guest are interrupts: while it takes none, one that waits is no reason to come back at once.
+#[test]
+fn a_poll_with_interrupts_off_waits_for_its_time() {
+    let world = World::new();
+    let vcpu = &world.guest.vcpus()[0];
+    world.hypervisor.unpause_domain(&world.guest);
+    world.hypervisor.bring_up(vcpu);
+    let port = world.guest.evtchn.alloc_unbound(world.machine(), DomId(0)).unwrap();
+    let raised = world.guest.evtchn.set_pending(world.machine(), port);
+    world.hypervisor.follow(&world.guest, raised);
+    world.guest.evtchn.set_upcall_mask(world.machine(), vcpu.id, false);
+    let poll = |timeout| {
+        let mut call = Poll { ports: GuestHandle::new(LIST), nr_ports: 0, _gap0: [0; 4], timeout };
+        assert_eq!(world.with(&world.guest, sched_op, SCHEDOP_POLL, &mut call, &[]), 0);
+        vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0
+    };
+    assert!(!poll(5000), "it takes the event");
+    vcpu.holds_events_back.store(true, SeqCst);
+    assert!(poll(5000), "it cannot take it");
+    let (_, event) = world.hypervisor.cpus[0].timers.lock().expire(5000).unwrap();
+    world.hypervisor.timer_expired(event, 5000);
+    assert_eq!(vcpu.flags.load(SeqCst) & PauseFlags::POLLING, 0, "the time ends it");
+}
+
 #[test]
 fn the_older_form_has_its_arguments_in_registers() {
     let world = World::new();

@@ -1,5 +1,6 @@
-//! The kernel as a translated guest (PVH): its own page tables, its own interrupts, hypercalls by VMMCALL.
+//! The kernel as a translated guest, PVH or HVM: its own page tables, its own interrupts, hypercalls by VMMCALL.
 
+pub mod board;
 mod start;
 
 pub use start::top_table;
@@ -24,6 +25,8 @@ const GATE: u64 = 0x8e00;
 
 /// Whether this is a translated guest.
 static TRANSLATED: AtomicBool = AtomicBool::new(false);
+/// Whether it has a board with devices, too: whether it is an HVM guest.
+static BOARD: AtomicBool = AtomicBool::new(false);
 /// Interrupts that came, by vector, and NMIs under theirs.
 static CAME: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
 
@@ -43,6 +46,16 @@ pub fn is_translated() -> bool {
 /// Says that it is one.
 pub fn begin() {
     TRANSLATED.store(true, Relaxed);
+}
+
+/// Whether this is an HVM guest.
+pub fn has_board() -> bool {
+    BOARD.load(Relaxed)
+}
+
+/// Says that it is one.
+pub fn begin_with_board() {
+    BOARD.store(true, Relaxed);
 }
 
 /// What CPUID says: eax, ebx, ecx, edx.
@@ -71,6 +84,9 @@ pub fn install() {
     let descriptor = [0xfff_u64 << 48, GATES.0.get() as u64];
     // SAFETY: the descriptor names the table, whose gates lead to the kernel's stubs.
     unsafe { asm!("lidt [{}]", in(reg) (&raw const descriptor) as u64 + 6) };
+    if has_board() {
+        board::hush();
+    }
     let [_, register, ..] = cpuid(xen_cpuid_leaf(2), 0);
     write_msr(register, physical(entry::hypercall_stub(0)));
 }

@@ -6,6 +6,7 @@ mod crash;
 mod events;
 mod extents;
 mod grants;
+mod hvm;
 mod mmu;
 mod pages;
 mod pair;
@@ -19,7 +20,7 @@ mod tables;
 mod wild;
 
 use crate::memory::Guest;
-use crate::pvh::is_translated;
+use crate::pvh::{has_board, is_translated};
 use crate::report::Outcome;
 use crate::{call, say, trap};
 use xen_abi::sched::SHUTDOWN_CRASH;
@@ -79,13 +80,18 @@ fn all() -> (&'static [Group], &'static [Case]) {
     if is_translated() { (TRANSLATED, pvh::crash::CASES) } else { (GROUPS, crash::CASES) }
 }
 
+/// All groups of this guest. What becomes of bad arguments of hypercalls does not depend on a board.
+fn groups() -> impl Iterator<Item = &'static Group> {
+    let (common, board) = if has_board() { (&COMMON[..1], hvm::GROUPS) } else { (COMMON, [].as_slice()) };
+    common.iter().chain(all().0).chain(board)
+}
+
 /// Prints what there is: `group NAME` and `crash NAME`.
 pub fn list() {
-    let (groups, crashes) = all();
-    for (name, _) in COMMON.iter().chain(groups) {
+    for (name, _) in groups() {
         say!("group {name}");
     }
-    for (name, _) in crashes {
+    for (name, _) in all().1 {
         say!("crash {name}");
     }
 }
@@ -93,8 +99,8 @@ pub fn list() {
 /// Runs a group, or the case `crash.NAME`.
 pub fn run(guest: &Guest, name: &str) {
     crate::shared::prepare(guest);
-    let (groups, crashes) = all();
-    if let Some((_, group)) = COMMON.iter().chain(groups).chain(PAIR).find(|(n, _)| *n == name) {
+    let crashes = all().1;
+    if let Some((_, group)) = groups().chain(PAIR).find(|(n, _)| *n == name) {
         group(guest);
         return;
     }
