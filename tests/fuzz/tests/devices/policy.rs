@@ -121,7 +121,14 @@ fn check(policy: &Policy, max: &Policy, raw: &Policy) {
 /// What CPUID tells a guest is its policy, and nothing behind its last leaves.
 fn check_answers(r: &mut Random, policy: &Policy, host: &Policy) {
     let tsc = Tsc { mode: 2, khz: r.next() as u32, shift: r.next() as i8, ..Tsc::default() };
-    let guest = Guest { is_kernel: r.one_in(2), is_control: false, osxsave: r.one_in(2), xcr0: r.next(), tsc };
+    let guest = Guest {
+        is_pv: r.one_in(2),
+        is_kernel: r.one_in(2),
+        is_control: false,
+        osxsave: r.one_in(2),
+        xcr0: r.next(),
+        tsc,
+    };
     for _ in 0..20 {
         let leaf = r.pick(&[0, 0x4000_0000, 0x4000_0100, 0x8000_0000])
             + if r.one_in(8) { r.value() as u32 >> 3 } else { r.below(0x24) as u32 };
