@@ -3,7 +3,7 @@
 use x86_defs::apic::{DeliveryMode, LVT_MASKED};
 
 use crate::deliver::Event;
-use crate::lapic::Lapic;
+use crate::lapic::{Lapic, is_tsc_deadline};
 use crate::port::Port;
 use crate::registers as reg;
 use crate::timer::Mode;
@@ -83,7 +83,8 @@ impl Lapic {
     /// A write of `value` to IA32_TSC_DEADLINE; `at` is when the guest's time stamp counter reaches that value, which may
     /// be past. 0 disarms the timer; in other modes than this one nothing happens.
     pub fn set_tsc_deadline(&mut self, value: u64, at: u64) {
-        if self.is_on() && self.timer_mode() == Mode::Deadline {
+        // The reserved mode counts as this one, but arms nothing: what leaves it need not look.
+        if self.is_on() && is_tsc_deadline(self.regs[reg::LVT_TIMER]) {
             self.tsc_deadline = value;
             self.timer.end = if value == 0 { None } else { Some(at) };
         }

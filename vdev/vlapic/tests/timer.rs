@@ -91,6 +91,15 @@ fn changes_keep_the_count() {
 }
 
 #[test]
+fn the_reserved_mode_arms_nothing() {
+    let mut cpu = timer(3 << 17, 11, 0);
+    cpu.lapic.set_tsc_deadline(777, cpu.now + 50);
+    assert_eq!((cpu.lapic.tsc_deadline(cpu.now), cpu.lapic.deadline()), (0, None));
+    let _ = cpu.write(LVT_TIMER, 0x40);
+    assert_eq!((cpu.lapic.tsc_deadline(cpu.now), cpu.lapic.deadline()), (0, None), "one-shot, and no count");
+}
+
+#[test]
 fn tsc_deadline() {
     let mut cpu = timer(DEADLINE, 11, 5);
     assert_eq!(cpu.read(INITIAL), 0, "the counter does not exist");
