@@ -157,8 +157,8 @@ const OLD: &[Case] = &[
             }
             set_port(FIRST_PIC + 1, value);
         }
-        let first = heard(PIC_VECTORS, tick);
-        yes(first + heard(PIC_VECTORS, tick) > 1)
+        // Others may run all the while that one is listened for; without an end there is none after the first, however often.
+        yes((0..4).any(|_| heard(PIC_VECTORS, tick) + heard(PIC_VECTORS, tick) > 1))
     }),
     ("pic-hushed", |_| {
         hush();
