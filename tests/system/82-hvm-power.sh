@@ -40,7 +40,7 @@ another 'say reboot -f'
 another 'xl reboot hvm'
 
 # As acpid has it, which a guest's own system would bring.
-say 'for m in /modules/more/*button* /modules/more/*evdev*; do insmod $m; done; mkdir -p /etc/acpi/PWRF'
+say 'for m in /modules/more/*button* /modules/more/*evdev*; do insmod $m; done; mkdir -p /etc/acpi/PWRF /var/log /var/run'
 say 'printf "#!/bin/sh\necho button-\$((1 + 1)) >/dev/ttyS0\npoweroff -f\n" >/etc/acpi/PWRF/00000080; chmod +x /etc/acpi/PWRF/00000080'
 say 'acpid; echo listens-$?'
 heard hvm listens-0 60

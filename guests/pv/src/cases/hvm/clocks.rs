@@ -130,9 +130,9 @@ const INTERVAL: &[Case] = &[
     ("pit-2-once", |_| {
         set_port(SPEAKER, 1);
         set_port(CONTROL, 0xb0);
-        set_pit(COUNTER_2, 1200);
+        set_pit(COUNTER_2, 60_000);
         let before = port(SPEAKER) & STEADY;
-        pass(3 * MS);
+        pass(60 * MS);
         Outcome::Hex(u64::from(before) << 8 | u64::from(port(SPEAKER) & STEADY))
     }),
     ("pit-2-status-after-that", |_| byte(status(2))),
