@@ -24,6 +24,10 @@ const OWN_MSRS: [u32; 10] = [
     msr::KERNEL_GS_BASE,
 ];
 
+/// Ports that mainboards show or drop, and that kernels write to for the time it takes: Xen too lets guests reach them, since an exit
+/// is a delay many times as long.
+const DELAY_PORTS: [u16; 2] = [0x80, 0xed];
+
 /// What the vCPUs of a domain share.
 pub struct Maps {
     msrs: Arc<MsrMap>,
@@ -31,7 +35,7 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// A guest's usual rights: MSRs of its own, no port.
+    /// A guest's usual rights: MSRs of its own, and [`DELAY_PORTS`].
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -42,6 +46,7 @@ impl Maps {
         }
         // Nothing is added to the machine's counter.
         msrs.intercept(msr::TSC, false, true)?;
+        DELAY_PORTS.into_iter().for_each(|port| ports.intercept(port..=port, false));
         Ok(Maps { msrs: Arc::new(msrs), ports: Arc::new(ports) })
     }
 }

@@ -138,6 +138,7 @@ impl<'a> Options<'a> {
             }
             "smt" => fixed(word, true, "all threads of a core are used; maxcpus= sets a limit")?,
             "cpuidle" => fixed(word, false, "an idle CPU halts (HLT); there are no deeper states yet")?,
+            "hvm_port80" => fixed(word, true, "HVM and PVH guests reach port 0x80 always")?,
             "sched" if text == "credit2" => {}
             "sched" => return Err(Complaint::NoEffect(word.text, "only credit2 is there; runs with credit2")),
             "heap" => self.heap = Some(size(text).ok_or(Complaint::BadValue(word.text, "a size such as 64M"))?),
