@@ -300,6 +300,16 @@ fn read_only_tables_of_the_old_task_are_found_early() {
         let stop = Stop::PageFault { address: address.into(), error_code: 3 };
         assert_eq!(refused(&by(Cause::Jump), |_, ram| _ = ram.read_only.insert(page)), stop);
     }
+    // The old descriptor in a page of its own.
+    let apart = |task: &mut Task, ram: &mut Ram| {
+        let table: [u8; 0x60] = ram.get(GDT);
+        ram.put(0xe000 - 0x38, &table);
+        task.gdtr.base = 0xe000 - 0x38;
+        ram.read_only.insert(0xd000);
+    };
+    assert_eq!(refused(&by(Cause::Jump), apart), Stop::PageFault { address: 0xdff8, error_code: 3 });
+    let absent = Stop::PageFault { address: u64::from(OLD + EIP), error_code: 2 };
+    assert_eq!(refused(&by(Cause::Jump), |_, ram| _ = ram.absent.insert(OLD)), absent);
     let (stop, task, _) = failed(&by(Cause::Call), |_, ram| _ = ram.read_only.insert(NEW));
     assert_eq!((stop, task.tr.selector), (Stop::PageFault { address: NEW.into(), error_code: 3 }, OLD_TSS));
 }

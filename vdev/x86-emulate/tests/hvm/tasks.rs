@@ -267,7 +267,7 @@ fn software_interrupts_need_the_gate() {
     check_new(&task, &ram, 0x246 | NT);
     check_old(&ram, NEXT, 0x4287);
     let (task, ..) = made(&switch, |task, ram| {
-        task.state.level = 3;
+        (task.state.level, task.idtr.limit) = (3, 0x407);
         ram.put64(IDT + 0x400, gate(3));
     });
     assert_eq!(task.state.level, 0);

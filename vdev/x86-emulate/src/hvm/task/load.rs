@@ -14,8 +14,6 @@ const LDT: u8 = 2;
 const CODE: u8 = 8;
 const CONFORMING: u8 = 4;
 const ACCESSIBLE: u8 = 2;
-/// P in the attributes of a segment register.
-const PRESENT: u16 = 1 << 7;
 
 /// Changes a descriptor, in one step as far as other CPUs can see; what it has become.
 pub fn update(
@@ -54,12 +52,11 @@ pub fn segments(task: &mut Task, faults: Faults, memory: &mut impl TaskMemory) -
 
 /// Where the descriptor of a selector is, which is not null.
 fn place(task: &Task, wanted: u16, invalid: Stop) -> Result<u32> {
+    // Without a local table its limit is 0.
     let (base, limit) = if wanted & selector::TABLE_LDT == 0 {
         (task.gdtr.base, task.gdtr.limit.into())
-    } else if task.ldtr.attributes & PRESENT != 0 {
-        (task.ldtr.base, task.ldtr.limit)
     } else {
-        return Err(invalid);
+        (task.ldtr.base, task.ldtr.limit)
     };
     let offset = u32::from(wanted & !7);
     if offset + 7 > limit { Err(invalid) } else { Ok((base as u32).wrapping_add(offset)) }
@@ -71,9 +68,7 @@ fn local_table(task: &mut Task, faults: Faults, memory: &mut impl TaskMemory) ->
         return Ok(());
     }
     let invalid = faults.descriptor(Vector::INVALID_TSS, wanted);
-    if wanted & selector::TABLE_LDT != 0 {
-        return Err(invalid);
-    }
+    // A selector of a local table finds none yet.
     let descriptor = read_descriptor(memory, place(task, wanted, invalid)?, Access::Read)?;
     let is_table = !descriptor.has(Descriptor::CODE_OR_DATA) && descriptor.kind() == LDT;
     if !is_table || !descriptor.has(Descriptor::PRESENT) {

@@ -140,8 +140,8 @@ fn filled(selector: u16, descriptor: Descriptor) -> Segment {
     Segment { selector, attributes: attributes.0, limit, base }
 }
 
-/// An instruction needs the right to use the gate (SDM vol. 3, 7.3, step 2); manuals do not say that the CPU looks before it leaves
-/// the task switch to the hypervisor. What other code may use, its CPU has checked.
+/// INT n, INT3 and INTO need the right to use the gate (SDM vol. 3, 7.3, step 2); no manual says that the CPU looks before it leaves
+/// the task switch to the hypervisor. Whether CALL and JMP came by a gate is not told: those the CPU has checked.
 fn check_gate(task: &Task, cause: Cause, faults: Faults, memory: &mut impl TaskMemory) -> Result<()> {
     let Cause::Event(Delivered::Software(vector)) = cause else { return Ok(()) };
     let offset = u32::from(vector) * 8;
