@@ -105,7 +105,7 @@ fn resume_flags_are_the_cpus() {
     let switch = TaskSwitch { resume_flag: true, ..by(Cause::Event(Delivered::Exception(13))) };
     let (_, ram, _) = made(&switch, |task, _| task.state.flags &= !RF);
     assert_eq!(u64::from(ram.get32(OLD + EFLAGS)) & RF, RF);
-    let (task, ..) = made(&switch, |_, ram| ram.put32(NEW + EFLAGS, 0xffff_ffff & !(VM as u32)));
+    let (task, ..) = made(&switch, |_, ram| ram.put32(NEW + EFLAGS, !(VM as u32)));
     assert_eq!(task.state.flags, 0x3d_7fd7);
 }
 
