@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a machine may take to boot, to power off, and to go on from one script to the next.
-const BOOT: u64 = 240;
+const BOOT: u64 = 480;
 /// How long a script may go on after its limit, which is kept in dom0, before the machine is lost.
 const GRACE: u64 = 60;
 /// A script's own limit where it names none.
