@@ -7,10 +7,10 @@ guest=hvm
 . ./lib
 
 nested_paging
-# Its file system is for a PV guest: what names its disk and console is changed.
+# Its file system is for a PV guest: what names its disk and console is changed. Its messages would be minutes of exits to QEMU.
 debian=$(readlink -f /dev/disk/by-id/virtio-debian-guest)
 mount "$debian" /mnt || fail "the disk cannot be mounted"
-sed -i 's/vmlinux/vmlinuz/; s|root=/dev/xvda ro console=hvc0|root=LABEL=debian ro console=tty0 console=ttyS0,115200|' /mnt/boot/grub/grub.cfg
+sed -i 's/vmlinux/vmlinuz/; s|root=/dev/xvda ro console=hvc0|root=LABEL=debian ro quiet console=tty0 console=ttyS0,115200|' /mnt/boot/grub/grub.cfg
 sed -i 's|^/dev/xvda |LABEL=debian |' /mnt/etc/fstab
 umount /mnt
 
