@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 const BATCH: u64 = 32;
 
 /// A mapping whose entry is gone, and whose frame is not yet the granter's again.
+#[derive(Clone, Copy)]
 struct Cleared {
     claim: Claim,
     mfn: Mfn,
@@ -70,7 +71,7 @@ fn run<A: Arch, T: FromBytes + IntoBytes + Immutable>(
             result = step(caller, at.offset(done), &mut |call| action(call, &mut pending));
             done += u64::from(result.is_ok());
         }
-        complete(caller, pending);
+        complete(caller, &pending);
         if result.is_err() {
             return (done, result);
         }
@@ -135,7 +136,7 @@ fn find_and_clear<A: Arch>(
 }
 
 /// Drops translations, and then the frames' references and pins.
-fn complete<A: Arch>(caller: &Caller<'_, A>, pending: Pending) {
+fn complete<A: Arch>(caller: &Caller<'_, A>, pending: &[Cleared]) {
     if pending.iter().any(|cleared| cleared.claim.mapping.access.host) {
         if let Some(p2m) = caller.domain.p2m() {
             // What it does not come to is released by whatever flushes next.
@@ -144,7 +145,7 @@ fn complete<A: Arch>(caller: &Caller<'_, A>, pending: Pending) {
             caller.hypervisor.memory.flush_domain(&caller.domain.memory);
         }
     }
-    for Cleared { claim, mfn } in pending {
+    for &Cleared { claim, mfn } in pending {
         let mapping = claim.mapping;
         if mapping.access.host || mapping.access.device {
             give_back(caller, mapping.granter, &claim, mfn);
