@@ -7,8 +7,10 @@ use hal_cpu::svm::{self, HvmExit, MsrMap, PortMap, Vmcb, enter_hvm};
 use types::{Mfn, Result};
 use x86_defs::control::{Efer, Vector};
 use x86_defs::msr;
-use x86_defs::svm::{Attributes, Event, EventKind, ExitCode, Features, IoAccess, Misc1, NestedFault, SaveArea};
-use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment};
+use x86_defs::svm::{
+    Attributes, Event, EventKind, ExitCode, Features, IoAccess, Misc1, NestedFault, SaveArea, TaskSwitch,
+};
+use x86_emulate::hvm::{self, Cause, CodeSize, Delivered, DescriptorTable, Segment};
 
 /// MSRs that a guest reaches itself: they are the guest's own while it runs.
 const OWN_MSRS: [u32; 10] = [
@@ -106,7 +108,9 @@ impl Amd {
                 let is_final = fault.contains(NestedFault::FINAL);
                 Exit::Memory { gpa: info2, write, fetch, is_final }
             }
-            ExitCode::TASK_SWITCH => Exit::TaskSwitch,
+            ExitCode::TASK_SWITCH => {
+                Exit::TaskSwitch(task_switch(info1, TaskSwitch(info2), self.vmcb.interrupted_event()))
+            }
             ExitCode::SHUTDOWN => Exit::Shutdown,
             ExitCode::RDPMC => Exit::Forbidden,
             ExitCode::FERR_FREEZE => Exit::Nothing,
@@ -147,26 +151,44 @@ impl Amd {
         Exit::Port { number: access.port(), size: access.size(), is_input: access.is_in(), next }
     }
 
-    /// Has an event delivered anew whose delivery the exit has interrupted. An instruction that raises one is simply executed
-    /// again: INT n, and INT3 and INTO, which count as exceptions.
+    /// Has an event delivered anew whose delivery the exit has interrupted. An instruction that raises one is simply executed again.
     fn repeat_interrupted(&mut self) {
         let Some(event) = self.vmcb.interrupted_event() else { return };
-        let by_instruction = match event.kind() {
-            Some(EventKind::Interrupt | EventKind::Nmi) => false,
-            Some(EventKind::Exception) => matches!(event.vector(), Vector::BREAKPOINT | Vector::OVERFLOW),
-            Some(EventKind::Software) | None => true,
-        };
-        if !by_instruction {
+        if !matches!(delivered(event), Delivered::Software(_)) {
             self.vmcb.inject(event);
         }
     }
+}
+
+/// What kind of event it is (APM vol. 2, 15.7.2). INT3 and INTO count as exceptions there.
+fn delivered(event: Event) -> Delivered {
+    match (event.kind(), event.vector()) {
+        (Some(EventKind::Interrupt | EventKind::Nmi), _) => Delivered::Interrupt,
+        (Some(EventKind::Exception), vector) if !matches!(vector, Vector::BREAKPOINT | Vector::OVERFLOW) => {
+            Delivered::Exception(vector)
+        }
+        (_, vector) => Delivered::Software(vector),
+    }
+}
+
+/// The task switch of an exit (15.14.1), at which an event was being delivered or not.
+fn task_switch(info1: u64, info2: TaskSwitch, event: Option<Event>) -> hvm::TaskSwitch {
+    let cause = if info2.by_iret() {
+        Cause::Iret
+    } else if info2.by_jump() {
+        Cause::Jump
+    } else {
+        event.map_or(Cause::Call, |event| Cause::Event(delivered(event)))
+    };
+    let (error_code, resume_flag) = (info2.error_code(), info2.resume_flag());
+    hvm::TaskSwitch { selector: info1 as u16, cause, error_code, resume_flag }
 }
 
 impl Engine for Amd {
     fn enter(&mut self, regs: &mut GuestRegs) -> Exit {
         let Some(svm) = svm::current() else { return Exit::Refused };
         let exit = enter_hvm(svm, &mut self.vmcb, regs);
-        if exit != HvmExit::Invalid {
+        if !matches!(exit, HvmExit::Invalid | HvmExit::Guest(ExitCode::TASK_SWITCH)) {
             self.repeat_interrupted();
         }
         match exit {
@@ -319,4 +341,32 @@ fn write(save: &mut SaveArea, system: &System) {
     save.sysenter_cs = system.sysenter_cs;
     (save.sysenter_esp, save.sysenter_eip) = (system.sysenter_esp, system.sysenter_eip);
     save.g_pat = system.pat;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_switches_by_what_led_to_them() {
+        const IRET: u64 = 1 << 36;
+        const JUMP: u64 = 1 << 38;
+        let cause = |info, event| task_switch(0x18, TaskSwitch(info), event).cause;
+        let fault = Event::exception(Vector::GENERAL_PROTECTION, Some(8));
+        assert_eq!([cause(IRET, None), cause(JUMP, None), cause(0, None)], [Cause::Iret, Cause::Jump, Cause::Call]);
+        for (event, expected) in [
+            (Event::interrupt(0x30), Delivered::Interrupt),
+            (Event::nmi(), Delivered::Interrupt),
+            (fault, Delivered::Exception(13)),
+            (Event::exception(1, None), Delivered::Exception(1)),
+            (Event::exception(3, None), Delivered::Software(3)),
+            (Event::exception(4, None), Delivered::Software(4)),
+            (Event::software(0x80), Delivered::Software(0x80)),
+        ] {
+            assert_eq!(cause(0, Some(event)), Cause::Event(expected));
+        }
+        let switch = task_switch(0xffff_0018, TaskSwitch(1 << 48 | 1 << 44 | 8), Some(fault));
+        assert_eq!((switch.selector, switch.error_code, switch.resume_flag), (0x18, Some(8), true));
+        assert_eq!(task_switch(0, TaskSwitch(8), None).error_code, None);
+    }
 }

@@ -10,7 +10,7 @@ use cpu_policy::FeatureSet;
 use guest_walk::{Mode, Translation, walk};
 use p2m::Type;
 use types::PAGE_SIZE;
-use x86_defs::control::{Cr0, Cr4, Efer, PageFault, Vector};
+use x86_defs::control::{Cr0, Cr4, Dr6, Efer, PageFault, Vector};
 use x86_emulate::MAX_LENGTH;
 use x86_emulate::hvm::{
     self, Access, Burst, BurstKind, Described, DescriptorTable, DeviceAccess, Memory, Result, Space, Stop, System,
@@ -24,8 +24,6 @@ const AVAILABLE_TSS: u16 = 9;
 const BUSY_TSS: u16 = 11;
 /// Where it says where its map of ports begins.
 const TSS_MAP: u32 = 102;
-/// DR6.BS: a single step (SDM vol. 3, 17.2.3).
-const SINGLE_STEP: u64 = 1 << 14;
 /// Bits of debug registers that cannot be changed, and what they are.
 pub const DR6_FIXED: (u64, u64) = (0xffff_ffff_ffff_1ff0, 0xffff_0ff0);
 pub const DR7_FIXED: (u64, u64) = (0xffff_ffff_0000_dc00, 0x400);
@@ -81,8 +79,13 @@ pub fn stopped(current: &mut Current<'_, VcpuState>, stop: Stop) {
 
 /// The guest single-steps, and its instruction was carried out for it.
 pub fn single_step(current: &mut Current<'_, VcpuState>) {
+    debug(current, Dr6::BS);
+}
+
+/// The guest gets #DB for this.
+pub fn debug(current: &mut Current<'_, VcpuState>, why: Dr6) {
     let mut system = current.state.engine.system();
-    system.dr6 |= SINGLE_STEP;
+    system.dr6 |= why.bits();
     current.state.engine.set_system(&system);
     current.state.engine.inject(Injection::Exception(Vector::DEBUG, None));
 }

@@ -2,7 +2,7 @@
 
 use hal_cpu::GuestRegs;
 use types::{Mfn, Result};
-use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment};
+use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment, TaskSwitch};
 
 /// Why a guest left. Instructions are not carried out yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,8 +70,8 @@ pub enum Exit {
         /// Whether the address is what the access was to, not that of a page table on the way.
         is_final: bool,
     },
-    /// A hardware task switch.
-    TaskSwitch,
+    /// A hardware task switch. The event that led to it is not injected again.
+    TaskSwitch(TaskSwitch),
     /// A triple fault.
     Shutdown,
     /// Something else, with the CPU's number for it.
@@ -148,7 +148,7 @@ impl Code {
 /// The CPU's virtualization of one vCPU.
 pub trait Engine: Send {
     /// Enters the guest until it leaves. An event whose delivery the exit has interrupted is injected again, unless another
-    /// takes its place.
+    /// takes its place, or the exit is about its delivery.
     fn enter(&mut self, regs: &mut GuestRegs) -> Exit;
     /// Where its second-stage table is.
     ///

@@ -2,7 +2,7 @@
 
 use super::engine::{Exit, Injection};
 use super::space::Physical;
-use super::{VcpuState, apic, board, code, cpuid, devices, emulate, events, hypercalls, msr};
+use super::{VcpuState, apic, board, code, cpuid, devices, emulate, events, hypercalls, msr, task};
 use crate::current::Current;
 use crate::run;
 use domain::ShutdownCode;
@@ -53,7 +53,7 @@ pub fn run(current: &mut Current<'_, VcpuState>) {
         }
         // The hardware has failed, and nothing says that it is this guest alone which that concerns.
         Exit::MachineCheck => hal_cpu::fatal_trap(&current.state.regs),
-        Exit::TaskSwitch => current.crash("a hardware task switch, which is not emulated"),
+        Exit::TaskSwitch(switch) => task::switch(current, &switch),
         Exit::Shutdown => triple_fault(current),
         Exit::Refused => current.crash("the CPU refuses its state"),
         Exit::Unknown(code) => current.crash(&alloc::format!("unexpected exit {code:#x}")),
@@ -213,7 +213,7 @@ fn memory(current: &mut Current<'_, VcpuState>, gpa: u64, (write, fetch): (bool,
 }
 
 /// The guest has no way to go on, as a machine without one starts anew.
-fn triple_fault(current: &mut Current<'_, VcpuState>) {
+pub fn triple_fault(current: &mut Current<'_, VcpuState>) {
     let params = current.domain.translated.as_ref().map(|translated| &translated.params);
     let reason = params.map_or(0, |params| {
         params[xen_abi::hvm_params::HVM_PARAM_TRIPLE_FAULT_REASON as usize].load(core::sync::atomic::Ordering::Relaxed)

@@ -24,6 +24,7 @@ pub mod records;
 mod sleep;
 pub mod space;
 mod state;
+mod task;
 pub mod vcpu_op;
 mod vcpu_records;
 

@@ -17,6 +17,10 @@ mod pmtimer;
 mod policy;
 mod rtc;
 mod tables;
+#[path = "../../../../vdev/x86-emulate/tests/hvm/tables.rs"]
+#[allow(dead_code, reason = "made for the emulation's own tests")]
+mod task_machine;
+mod tasks;
 
 use fuzz::{Random, run};
 use vtimer::{MissedTicks, Rules};
@@ -85,6 +89,11 @@ fn chipset() {
 #[test]
 fn x86_emulate() {
     run(emulator::case);
+}
+
+#[test]
+fn x86_emulate_tasks() {
+    run(tasks::case);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::state::{CodeSize, SegmentName, State};
 use super::string::StringInstruction;
 use super::system::{self, Special};
 use super::{address, fetch};
-use iced_x86::{Instruction, Mnemonic};
+use iced_x86::{Code, Instruction, Mnemonic};
 
 /// An access to a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +56,8 @@ pub enum Intercepted {
     Interrupt(u8),
     /// IN, OUT, INS, OUTS.
     Port(PortAccess),
+    /// CALL or JMP to another segment, IRET: what may lead to another task.
+    FarTransfer,
     /// VMMCALL or VMCALL.
     Hypercall,
     /// Anything else.
@@ -95,6 +97,8 @@ fn what(state: &State, instruction: &Instruction) -> Intercepted {
         Mnemonic::Int1 => Intercepted::Interrupt(1),
         Mnemonic::Int3 => Intercepted::Interrupt(3),
         Mnemonic::Into => Intercepted::Interrupt(4),
+        Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => Intercepted::FarTransfer,
+        Mnemonic::Call | Mnemonic::Jmp if is_far(instruction) => Intercepted::FarTransfer,
         Mnemonic::Vmmcall | Mnemonic::Vmcall => Intercepted::Hypercall,
         Mnemonic::In | Mnemonic::Out => {
             let is_input = instruction.mnemonic() == Mnemonic::In;
@@ -107,6 +111,22 @@ fn what(state: &State, instruction: &Instruction) -> Intercepted {
             .and_then(|string| string.port_access(state))
             .map_or(Intercepted::Other, Intercepted::Port),
     }
+}
+
+fn is_far(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.code(),
+        Code::Call_ptr1616
+            | Code::Call_ptr1632
+            | Code::Call_m1616
+            | Code::Call_m1632
+            | Code::Call_m1664
+            | Code::Jmp_ptr1616
+            | Code::Jmp_ptr1632
+            | Code::Jmp_m1616
+            | Code::Jmp_m1632
+            | Code::Jmp_m1664
+    )
 }
 
 fn special_mov(instruction: &Instruction) -> Option<Intercepted> {

@@ -5,6 +5,8 @@
 //! from its first byte: an access that only a device model can answer ends the call with [`Stop::Pending`], and once the answer
 //! is there the client calls anew, with the answers so far in a [`Replay`]. String instructions keep what they have moved.
 //!
+//! [`switch_task`] makes the task switches that the CPU leaves to the hypervisor, by traits of its own.
+//!
 //! [`length_of`] and [`intercepted`] tell what an intercept does not tell on CPUs without decode assists; [`Opcode`] and
 //! [`PlainMove`] tell the same of the usual instructions at a fraction of the cost.
 
@@ -20,6 +22,7 @@ mod state;
 mod step;
 mod string;
 mod system;
+mod task;
 mod vector;
 
 pub use client::{Access, Burst, BurstKind, DescriptorTable, Memory, System, Table};
@@ -27,6 +30,7 @@ pub use describe::{Described, Intercepted, PortAccess, intercepted, length_of};
 pub use known::{Moved, Opcode, PlainMove};
 pub use replay::{Answer, DeviceAccess, Replay, Space};
 pub use state::{CodeSize, Segment, SegmentName, State};
+pub use task::{Cause, Delivered, Switched, Task, TaskMemory, TaskSwitch, switch_task};
 
 use step::{Flow, Step};
 use x86_defs::control::{RFlags, Vector};

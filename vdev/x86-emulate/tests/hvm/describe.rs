@@ -73,3 +73,18 @@ fn lengths() {
         assert_eq!(intercepted(&state(Bits64), broken), None);
     }
 }
+
+#[test]
+fn far_transfers() {
+    assert_eq!(what(Bits32, &[0xea, 0, 0, 0, 0, 0x38, 0]), FarTransfer);
+    assert_eq!(what(Bits16, &[0x9a, 0, 0, 0x38, 0]), FarTransfer);
+    assert_eq!(what(Bits16, &[0x66, 0x9a, 0, 0, 0, 0, 0x38, 0]), FarTransfer);
+    // call far [ebx], jmp far [ebx], iret of each size.
+    for code in [&[0xff, 0x1b][..], &[0xff, 0x2b], &[0x66, 0xff, 0x2b], &[0xcf], &[0x66, 0xcf]] {
+        assert_eq!(what(Bits32, code), FarTransfer, "{code:x?}");
+    }
+    // call [ebx], jmp [ebx], call and jmp in the same segment, retf.
+    for code in [&[0xff, 0x13][..], &[0xff, 0x23], &[0xe8, 0, 0, 0, 0], &[0xeb, 0], &[0xcb]] {
+        assert_eq!(what(Bits32, code), Other, "{code:x?}");
+    }
+}

@@ -7,3 +7,6 @@ mod devices;
 mod machine;
 mod strings;
 mod system;
+mod tables;
+mod task_faults;
+mod tasks;
