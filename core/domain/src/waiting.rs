@@ -11,9 +11,14 @@ pub(crate) const POLLING: u32 = 2;
 ///
 /// Off the list comes first: once its flag is clear the vCPU may poll anew, and that is not to be taken off.
 pub(crate) fn end(flags: &AtomicU32, end_poll: impl FnOnce()) -> bool {
-    if flags.load(SeqCst) & POLLING != 0 {
+    let waiting = BLOCKED | POLLING;
+    let seen = flags.load(SeqCst);
+    // Whoever begins to wait from here on looks for events after that.
+    if seen & waiting == 0 {
+        return false;
+    }
+    if seen & POLLING != 0 {
         end_poll();
     }
-    let waiting = BLOCKED | POLLING;
     flags.fetch_and(!waiting, SeqCst) & waiting != 0
 }

@@ -37,6 +37,11 @@ pub struct Released {
 }
 
 impl Access {
+    /// Whether there is any mapping.
+    pub fn is_any(self) -> bool {
+        self.host || self.device
+    }
+
     /// What to add to an entry's pins.
     pub(crate) fn pins(self) -> Pins {
         let write = u16::from(!self.readonly);
@@ -143,7 +148,7 @@ impl GrantTable {
         access: Access,
         resolve: impl FnOnce(Gfn, bool) -> Result<Mfn, Status>,
     ) -> Result<Granted, Status> {
-        if !access.host && !access.device {
+        if !access.is_any() {
             return Err(Status::BadReference);
         }
         let inner = self.inner.read();
@@ -163,9 +168,8 @@ impl GrantTable {
 
     /// Takes back what [`GrantTable::map`] pinned, or a part of it: host or device. The order of GNTTABOP_unmap_grant_ref:
     ///
-    /// 1. [`crate::MapTrack::claim`] on the mapper's side, which says whose grant it is and what is to be taken back;
-    /// 2. [`GrantTable::pinned_frame`] to compare with the page table entry; the entry is removed; if it does not fit:
-    ///    [`crate::MapTrack::restore`] and the status;
+    /// 1. [`crate::MapTrack::claim`] on the mapper's side, which says whose grant it is, its frame, and what is to be taken back;
+    /// 2. the page table entry is removed, if it has that frame; if it has not: [`crate::MapTrack::restore`] and the status;
     /// 3. the translations of the whole batch are flushed;
     /// 4. this, the mapping's references, and [`crate::MapTrack::finish`].
     ///
@@ -183,16 +187,6 @@ impl GrantTable {
         active.remove(access.pins())?;
         active.clear_marks(entry, access.readonly);
         Ok(Released { mfn: active.mfn, last: !active.is_pinned() })
-    }
-
-    /// The frame behind an entry in use.
-    ///
-    /// # Errors
-    /// `BadReference`: no such entry, or not in use.
-    pub fn pinned_frame(&self, reference: Reference) -> Result<Mfn, Status> {
-        let inner = self.inner.read();
-        let active = inner.active(reference)?;
-        if active.is_pinned() { Ok(active.mfn) } else { Err(Status::BadReference) }
     }
 
     /// Uses of an entry: device read, device write, host read, host write.
