@@ -44,9 +44,8 @@ impl Access {
 
     /// What to add to an entry's pins.
     pub(crate) fn pins(self) -> Pins {
-        let write = u16::from(!self.readonly);
-        let (device, host) = (u16::from(self.device), u16::from(self.host));
-        [device * (1 - write), device * write, host * (1 - write), host * write]
+        let (read, write) = (self.readonly, !self.readonly);
+        Pins::new([self.device && read, self.device && write, self.host && read, self.host && write])
     }
 }
 
@@ -56,15 +55,15 @@ impl Active {
     /// # Errors
     /// `GeneralError`: another domain uses it, or a count would overflow.
     pub(crate) fn check_room(&self, peer: DomId, pins: Pins) -> Result<(), Status> {
-        let overflow = self.pins.iter().zip(pins).any(|(have, more)| have.checked_add(more).is_none());
-        if self.is_pinned() && (self.peer != peer || overflow) {
+        if self.is_pinned() && (self.peer != peer || self.pins.with(pins).is_none()) {
             return Err(Status::GeneralError);
         }
         Ok(())
     }
 
+    /// Uses it so many times more, after [`Active::check_room`].
     pub(crate) fn add(&mut self, pins: Pins) {
-        self.pins.iter_mut().zip(pins).for_each(|(have, more)| *have = have.saturating_add(more));
+        self.pins = self.pins.with(pins).unwrap_or(self.pins);
     }
 
     /// Marks the shared entry unless it is marked enough, and takes over what it grants if it was not in use.
@@ -89,7 +88,7 @@ impl Active {
             }
         };
         *self = Active {
-            pins: [0; 4],
+            pins: Pins::default(),
             mfn,
             peer: wanted.peer,
             range: seen.range,
@@ -114,11 +113,7 @@ impl Active {
 
     /// Takes pins off; `GeneralError` if there are not so many.
     pub(crate) fn remove(&mut self, pins: Pins) -> Result<(), Status> {
-        let mut left = self.pins;
-        for (have, less) in left.iter_mut().zip(pins) {
-            *have = have.checked_sub(less).ok_or(Status::GeneralError)?;
-        }
-        self.pins = left;
+        self.pins = self.pins.without(pins).ok_or(Status::GeneralError)?;
         Ok(())
     }
 }
@@ -191,6 +186,6 @@ impl GrantTable {
 
     /// Uses of an entry: device read, device write, host read, host write.
     pub fn pins(&self, reference: Reference) -> [u16; 4] {
-        self.inner.read().active(reference).map_or([0; 4], |active| active.pins)
+        self.inner.read().active(reference).map_or([0; 4], |active| active.pins.counts())
     }
 }

@@ -54,7 +54,6 @@ fn carry_out(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
             let each = |number, args: &Args| call(current, number, args);
             multicall::<MulticallEntry, _>(machine, args, each)
         }
-        HYPERVISOR_EVENT_CHANNEL_OP => hypercall::event::event_channel_op(&current.caller(), args),
         HYPERVISOR_MMU_UPDATE => mmu::mmu_update(current, args),
         HYPERVISOR_MMUEXT_OP => mmu::mmuext_op(current, args),
         HYPERVISOR_UPDATE_VA_MAPPING => mmu::update_va_mapping(current, args),
