@@ -121,7 +121,12 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     /// Ends a vCPU's waiting for an event; whether it did wait.
+    #[inline]
     pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {
+        waiting::is_any(&vcpu.flags) && self.end_any_wait(vcpu)
+    }
+
+    fn end_any_wait(&self, vcpu: &Vcpu<A>) -> bool {
         let waited = waiting::end(&vcpu.flags, || {
             if let Some(domain) = vcpu.domain.upgrade() {
                 domain.evtchn.end_poll(vcpu.id);
