@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the kernel that counts what operations cost, in dom0, once as each type of guest that the arguments name; prints its lines
 # `cost GROUP.NAME COUNT` as `cost TYPE/GROUP.NAME COUNT`. The argument memory measures what memory the hypervisor uses, in KiB;
+# among=NUMBER creates so many other domains before what follows is measured, as TYPE-among-NUMBER/GROUP.NAME;
 # TYPE/GROUP.NAME has that one operation carried out for long, between the lines on the console that `./x run --profile` looks for.
 files=/root/files
 logs=/var/log/xen/console
@@ -43,12 +44,33 @@ on_crash = "preserve"
 END
 }
 
-# count TYPE: runs the kernel as such a guest. Nothing of dom0 runs while it measures.
+# make [SETTING...]: creates the guest that is configured, with these settings instead; `idle` leaves it paused.
+make() {
+    xl create -q -e $config "$@" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+}
+
+idle() {
+    xl create -q -e -p $config "$@" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+}
+
+# among NUMBER: creates so many domains that do nothing; the figures that follow say so in the type of guest.
+among() {
+    configure other pv 1 all
+    for number in $(seq "$1"); do
+        idle "name=\"other$number\"" memory=16 || return
+    done
+    others=-among-$1
+}
+
+# count TYPE: runs the kernel as such a guest, and before it another one that answers its events. Nothing of dom0 runs while it
+# measures.
 count() {
     name=bench-$1
     log=$logs/guest-$name.log
+    configure "peer-$1" "$1" 1 answer
+    make || return
     configure "$name" "$1" 2 all
-    xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    make || return
     tries=0
     until grep -qE '^(done|panic|unexpected)' "$log" 2>/dev/null; do
         tries=$((tries + 1))
@@ -57,7 +79,8 @@ count() {
     done
     tr -d '\r' <"$log" >/run/lines
     xl destroy "$name"
-    sed -n "s|^cost |cost $1/|p" /run/lines
+    xl destroy "peer-$1"
+    sed -n "s|^cost |cost $1$others/|p" /run/lines
     grep -q '^done' /run/lines || { echo "the guest of type $1 did not end:" >&2; grep -v '^cost ' /run/lines >&2; return 1; }
 }
 
@@ -75,8 +98,10 @@ said() {
 repeat() {
     name=bench-${1%%/*}
     log=$logs/guest-$name.log
+    configure "peer-${1%%/*}" "${1%%/*}" 1 answer
+    make || return
     configure "$name" "${1%%/*}" 2 "only.${1#*/}"
-    xl create -q -e $config >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    make || return
     said begins 50 && echo 'profile: begin' >/dev/console && said ends 1000 && echo 'profile: end' >/dev/console
 }
 
@@ -92,7 +117,7 @@ memory() {
     echo "cost memory/use.total-less-free-and-dom0 $(((whole - before - dom0) * 1024))"
     configure idle "$1" 1 all
     for number in $(seq 8); do
-        xl create -q -e -p $config "name=\"idle$number\"" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+        idle "name=\"idle$number\"" || return
     done
     echo "cost memory/use.idle-$1-domain $(((before - $(free)) * 1024 / 8 - 32 * 1024))"
     for number in $(seq 8); do
@@ -100,9 +125,11 @@ memory() {
     done
 }
 
+others=
 status=0
 for what in "$@"; do
     case $what in
+    among=*) among "${what#*=}" || status=1 ;;
     memory) memory pv || status=1 ;;
     */*) repeat "$what" || status=1 ;;
     *) count "$what" || status=1 ;;

@@ -7,7 +7,8 @@ use hypercall::{Args, Outcome};
 use types::Errno;
 use xen_abi::xen::*;
 
-/// Carries out a call that is not of one kind of guest alone.
+/// Carries out a call that is not of one kind of guest alone. Part of its callers, which dispatch by number as it does.
+#[inline(always)]
 pub fn call<S>(current: &Current<'_, S>, number: u32, args: &Args) -> Outcome {
     let caller = current.caller();
     match number {

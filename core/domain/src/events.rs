@@ -36,7 +36,7 @@ impl GlobalVirqs {
 
 impl<A: Arch> Hypervisor<A> {
     /// Does what a raised event of `domain` still asks for: gets the attention of a vCPU, ends polls.
-    #[inline]
+    #[inline(always)]
     pub fn follow(&self, domain: &Domain<A>, raised: Raised) {
         if raised.upcall.is_some() || raised.consumer.is_some() || raised.pollers {
             self.follow_up(domain, raised);
@@ -76,6 +76,7 @@ impl<A: Arch> Hypervisor<A> {
     ///
     /// # Errors
     /// As EVTCHNOP_send.
+    #[inline]
     pub fn send(&self, domain: &Domain<A>, port: Port) -> Result<()> {
         let delivery = domain.evtchn.send(self.machine(), port)?;
         self.complete(domain, delivery);
@@ -90,16 +91,20 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     /// Takes an event of a domain's to where it has to go.
-    #[inline]
+    #[inline(always)]
     fn complete(&self, domain: &Domain<A>, delivery: Delivery) {
         match delivery {
             Delivery::Local(raised) => self.follow(domain, raised),
-            Delivery::Remote { domain: remote, port, from } => {
-                if let Some(remote) = self.domains.get(remote) {
-                    self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));
-                }
-            }
+            Delivery::Remote { domain: remote, port, from } => self.send_to(remote, port, from),
             Delivery::Dropped => {}
+        }
+    }
+
+    /// Takes an event to another domain, if that is still there.
+    #[inline(never)]
+    fn send_to(&self, remote: DomId, port: Port, from: (DomId, Port)) {
+        if let Some(remote) = self.domains.get(remote) {
+            self.follow(&remote, remote.evtchn.deliver(self.machine(), port, from));
         }
     }
 
@@ -116,7 +121,12 @@ impl<A: Arch> Hypervisor<A> {
     }
 
     /// Ends a vCPU's waiting for an event; whether it did wait.
+    #[inline]
     pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {
+        waiting::is_any(&vcpu.flags) && self.end_any_wait(vcpu)
+    }
+
+    fn end_any_wait(&self, vcpu: &Vcpu<A>) -> bool {
         let waited = waiting::end(&vcpu.flags, || {
             if let Some(domain) = vcpu.domain.upgrade() {
                 domain.evtchn.end_poll(vcpu.id);

@@ -1,7 +1,7 @@
 //! Grants of a dying domain: those of others that it has mapped, and its own table.
 
 use crate::{Arch, Domain, Hypervisor};
-use gnttab::{Claim, Status};
+use gnttab::Claim;
 use types::{Errno, Result};
 
 impl<A: Arch> Hypervisor<A> {
@@ -30,16 +30,15 @@ impl<A: Arch> Hypervisor<A> {
         let Some(granter) = self.domains.get(mapping.granter) else {
             return;
         };
-        let frame = granter.gnttab.pinned_frame(mapping.reference);
         let released = granter.gnttab.unmap(self.machine(), mapping.reference, mapping.access);
         if let Err(status) = released {
             log::error!("{}: grant {} was not pinned: {status}", granter.id, mapping.reference);
         }
-        if let (true, Ok::<_, Status>(mfn)) = (mapping.access.device, frame) {
+        if mapping.access.device {
             if mapping.access.readonly {
-                self.memory.put_frame(mfn);
+                self.memory.put_frame(mapping.mfn);
             } else {
-                self.memory.put_writable(mfn);
+                self.memory.put_writable(mapping.mfn);
             }
         }
         self.reap(&granter);

@@ -1,10 +1,12 @@
 //! Raising events.
 
 use crate::channels::EventChannels;
+use crate::fifo::Fifo;
 use crate::port::{Consumer, Port, Slot, State};
 use crate::virq::{Scope, scope};
 use crate::words;
 use core::sync::atomic::Ordering;
+use platform::sync::MutexGuard;
 use platform::{Frames, Table};
 use types::{DomId, Errno, Result, VcpuId};
 
@@ -64,36 +66,44 @@ impl EventChannels {
         self.send_as(frames, port, true)
     }
 
+    /// Part of its callers, with what it calls: so what was raised stays in registers.
     #[inline(always)]
     fn send_as<M: Frames + ?Sized>(&self, frames: &M, port: Port, hypervisor: bool) -> Result<Delivery> {
         let mut slot = self.ports.get(port)?;
         if slot.consumer.is_some() != hypervisor {
             return Err(Errno::INVAL);
         }
+        let mut raised = port;
         match slot.state {
+            State::Ipi => {}
             State::Interdomain { remote, port: to } => {
                 drop(slot);
                 let from = (self.domain, port);
-                if remote == self.domain {
-                    return Ok(Delivery::Local(self.deliver(frames, to, from)));
+                if remote != self.domain {
+                    return Ok(Delivery::Remote { domain: remote, port: to, from });
                 }
-                Ok(Delivery::Remote { domain: remote, port: to, from })
+                let Some(end) = self.end(to, from) else { return Ok(Delivery::Dropped) };
+                (raised, slot) = (to, end);
             }
-            State::Ipi => Ok(Delivery::Local(self.raise(frames, port, &mut slot))),
-            State::Unbound { .. } => Ok(Delivery::Dropped),
-            _ => Err(Errno::INVAL),
+            State::Unbound { .. } => return Ok(Delivery::Dropped),
+            _ => return Err(Errno::INVAL),
         }
+        Ok(Delivery::Local(self.raise(frames, raised, &mut slot)))
+    }
+
+    /// A port that is connected to the port `from` of a domain; `None` if it is not, or no more.
+    #[inline(always)]
+    fn end(&self, port: Port, from: (DomId, Port)) -> Option<MutexGuard<'_, Slot>> {
+        let slot = self.ports.lock(port)?;
+        (slot.state == State::Interdomain { remote: from.0, port: from.1 }).then_some(slot)
     }
 
     /// Raises a port for an event that was sent from the other end. Nothing happens if the two are connected no more.
     pub fn deliver<M: Frames + ?Sized>(&self, frames: &M, port: Port, from: (DomId, Port)) -> Raised {
-        let Some(mut slot) = self.ports.lock(port) else {
-            return Raised::default();
-        };
-        if slot.state != (State::Interdomain { remote: from.0, port: from.1 }) {
-            return Raised::default();
+        match self.end(port, from) {
+            Some(mut slot) => self.raise(frames, port, &mut slot),
+            None => Raised::default(),
         }
-        self.raise(frames, port, &mut slot)
     }
 
     /// Raises a port that is in use, whatever it is bound to. Nothing happens if it is not in use.
@@ -135,6 +145,7 @@ impl EventChannels {
     }
 
     /// Raises a port under its lock.
+    #[inline(always)]
     pub(crate) fn raise<M: Frames + ?Sized>(&self, frames: &M, port: Port, slot: &mut Slot) -> Raised {
         if !slot.state.is_usable() {
             return Raised::default();
@@ -143,26 +154,33 @@ impl EventChannels {
         if let Some(consumer) = slot.consumer {
             return Raised { port, consumer: Some((consumer, vcpu)), ..Raised::default() };
         }
-        let (newly, upcall) = if let Some(fifo) = self.fifo() {
-            let outcome = fifo.set_pending(frames, port, slot);
-            (outcome.newly, if outcome.upcall { self.mark_upcall(frames, vcpu) } else { None })
-        } else {
-            self.raise_two_level(frames, port, vcpu)
+        let (newly, upcall) = match self.fifo() {
+            Some(fifo) => self.raise_fifo(fifo, frames, port, slot),
+            None => self.raise_two_level(frames, port, vcpu),
         };
-        Raised { port, upcall, pollers: newly && self.pollers.any(), consumer: None }
+        Raised { port, upcall: upcall.then_some(vcpu), pollers: newly && self.pollers.any(), consumer: None }
+    }
+
+    /// Whether the event was not pending before, and whether the vCPU's upcall became pending.
+    #[inline(never)]
+    fn raise_fifo<M: Frames + ?Sized>(&self, fifo: &Fifo, frames: &M, port: Port, slot: &mut Slot) -> (bool, bool) {
+        let vcpu = VcpuId(u32::from(slot.vcpu));
+        let outcome = fifo.set_pending(frames, port, slot);
+        (outcome.newly, outcome.upcall && self.mark_upcall(frames, vcpu))
     }
 
     /// Sets the pending bit, then the selector bit unless the port is masked, then asks for an upcall: in this order, since
-    /// the guest reads them in the opposite order.
-    fn raise_two_level<M: Frames + ?Sized>(&self, frames: &M, port: Port, vcpu: VcpuId) -> (bool, Option<VcpuId>) {
+    /// the guest reads them in the opposite order. Answers as [`EventChannels::raise_fifo`].
+    #[inline(always)]
+    fn raise_two_level<M: Frames + ?Sized>(&self, frames: &M, port: Port, vcpu: VcpuId) -> (bool, bool) {
         let Some(table) = self.bitmaps(frames, port) else {
-            return (false, None);
+            return (false, false);
         };
         if words::test_and_set(table, self.pending_bit(port)) {
-            return (false, None);
+            return (false, false);
         }
         let masked = words::test(table, self.mask_bit(port));
-        (true, if masked { None } else { self.select(frames, vcpu, port) })
+        (true, !masked && self.select(frames, vcpu, port))
     }
 
     /// Clears a port's mask and, if an event is pending, tells the vCPU (EVTCHNOP_unmask).
@@ -177,15 +195,15 @@ impl EventChannels {
         let vcpu = VcpuId(u32::from(slot.vcpu));
         if let Some(fifo) = self.fifo() {
             let outcome = fifo.unmask(frames, port, &mut slot);
-            let upcall = if outcome.upcall { self.mark_upcall(frames, vcpu) } else { None };
-            return Ok(Raised { port, upcall, ..Raised::default() });
+            let upcall = outcome.upcall && self.mark_upcall(frames, vcpu);
+            return Ok(Raised { port, upcall: upcall.then_some(vcpu), ..Raised::default() });
         }
         let Some(table) = self.bitmaps(frames, port) else {
             return Ok(Raised::default());
         };
         let wanted = words::test_and_clear(table, self.mask_bit(port)) && words::test(table, self.pending_bit(port));
-        let upcall = if wanted { self.select(frames, vcpu, port) } else { None };
-        Ok(Raised { port, upcall, ..Raised::default() })
+        let upcall = wanted && self.select(frames, vcpu, port);
+        Ok(Raised { port, upcall: upcall.then_some(vcpu), ..Raised::default() })
     }
 
     /// Whether an event is pending on a port in use.

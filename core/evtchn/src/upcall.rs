@@ -1,6 +1,7 @@
 //! The words through which a vCPU learns that it has events: `vcpu_info`, in `shared_info` or where the guest registered it.
 
 use crate::channels::EventChannels;
+use crate::words;
 use core::sync::atomic::{AtomicU64, Ordering};
 use platform::{Frames, Table, read_bytes, write_bytes};
 use types::{Errno, Mfn, PAGE_SIZE, Result, VcpuId};
@@ -100,26 +101,26 @@ impl EventChannels {
         if self.narrow.load(Ordering::Relaxed) { (4, 4) } else { (8, 8) }
     }
 
-    /// Sets the bit of a selector word for a port's word, and asks for an upcall if it was clear.
-    pub(crate) fn select<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, port: u32) -> Option<VcpuId> {
-        let (table, offset) = self.info_table(frames, vcpu)?;
+    /// Sets the bit of a selector word for a port's word, and asks for an upcall if it was clear. Answers as
+    /// [`EventChannels::mark_upcall`].
+    pub(crate) fn select<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId, port: u32) -> bool {
+        let Some((table, offset)) = self.info_table(frames, vcpu) else { return false };
         let (at, width) = self.selector();
         let bit = port as usize / (8 * width);
-        if crate::words::test_and_set(table, (offset + at) * 8 + bit) {
-            return None;
-        }
-        self.mark_upcall(frames, vcpu)
+        !words::test_and_set(table, (offset + at) * 8 + bit) && !words::test_and_set(table, offset * 8)
     }
 
-    /// Sets `evtchn_upcall_pending`. The vCPU, if it was clear: it has to be kicked, or its callback interrupt asserted.
-    pub fn mark_upcall<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> Option<VcpuId> {
-        let (table, offset) = self.info_table(frames, vcpu)?;
-        (!crate::words::test_and_set(table, offset * 8)).then_some(vcpu)
+    /// Sets `evtchn_upcall_pending`. Whether it was clear: then the vCPU has to be kicked, or its callback interrupt asserted.
+    pub fn mark_upcall<M: Frames + ?Sized>(&self, frames: &M, vcpu: VcpuId) -> bool {
+        let info = self.info_table(frames, vcpu);
+        info.is_some_and(|(table, offset)| !words::test_and_set(table, offset * 8))
     }
 
     /// Where a vCPU's `vcpu_info` is now; `None` if it has none.
     pub fn info<'a, M: Frames + ?Sized>(&self, frames: &'a M, vcpu: VcpuId) -> Option<Info<'a>> {
-        self.info_table(frames, vcpu).map(|(table, offset)| Info { table, offset })
+        let (table, offset) = self.info_table(frames, vcpu)?;
+        // It is aligned to a word, wherever it is.
+        Some(Info(table.get(offset / 8..)?.first_chunk()?))
     }
 
     /// `evtchn_upcall_pending` and `evtchn_upcall_mask` of a vCPU; a vCPU without `vcpu_info` has nothing pending and is
@@ -141,29 +142,22 @@ impl EventChannels {
     }
 }
 
-/// The place of a vCPU's `vcpu_info`, for whoever needs it at each entry to the guest. It holds until the guest registers
-/// another: what is read and written by an older one is of no effect.
+/// A vCPU's `vcpu_info`, for whoever needs it at each entry to the guest. It holds until the guest registers another: what is
+/// read and written by an older one is of no effect.
 #[derive(Clone, Copy, Debug)]
-pub struct Info<'a> {
-    table: &'a Table,
-    offset: usize,
-}
+pub struct Info<'a>(&'a [AtomicU64; SIZE / 8]);
 
 impl<'a> Info<'a> {
-    /// The word with the byte `at` of the structure.
+    /// The word with the byte `at` of the structure, below 64.
+    #[inline]
     pub fn word(self, at: usize) -> &'a AtomicU64 {
-        &self.table[(self.offset + at) / 8]
-    }
-
-    /// Bits by which the structure's first byte is shifted in its word.
-    fn shift(self) -> usize {
-        self.offset % 8 * 8
+        &self.0[at / 8]
     }
 
     /// `evtchn_upcall_pending` and `evtchn_upcall_mask`.
     #[inline]
     pub fn upcall_state(self) -> (bool, bool) {
-        let bytes = self.word(0).load(Ordering::SeqCst) >> self.shift();
+        let bytes = self.0[0].load(Ordering::SeqCst);
         (bytes & 0xff != 0, bytes >> (8 * MASK) & 0xff != 0)
     }
 
@@ -176,14 +170,13 @@ impl<'a> Info<'a> {
     /// Sets `evtchn_upcall_mask`. Others only look at it, so that nothing is written if it is so.
     #[inline]
     pub fn set_upcall_mask(self, masked: bool) {
-        let shift = self.shift() + 8 * MASK;
         if self.upcall_state().1 == masked {
             return;
         }
         if masked {
-            self.word(0).fetch_or(1 << shift, Ordering::SeqCst);
+            self.0[0].fetch_or(1 << (8 * MASK), Ordering::SeqCst);
         } else {
-            self.word(0).fetch_and(!(0xff << shift), Ordering::SeqCst);
+            self.0[0].fetch_and(!(0xff << (8 * MASK)), Ordering::SeqCst);
         }
     }
 }

@@ -37,11 +37,15 @@ pub struct Released {
 }
 
 impl Access {
+    /// Whether there is any mapping.
+    pub fn is_any(self) -> bool {
+        self.host || self.device
+    }
+
     /// What to add to an entry's pins.
     pub(crate) fn pins(self) -> Pins {
-        let write = u16::from(!self.readonly);
-        let (device, host) = (u16::from(self.device), u16::from(self.host));
-        [device * (1 - write), device * write, host * (1 - write), host * write]
+        let (read, write) = (self.readonly, !self.readonly);
+        Pins::new([self.device && read, self.device && write, self.host && read, self.host && write])
     }
 }
 
@@ -51,15 +55,15 @@ impl Active {
     /// # Errors
     /// `GeneralError`: another domain uses it, or a count would overflow.
     pub(crate) fn check_room(&self, peer: DomId, pins: Pins) -> Result<(), Status> {
-        let overflow = self.pins.iter().zip(pins).any(|(have, more)| have.checked_add(more).is_none());
-        if self.is_pinned() && (self.peer != peer || overflow) {
+        if self.is_pinned() && (self.peer != peer || self.pins.with(pins).is_none()) {
             return Err(Status::GeneralError);
         }
         Ok(())
     }
 
+    /// Uses it so many times more, after [`Active::check_room`].
     pub(crate) fn add(&mut self, pins: Pins) {
-        self.pins.iter_mut().zip(pins).for_each(|(have, more)| *have = have.saturating_add(more));
+        self.pins = self.pins.with(pins).unwrap_or(self.pins);
     }
 
     /// Marks the shared entry unless it is marked enough, and takes over what it grants if it was not in use.
@@ -84,7 +88,7 @@ impl Active {
             }
         };
         *self = Active {
-            pins: [0; 4],
+            pins: Pins::default(),
             mfn,
             peer: wanted.peer,
             range: seen.range,
@@ -109,11 +113,7 @@ impl Active {
 
     /// Takes pins off; `GeneralError` if there are not so many.
     pub(crate) fn remove(&mut self, pins: Pins) -> Result<(), Status> {
-        let mut left = self.pins;
-        for (have, less) in left.iter_mut().zip(pins) {
-            *have = have.checked_sub(less).ok_or(Status::GeneralError)?;
-        }
-        self.pins = left;
+        self.pins = self.pins.without(pins).ok_or(Status::GeneralError)?;
         Ok(())
     }
 }
@@ -143,7 +143,7 @@ impl GrantTable {
         access: Access,
         resolve: impl FnOnce(Gfn, bool) -> Result<Mfn, Status>,
     ) -> Result<Granted, Status> {
-        if !access.host && !access.device {
+        if !access.is_any() {
             return Err(Status::BadReference);
         }
         let inner = self.inner.read();
@@ -163,9 +163,8 @@ impl GrantTable {
 
     /// Takes back what [`GrantTable::map`] pinned, or a part of it: host or device. The order of GNTTABOP_unmap_grant_ref:
     ///
-    /// 1. [`crate::MapTrack::claim`] on the mapper's side, which says whose grant it is and what is to be taken back;
-    /// 2. [`GrantTable::pinned_frame`] to compare with the page table entry; the entry is removed; if it does not fit:
-    ///    [`crate::MapTrack::restore`] and the status;
+    /// 1. [`crate::MapTrack::claim`] on the mapper's side, which says whose grant it is, its frame, and what is to be taken back;
+    /// 2. the page table entry is removed, if it has that frame; if it has not: [`crate::MapTrack::restore`] and the status;
     /// 3. the translations of the whole batch are flushed;
     /// 4. this, the mapping's references, and [`crate::MapTrack::finish`].
     ///
@@ -185,18 +184,8 @@ impl GrantTable {
         Ok(Released { mfn: active.mfn, last: !active.is_pinned() })
     }
 
-    /// The frame behind an entry in use.
-    ///
-    /// # Errors
-    /// `BadReference`: no such entry, or not in use.
-    pub fn pinned_frame(&self, reference: Reference) -> Result<Mfn, Status> {
-        let inner = self.inner.read();
-        let active = inner.active(reference)?;
-        if active.is_pinned() { Ok(active.mfn) } else { Err(Status::BadReference) }
-    }
-
     /// Uses of an entry: device read, device write, host read, host write.
     pub fn pins(&self, reference: Reference) -> [u16; 4] {
-        self.inner.read().active(reference).map_or([0; 4], |active| active.pins)
+        self.inner.read().active(reference).map_or([0; 4], |active| active.pins.counts())
     }
 }

@@ -3,7 +3,7 @@
 use crate::access::Access;
 use crate::entry::{TRANSITIVE, Wanted};
 use crate::status::Status;
-use crate::table::{Active, Backing, GrantTable, Reference};
+use crate::table::{Active, Backing, GrantTable, Pins, Reference};
 use platform::Frames;
 use types::{DomId, Gfn, Mfn};
 
@@ -160,7 +160,8 @@ impl GrantTable {
             return Err(Status::Again);
         }
         if !pinned {
-            *active = Active { pins: [0; 4], mfn: Mfn::INVALID, peer, range: (0, 0), backing: Backing::Transitive };
+            *active =
+                Active { pins: Pins::default(), mfn: Mfn::INVALID, peer, range: (0, 0), backing: Backing::Transitive };
         }
         active.add(pins);
         Ok(())

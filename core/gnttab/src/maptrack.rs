@@ -6,7 +6,7 @@ use crate::table::Reference;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use platform::sync::Mutex;
-use types::DomId;
+use types::{DomId, Mfn};
 
 /// Handle of a mapping (`grant_handle_t`), as a guest gave it or as we gave it out.
 pub type Handle = u32;
@@ -23,6 +23,8 @@ pub struct Mapping {
     pub granter: DomId,
     /// Its entry.
     pub reference: Reference,
+    /// The frame behind the entry, which is pinned while it is mapped.
+    pub mfn: Mfn,
     /// What is mapped.
     pub access: Access,
     /// The place of the mapping was given as a page-table entry (`GNTMAP_contains_pte`), and so it is when it is unmapped.
@@ -45,15 +47,8 @@ enum Slot {
     Free(u32),
     /// Given out, and not mapped yet.
     Reserved,
-    Used {
-        granter: DomId,
-        reference: Reference,
-        readonly: bool,
-        by_entry: bool,
-        /// Host and device parts that are mapped, and that are being unmapped.
-        mapped: [bool; 2],
-        claimed: [bool; 2],
-    },
+    /// What is mapped, and whether the host and the device part are being unmapped.
+    Used { mapping: Mapping, claimed: [bool; 2] },
 }
 
 #[derive(Debug)]
@@ -76,10 +71,7 @@ impl Inner {
 
     fn mapping(&self, handle: Handle) -> Option<Mapping> {
         match self.chunks.get((handle / PER_FRAME) as usize)?.get((handle % PER_FRAME) as usize)? {
-            Slot::Used { granter, reference, readonly, by_entry, mapped, .. } if *mapped != [false; 2] => {
-                let access = Access { host: mapped[0], device: mapped[1], readonly: *readonly };
-                Some(Mapping { granter: *granter, reference: *reference, access, by_entry: *by_entry })
-            }
+            Slot::Used { mapping, .. } if mapping.access.is_any() => Some(*mapping),
             _ => None,
         }
     }
@@ -147,11 +139,9 @@ impl MapTrack {
 
     /// Makes a reserved handle stand for a mapping.
     pub fn commit(&self, handle: Handle, mapping: Mapping) {
-        let Mapping { granter, reference, access, by_entry } = mapping;
         let mut inner = self.inner.lock();
         if let Some(slot @ Slot::Reserved) = inner.slot(handle) {
-            let mapped = [access.host, access.device];
-            *slot = Slot::Used { granter, reference, readonly: access.readonly, by_entry, mapped, claimed: [false; 2] };
+            *slot = Slot::Used { mapping, claimed: [false; 2] };
         }
     }
 
@@ -169,17 +159,14 @@ impl MapTrack {
     /// `BadHandle`: nothing is mapped under that handle.
     pub fn claim(&self, handle: Handle, host: bool, device: bool) -> Result<Claim, Status> {
         match self.inner.lock().slot(handle) {
-            Some(Slot::Used { granter, reference, readonly, by_entry, mapped, claimed }) if *mapped != [false; 2] => {
-                let parts = [host && mapped[0], device && mapped[1]];
-                for (index, part) in parts.into_iter().enumerate() {
-                    mapped[index] &= !part;
-                    claimed[index] |= part;
-                }
-                let access = Access { host: parts[0], device: parts[1], readonly: *readonly };
-                Ok(Claim {
-                    handle,
-                    mapping: Mapping { granter: *granter, reference: *reference, access, by_entry: *by_entry },
-                })
+            Some(Slot::Used { mapping, claimed }) if mapping.access.is_any() => {
+                let left = &mut mapping.access;
+                let access = Access { host: host && left.host, device: device && left.device, ..*left };
+                left.host &= !access.host;
+                left.device &= !access.device;
+                claimed[0] |= access.host;
+                claimed[1] |= access.device;
+                Ok(Claim { handle, mapping: Mapping { access, ..*mapping } })
             }
             _ => Err(Status::BadHandle),
         }
@@ -197,17 +184,19 @@ impl MapTrack {
 
     fn end(&self, claim: Claim, keep: bool) {
         let mut inner = self.inner.lock();
-        let Some(Slot::Used { mapped, claimed, .. }) = inner.slot(claim.handle) else {
+        let Some(Slot::Used { mapping, claimed }) = inner.slot(claim.handle) else {
             return;
         };
         let access = claim.mapping.access;
-        for (index, part) in [access.host, access.device].into_iter().enumerate() {
-            if part && claimed[index] {
-                claimed[index] = false;
-                mapped[index] = keep;
-            }
+        if access.host && claimed[0] {
+            claimed[0] = false;
+            mapping.access.host = keep;
         }
-        if *mapped == [false; 2] && *claimed == [false; 2] {
+        if access.device && claimed[1] {
+            claimed[1] = false;
+            mapping.access.device = keep;
+        }
+        if !mapping.access.is_any() && *claimed == [false; 2] {
             inner.put(claim.handle);
         }
     }

@@ -47,8 +47,44 @@ pub(crate) enum Backing {
     Transitive,
 }
 
-/// Uses of an entry, by kind: (device or host) and (read or read and write).
-pub(crate) type Pins = [u16; 4];
+/// Counts of the uses of an entry, 16 bits for each kind from the lowest on: device and host, each for reading and for writing.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Pins(u64);
+
+/// The counts of uses for writing; a 1 in each count.
+const WRITE_PINS: u64 = 0xffff_0000_ffff_0000;
+const ONES: u64 = 0x0001_0001_0001_0001;
+
+impl Pins {
+    /// One for each kind that is set.
+    pub(crate) fn new(kinds: [bool; 4]) -> Pins {
+        Pins(kinds.iter().rev().fold(0, |pins, kind| pins << 16 | u64::from(*kind)))
+    }
+
+    /// All ones in the counts that `of`, of which each is 0 or 1, has.
+    fn mask(of: Pins) -> u64 {
+        of.0.wrapping_mul(0xffff)
+    }
+
+    /// With one more of each kind that `more` has; `None` if a count would overflow.
+    pub(crate) fn with(self, more: Pins) -> Option<Pins> {
+        (!has_zero(!(self.0 & Self::mask(more)))).then(|| Pins(self.0 + more.0))
+    }
+
+    /// With one less of each kind that `less` has; `None` if there is none.
+    pub(crate) fn without(self, less: Pins) -> Option<Pins> {
+        (!has_zero(self.0 | !Self::mask(less))).then(|| Pins(self.0 - less.0))
+    }
+
+    pub(crate) fn counts(self) -> [u16; 4] {
+        [self.0 as u16, (self.0 >> 16) as u16, (self.0 >> 32) as u16, (self.0 >> 48) as u16]
+    }
+}
+
+/// Whether one of four counts is 0: a count from which 1 cannot be taken without its highest bit being set by that.
+fn has_zero(counts: u64) -> bool {
+    counts.wrapping_sub(ONES) & !counts & (ONES << 15) != 0
+}
 
 /// An entry that is in use, or not: all pins are 0 then and the rest says nothing.
 #[derive(Clone, Copy, Debug)]
@@ -62,14 +98,14 @@ pub(crate) struct Active {
 
 impl Active {
     const UNUSED: Active =
-        Active { pins: [0; 4], mfn: Mfn::INVALID, peer: DomId::INVALID, range: (0, 0), backing: Backing::Full };
+        Active { pins: Pins(0), mfn: Mfn::INVALID, peer: DomId::INVALID, range: (0, 0), backing: Backing::Full };
 
     pub(crate) fn is_pinned(&self) -> bool {
-        self.pins != [0; 4]
+        self.pins != Pins(0)
     }
 
     pub(crate) fn is_write_pinned(&self) -> bool {
-        self.pins[1] != 0 || self.pins[3] != 0
+        self.pins.0 & WRITE_PINS != 0
     }
 }
 
@@ -343,5 +379,30 @@ impl GrantTable {
         inner.status.drain(..).for_each(&mut *release);
         inner.active.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_uses_are_apart() {
+        let kinds = [1, 2, 4, 8].map(|kind: u8| Pins::new([0, 1, 2, 3].map(|bit| kind >> bit & 1 != 0)));
+        for (index, kind) in kinds.into_iter().enumerate() {
+            let full = Pins(0xffff << (16 * index));
+            assert_eq!((Pins(0).without(kind), full.with(kind)), (None, None));
+            let mut counts = [0; 4];
+            counts[index] = 1;
+            assert_eq!(Pins(0).with(kind).unwrap().counts(), counts);
+            for other in kinds {
+                assert_eq!(full.with(other).is_some(), other != kind);
+                assert_eq!(full.without(other).is_some(), other == kind);
+            }
+        }
+        let both = Pins::new([true, false, false, true]);
+        let uses = (0..0xffff).try_fold(Pins(0), |uses, _| uses.with(both)).unwrap();
+        assert_eq!((uses.counts(), uses.with(both)), ([0xffff, 0, 0, 0xffff], None));
+        assert_eq!((0..0xffff).try_fold(uses, |uses, _| uses.without(both)), Some(Pins(0)));
     }
 }

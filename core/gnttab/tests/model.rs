@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use gnttab::{Access, GrantTable, Handle, MapTrack, Mapping, Status};
+use gnttab::{Access, GrantTable, Granted, Handle, MapTrack, Mapping, Status};
 use platform::fakes::FakeMachine;
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,8 +52,9 @@ impl Machine {
     fn map(&self, mapper: usize, reference: u32, access: Access) -> Result<Handle, Status> {
         let handle = self.tracks[mapper].reserve()?;
         match self.table.map(&self.frames, reference, DOMAINS[mapper], access, resolve) {
-            Ok(_) => {
-                self.tracks[mapper].commit(handle, Mapping { granter: GRANTER, reference, access, by_entry: false });
+            Ok(Granted { mfn, .. }) => {
+                let mapping = Mapping { granter: GRANTER, reference, mfn, access, by_entry: false };
+                self.tracks[mapper].commit(handle, mapping);
                 Ok(handle)
             }
             Err(status) => {

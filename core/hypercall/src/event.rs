@@ -13,9 +13,17 @@ const RESET_CONTINUED: u32 = 14;
 
 /// HYPERVISOR_event_channel_op: operation, address of its structure.
 pub fn event_channel_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+    // Nearly all calls are this one, and it needs few registers.
+    if args[0] as u32 == EVTCHNOP_SEND {
+        return send(caller, GuestHandle::new(args[1])).into();
+    }
+    other_op(caller, args)
+}
+
+#[inline(never)]
+fn other_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let at = args[1];
     let result = match args[0] as u32 {
-        EVTCHNOP_SEND => send(caller, GuestHandle::new(at)),
         EVTCHNOP_UNMASK => unmask(caller, GuestHandle::new(at)),
         EVTCHNOP_ALLOC_UNBOUND => alloc_unbound(caller, GuestHandle::new(at)),
         EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(caller, GuestHandle::new(at)),
@@ -49,6 +57,7 @@ pub fn event_channel_op_compat<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> 
     event_channel_op(caller, &[operation.into(), structure, 0, 0, 0, 0])
 }
 
+#[inline(always)]
 fn send<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Send>) -> Result<()> {
     let call = caller.read(at)?;
     caller.hypervisor.send(caller.domain, call.port)

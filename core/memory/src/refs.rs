@@ -59,6 +59,11 @@ impl<H: Host> Memory<H> {
         Err(Denied::new(Errno::INVAL, Why::WrongOwner { mfn, owner: found, wanted: owner }))
     }
 
+    /// Whether a frame in use is `owner`'s now. Whoever goes on with it takes a reference, and asks again by that.
+    pub fn is_owner(&self, mfn: Mfn, owner: DomId) -> bool {
+        self.table.get(mfn).is_some_and(|frame| frame.refs().count() != 0 && frame.owner() == owner)
+    }
+
     /// Drops a reference; frees the frame with the last.
     pub fn put_frame(&self, mfn: Mfn) {
         let Some(frame) = self.table.get(mfn) else { return };

@@ -9,7 +9,7 @@ use guest_kernel::memory::{Guest, page};
 use guest_kernel::report::Outcome;
 use guest_kernel::shared::*;
 use guest_kernel::{entry, pvh};
-use xen_abi::event_channel::{EVTCHNOP_SEND, Send};
+use xen_abi::event_channel::{BindVirq, EVTCHNOP_BIND_VIRQ, EVTCHNOP_SEND, Send};
 use xen_abi::grant_table::*;
 use xen_abi::memory::XENMEM_MAXIMUM_RAM_PAGE;
 use xen_abi::sched::SCHEDOP_YIELD;
@@ -95,6 +95,19 @@ fn timers(meter: &mut Meter) {
         call3(HYPERVISOR_VCPU_OP, VCPUOP_STOP_SINGLESHOT_TIMER.into(), 0, 0);
     });
     call1(HYPERVISOR_SET_TIMER_OP, 0);
+
+    let mut bind = BindVirq { virq: VIRQ_TIMER, vcpu: 0, port: 0 };
+    let result = event_op(EVTCHNOP_BIND_VIRQ, &mut bind);
+    assert!(result == 0, "no port for the timer: {result}");
+    let port = bind.port;
+    mask_port(port, true);
+    // A time that is past: it fires at once.
+    let mut past = SetSingleshotTimer { timeout_abs_ns: 1, ..set };
+    meter.measure("timer.set-and-fire", || {
+        clear(port);
+        vcpu_op(VCPUOP_SET_SINGLESHOT_TIMER, 0, &mut past);
+        while !pending(port) {}
+    });
 }
 
 fn faults(meter: &mut Meter) {

@@ -2,7 +2,7 @@
 //! cost. On a machine whose counter counts instructions (QEMU's icount) a figure repeats to the instruction.
 //!
 //! It prints `cost GROUP.NAME COUNT` on its console when all is measured. With `run=only.GROUP.NAME` on its command line it carries out
-//! that one operation for long. On the host it is a program that does nothing.
+//! that one operation for long; with `run=answer` it answers another domain's events. On the host it is a program that does nothing.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
@@ -11,6 +11,7 @@ mod common;
 mod hvm;
 mod meter;
 mod pair;
+mod peer;
 mod pv;
 mod pvh;
 mod stubs;
@@ -27,6 +28,9 @@ guest_kernel::kernel!(Kernel { run, second: pair::second, interrupt: |_| {} });
 
 fn run(guest: &Guest, name: &str) {
     shared::prepare(guest);
+    if name == "answer" {
+        peer::answer();
+    }
     let end = shared::now() + QUIET * MS;
     while shared::now() < end {
         call::poll(&[], end);
@@ -42,5 +46,6 @@ fn run(guest: &Guest, name: &str) {
         pv::run(guest, &mut meter);
     }
     pair::run(guest, &mut meter);
+    peer::run(&mut meter);
     meter.report();
 }

@@ -51,9 +51,9 @@ pub use guest::GuestSpace;
 pub use hal::cpu::{Cpuid, cpuid, rdtsc};
 pub use init::{prepare, start_ap, start_bsp};
 pub use registers::{
-    DebugRegs, GUEST_CR4, Gp, HOLE_END, HOLE_START, current_cr4, current_root, flush_local, invlpg, is_guest_address,
-    load_debug, load_debug_addresses, load_hypervisor_root, load_root, read_debug_status, read_msr, save_debug,
-    save_debug_addresses, set_guest_cr4, set_task_switched, set_tsc_aux, write_msr,
+    DebugRegs, GUEST_CR4, Gp, HOLE_END, HOLE_START, current_cr4, current_root, disarm_debug, flush_local, invlpg,
+    is_guest_address, load_debug, load_debug_addresses, load_hypervisor_root, load_root, read_msr, set_guest_cr4,
+    set_task_switched, set_tsc_aux, take_debug_status, write_msr,
 };
 pub use segments::{
     SegmentFault, SegmentState, load_gs_selector, load_gs_selector_other, load_segments, read_fs_base, read_gs_base,

@@ -198,6 +198,11 @@ impl Default for DebugRegs {
     }
 }
 
+/// Bits of DR6 that a guest is shown: breakpoints, access to a debug register, single step, task switch. All but the first four stay
+/// until they are cleared.
+const DR6_KNOWN: u64 = 0xe00f;
+const DR6_STICKY: u64 = 0xe000;
+
 /// Bits of DR7 that enable breakpoints, and what says that one is on I/O.
 const DR7_ENABLED: u64 = 0xff;
 const ON_IO: u64 = 2;
@@ -208,6 +213,17 @@ const fn breakpoint_kind(control: u64, index: usize) -> u64 {
 }
 
 impl DebugRegs {
+    /// Whether any breakpoint is enabled. While none is, the CPU need not have the registers.
+    pub const fn is_armed(&self) -> bool {
+        self.control & DR7_ENABLED != 0
+    }
+
+    /// Adds what a #DB found in DR6: the processor replaces the bits of the four breakpoints, and leaves others that are set
+    /// (SDM vol. 3, 17.2.3).
+    pub fn note(&mut self, status: u64) {
+        self.status = self.status & DR6_STICKY | status & DR6_KNOWN | DR6_DEFAULT;
+    }
+
     /// Whether a value for DR7 has accesses to debug registers trap.
     pub const fn detects_access(control: u64) -> bool {
         control & DR7_GENERAL_DETECT != 0
@@ -221,7 +237,7 @@ impl DebugRegs {
     /// What may be loaded of these: no breakpoint in the hypervisor, at an address that is none, or on I/O ports, which the
     /// hypervisor accesses for its guests; no general detect.
     pub fn sanitised(mut self) -> DebugRegs {
-        self.status = self.status & 0xe00f | DR6_DEFAULT;
+        self.status = self.status & DR6_KNOWN | DR6_DEFAULT;
         self.control = self.control & 0xffff_03ff & !DR7_GENERAL_DETECT | DR7_DEFAULT;
         for (index, address) in self.address.iter_mut().enumerate() {
             let is_bad = !is_guest_address(*address);
@@ -242,14 +258,7 @@ pub const fn is_guest_address(address: u64) -> bool {
 }
 
 macro_rules! debug_register {
-    ($read:ident, $write:ident, $name:literal) => {
-        fn $read() -> u64 {
-            let value;
-            // SAFETY: reads a register; DR7.GD is never set.
-            unsafe { asm!(concat!("mov {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags)) };
-            value
-        }
-
+    ($write:ident, $name:literal) => {
         fn $write(value: u64) {
             // SAFETY: values come from `DebugRegs::sanitised`: no fault now, no breakpoint in the hypervisor later. A watchpoint
             // on guest memory that the hypervisor touches for the guest is ignored by `host_trap`. Or they are addresses that
@@ -259,25 +268,21 @@ macro_rules! debug_register {
     };
 }
 
-debug_register!(read_dr0, write_dr0, "dr0");
-debug_register!(read_dr1, write_dr1, "dr1");
-debug_register!(read_dr2, write_dr2, "dr2");
-debug_register!(read_dr3, write_dr3, "dr3");
-debug_register!(read_dr6, write_dr6, "dr6");
-debug_register!(read_dr7, write_dr7, "dr7");
+debug_register!(write_dr0, "dr0");
+debug_register!(write_dr1, "dr1");
+debug_register!(write_dr2, "dr2");
+debug_register!(write_dr3, "dr3");
+debug_register!(write_dr6, "dr6");
+debug_register!(write_dr7, "dr7");
 
-fn read_debug() -> DebugRegs {
-    DebugRegs { address: [read_dr0(), read_dr1(), read_dr2(), read_dr3()], status: read_dr6(), control: read_dr7() }
+fn read_dr6() -> u64 {
+    let value;
+    // SAFETY: reads a register; DR7.GD is never set.
+    unsafe { asm!("mov {}, dr6", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
 }
 
-/// Reads the debug registers and disarms them.
-pub fn save_debug() -> DebugRegs {
-    let registers = read_debug();
-    write_dr7(DR7_DEFAULT);
-    registers
-}
-
-/// Loads debug registers, [`DebugRegs::sanitised`].
+/// Loads a PV guest's debug registers, [`DebugRegs::sanitised`]. DR6 gets none of them: see [`take_debug_status`].
 pub fn load_debug(registers: &DebugRegs) {
     let registers = registers.sanitised();
     write_dr7(DR7_DEFAULT);
@@ -285,8 +290,13 @@ pub fn load_debug(registers: &DebugRegs) {
     write_dr1(registers.address[1]);
     write_dr2(registers.address[2]);
     write_dr3(registers.address[3]);
-    write_dr6(registers.status);
+    write_dr6(DR6_DEFAULT);
     write_dr7(registers.control);
+}
+
+/// Disarms all breakpoints.
+pub fn disarm_debug() {
+    write_dr7(DR7_DEFAULT);
 }
 
 /// Loads DR0 to DR3 for a guest in AMD-V's guest mode, which has DR6 and DR7 in its control block. No breakpoint is armed outside
@@ -299,14 +309,12 @@ pub fn load_debug_addresses(address: &[u64; 4]) {
     write_dr3(address[3]);
 }
 
-/// DR0 to DR3, as such a guest left them.
-pub fn save_debug_addresses() -> [u64; 4] {
-    [read_dr0(), read_dr1(), read_dr2(), read_dr3()]
-}
-
-/// DR6: what raised the last #DB.
-pub fn read_debug_status() -> u64 {
-    read_dr6()
+/// DR6, which says what has raised the #DB that is being handled. The register is left as after a reset, so that it never says what
+/// it said to another guest.
+pub fn take_debug_status() -> u64 {
+    let status = read_dr6();
+    write_dr6(DR6_DEFAULT);
+    status
 }
 
 #[cfg(test)]
@@ -323,6 +331,17 @@ mod tests {
         assert_eq!(tame.control >> 32, 0);
         assert_eq!(tame.status >> 32, 0);
         assert_eq!(DebugRegs::default().sanitised(), DebugRegs::default());
+    }
+
+    #[test]
+    fn a_debug_exception_replaces_breakpoints_and_adds_the_rest() {
+        let mut registers = DebugRegs::default();
+        assert!(!registers.is_armed());
+        registers.note(1 << 14 | 0b0101);
+        registers.note(1 << 15 | 0b0010 | 1 << 32);
+        assert_eq!(registers.status, DR6_DEFAULT | 1 << 15 | 1 << 14 | 0b0010);
+        registers.control |= 1 << 7;
+        assert!(registers.is_armed());
     }
 
     #[test]

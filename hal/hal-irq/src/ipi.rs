@@ -55,14 +55,24 @@ pub fn poll_mailbox() {
 /// The caller has changed the tables before.
 pub fn flush_cpus(mask: &CpuMask, kind: FlushKind) {
     let me = hal_cpu::try_cpu_id().unwrap_or(CpuId(0));
+    // Most domains have run here alone since their last flush.
+    let here = mask.contains(me);
+    let mut others = *mask;
+    others.remove(me);
+    if others.is_empty() {
+        if here {
+            drop_translations(kind);
+        }
+        return;
+    }
     let mut waiting = CpuMask::EMPTY;
-    for cpu in mask.iter().filter(|cpu| *cpu != me && cpus::is_online(*cpu)) {
+    for cpu in others.iter().filter(|cpu| cpus::is_online(*cpu)) {
         if let Some(Posted::Wait(_)) = mailbox(cpu).map(|mailbox| mailbox.post(kind)) {
             waiting.insert(cpu);
         }
     }
     send_mask(&waiting, vectors::FLUSH);
-    if mask.contains(me) {
+    if here {
         drop_translations(kind);
     }
     for cpu in waiting.iter() {

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a boot with all its guests may take, in seconds.
 const TIME_LIMIT: u64 = 600;
+/// How much longer for each other domain.
+const OTHER_LIMIT: u64 = 20;
 /// The figure of the way to dom0's first instruction.
 const START: &str = "start/boot.entry-to-dom0";
 /// How long that way may take.
@@ -32,6 +34,8 @@ pub struct Wanted {
     pub kinds: Vec<Kind>,
     /// Also memory, start-up and the image's size.
     pub whole: bool,
+    /// Beside how many other domains.
+    pub among: Option<u32>,
     /// With a hypervisor that was built quickly.
     pub quick: bool,
 }
@@ -70,7 +74,7 @@ impl Bench {
     }
 
     /// Boots, and runs the test kernel's script; gives what it printed.
-    fn run(&self, arguments: &[&str]) -> Result<String> {
+    fn run(&self, arguments: &[&str], limit: u64) -> Result<String> {
         let log = self.log();
         eprintln!("boots {:?} to count; serial log: {}", self.options.hypervisor, log.display());
         let path = host::workspace().join("tests/bench/run.sh");
@@ -78,13 +82,13 @@ impl Bench {
         let script = text.replacen("#!/bin/sh\n", &format!("#!/bin/sh\nset -- {}\n", arguments.join(" ")), 1);
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let script = script.as_bytes();
-        let deadline = Cell::new(script::after(TIME_LIMIT));
+        let deadline = Cell::new(script::after(limit));
         let watched = Watched { folder: &self.folder, log: &log, out: &mut out, err: &mut err, deadline: &deadline };
         match run::scripted(&self.options, &self.prepared, script, watched)? {
             Verdict::Exited(0) => Ok(String::from_utf8_lossy(&out).into_owned()),
             Verdict::Exited(_) => bail!("{}; see {}", String::from_utf8_lossy(&err).trim(), log.display()),
             Verdict::NoDom0(reason) => bail!("{reason}; see {}", log.display()),
-            Verdict::TimeLimit { .. } => bail!("the time limit of {TIME_LIMIT} s passed; see {}", log.display()),
+            Verdict::TimeLimit { .. } => bail!("the time limit of {limit} s passed; see {}", log.display()),
         }
     }
 }
@@ -95,11 +99,12 @@ impl Bench {
 /// Where the machine does not start, or a guest does not end.
 pub fn measure(hypervisor: Hypervisor, wanted: &Wanted) -> Result<Measured> {
     let bench = Bench::new(hypervisor, wanted.quick)?;
-    let mut arguments: Vec<&str> = wanted.kinds.iter().map(|kind| kind.name()).collect();
-    if wanted.whole {
-        arguments.push("memory");
-    }
-    let mut costs = costs(&bench.run(&arguments)?);
+    let among = wanted.among.map(|number| format!("among={number}"));
+    let kinds = wanted.kinds.iter().map(|kind| kind.name());
+    let arguments: Vec<&str> =
+        among.as_deref().into_iter().chain(kinds).chain(wanted.whole.then_some("memory")).collect();
+    let limit = TIME_LIMIT + u64::from(wanted.among.unwrap_or(0)) * OTHER_LIMIT;
+    let mut costs = costs(&bench.run(&arguments, limit)?);
     ensure!(!costs.is_empty(), "nothing was measured; see {}", bench.log().display());
     if wanted.whole {
         let image = bench.prepared.image.as_deref().context("no hypervisor, nothing to measure")?;
@@ -123,7 +128,7 @@ pub fn profile(hypervisor: Hypervisor, name: &str, quick: bool) -> Result<String
     ensure!(kind.is_some(), "{name} is no KIND/GROUP.NAME of the table that ./x bench prints");
     let mut bench = Bench::new(hypervisor, quick)?;
     bench.options.profile = true;
-    bench.run(&[name])?;
+    bench.run(&[name], TIME_LIMIT)?;
     profile::report(&bench.folder, bench.prepared.symbols.as_deref())
 }
 

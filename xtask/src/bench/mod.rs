@@ -34,7 +34,8 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
         Against::Xen => &[Hypervisor::Xen],
         Against::Both => &[Hypervisor::Xenolith, Hypervisor::Xen],
     };
-    let wanted = Wanted { kinds: options.kind.clone(), whole: !options.short, quick: options.quick };
+    let wanted =
+        Wanted { kinds: options.kind.clone(), whole: !options.short, among: options.among, quick: options.quick };
     let mut measured = BTreeMap::new();
     for hypervisor in hypervisors {
         measured.insert(name(*hypervisor).to_string(), measure(*hypervisor, &wanted)?);

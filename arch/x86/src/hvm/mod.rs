@@ -177,6 +177,8 @@ impl Guest for VcpuState {
 
     fn save(current: &mut Current<'_, VcpuState>) {
         current.state.vectors.save();
+        // Its own is in the engine; what it left in the CPU's register is nobody else's.
+        hal_cpu::take_debug_status();
     }
 
     #[inline]

@@ -21,7 +21,9 @@ pub fn load(current: &mut Current<'_>) {
         log::error!("{}: descriptor tables: {errno}", current.domain.id);
     }
     hal_cpu::set_guest_cr4(Cr4::from_bits_retain(state.cr4));
-    hal_cpu::load_debug(&state.debug);
+    if state.debug.is_armed() {
+        hal_cpu::load_debug(&state.debug);
+    }
     hal_cpu::set_tsc_aux(state.tsc_aux);
     let xstate = state.vectors.load();
     hal_cpu::set_task_switched(state.task_switched);
@@ -38,7 +40,9 @@ pub fn save(current: &mut Current<'_>) {
     let state = &mut *current.state;
     state.segments = hal_cpu::save_segments();
     state.vectors.save();
-    state.debug = hal_cpu::save_debug();
+    if state.debug.is_armed() {
+        hal_cpu::disarm_debug();
+    }
 }
 
 /// Writes how the vCPU spent its time, and its time record, to where the guest wants them, at addresses of its kernel, whichever

@@ -92,7 +92,7 @@ fn has_io_breakpoints(state: &VcpuState) -> bool {
     state.cr4 & Cr4::DE.bits() != 0
 }
 
-/// Checks and sets a debug register, for the guest and for the CPU (SDM vol. 3, 17.2).
+/// Checks and sets a debug register of the guest's (SDM vol. 3, 17.2). The CPU has them while a breakpoint is enabled.
 ///
 /// # Errors
 /// `ENODEV` for a register that does not exist; `EINVAL` for reserved bits; `EPERM` for breakpoints in the hypervisor and
@@ -102,6 +102,7 @@ pub fn write_debug(state: &mut VcpuState, number: u32, value: u64) -> Result<()>
     if register >= 6 && value >> 32 != 0 {
         return Err(Errno::INVAL);
     }
+    let was_armed = state.debug.is_armed();
     match register {
         6 => state.debug.status = value,
         7 if DebugRegs::detects_access(value) => return Err(Errno::PERM),
@@ -110,8 +111,14 @@ pub fn write_debug(state: &mut VcpuState, number: u32, value: u64) -> Result<()>
         _ if !is_guest_address(value) => return Err(Errno::PERM),
         _ => state.debug.address[register] = value,
     }
-    state.debug = state.debug.sanitised();
-    hal_cpu::load_debug(&state.debug);
+    if register >= 6 {
+        state.debug = state.debug.sanitised();
+    }
+    if state.debug.is_armed() {
+        hal_cpu::load_debug(&state.debug);
+    } else if was_armed {
+        hal_cpu::disarm_debug();
+    }
     Ok(())
 }
 

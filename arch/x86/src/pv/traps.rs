@@ -46,7 +46,7 @@ fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
         Vector::INVALID_OPCODE => emulate::forced_cpuid(current),
         Vector::DEVICE_NOT_AVAILABLE => device_not_available(current),
         Vector::DEBUG => {
-            current.state.debug.status = hal_cpu::read_debug_status();
+            current.state.debug.note(hal_cpu::take_debug_status());
             false
         }
         // The hardware has failed, and nothing says that it is this guest alone which that concerns (SDM vol. 3, 16.1).

@@ -34,15 +34,18 @@ fn try_map<A: Arch>(caller: &Caller<'_, A>, call: &MapGrantRef) -> Result<(Handl
     let flag = |flag| call.flags & flag != 0;
     let access =
         Access { host: flag(GNTMAP_HOST_MAP), device: flag(GNTMAP_DEVICE_MAP), readonly: flag(GNTMAP_READONLY) };
-    if !access.host && !access.device {
+    if !access.is_any() {
         return Err(Status::BadReference);
     }
     let granter = caller.hypervisor.domains.get(DomId(call.dom)).ok_or(Status::BadDomain)?;
     let handle = caller.domain.maptrack.reserve()?;
-    let mapped = pin_and_map(caller, &granter, call, access).inspect_err(|_| caller.domain.maptrack.cancel(handle))?;
-    let mapping = Mapping { granter: granter.id, reference: call.r#ref, access, by_entry: flag(GNTMAP_CONTAINS_PTE) };
-    caller.domain.maptrack.commit(handle, mapping);
-    Ok((handle, mapped))
+    let mfn = pin_and_map(caller, &granter, call, access).inspect_err(|_| caller.domain.maptrack.cancel(handle))?;
+    let by_entry = flag(GNTMAP_CONTAINS_PTE);
+    caller
+        .domain
+        .maptrack
+        .commit(handle, Mapping { granter: granter.id, reference: call.r#ref, mfn, access, by_entry });
+    Ok((handle, mfn))
 }
 
 fn pin_and_map<A: Arch>(

@@ -6,20 +6,14 @@ use super::{Batch, drop_references, explain, number, place};
 use crate::Caller;
 use arrayvec::ArrayVec;
 use domain::Arch;
-use gnttab::{Claim, Status};
-use types::{DomId, Mfn, Result};
+use gnttab::{Claim, Mapping, Status};
+use types::Result;
 use xen_abi::GuestHandle;
 use xen_abi::grant_table::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Mappings that share a flush of translations (`GNTTAB_UNMAP_BATCH_SIZE`).
 const BATCH: u64 = 32;
-
-/// A mapping whose entry is gone, and whose frame is not yet the granter's again.
-struct Cleared {
-    claim: Claim,
-    mfn: Mfn,
-}
 
 /// What is to be unmapped, from either operation.
 struct Request {
@@ -50,7 +44,8 @@ pub fn unmap_and_replace<A: Arch>(caller: &Caller<'_, A>, at: u64, count: u64) -
     })
 }
 
-type Pending = ArrayVec<Cleared, { BATCH as usize }>;
+/// Mappings whose entries are gone, and whose frames are not yet their granters' again.
+type Pending = ArrayVec<Claim, { BATCH as usize }>;
 
 fn run<A: Arch, T: FromBytes + IntoBytes + Immutable>(
     caller: &Caller<'_, A>,
@@ -70,7 +65,7 @@ fn run<A: Arch, T: FromBytes + IntoBytes + Immutable>(
             result = step(caller, at.offset(done), &mut |call| action(call, &mut pending));
             done += u64::from(result.is_ok());
         }
-        complete(caller, pending);
+        complete(caller, &pending);
         if result.is_err() {
             return (done, result);
         }
@@ -89,12 +84,11 @@ fn step<A: Arch, T: FromBytes + IntoBytes + Immutable>(
 }
 
 /// Clears the page-table entry of a mapping.
-fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Result<Cleared, Status> {
+fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Result<Claim, Status> {
     let maptrack = &caller.domain.maptrack;
     let claim = maptrack.claim(request.handle, request.host != 0, request.device != 0)?;
-    let cleared = find_and_clear(caller, request, &claim);
-    match cleared {
-        Ok(mfn) => Ok(Cleared { claim, mfn }),
+    match find_and_clear(caller, request, &claim.mapping) {
+        Ok(()) => Ok(claim),
         Err(status) => {
             log::debug!("{}: unmap of handle {}: {status}", caller.domain.id, request.handle);
             maptrack.restore(claim);
@@ -106,22 +100,20 @@ fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Re
 fn find_and_clear<A: Arch>(
     caller: &Caller<'_, A>,
     request: &Request,
-    claim: &Claim,
-) -> core::result::Result<Mfn, Status> {
-    let mapping = &claim.mapping;
-    let granter = caller.hypervisor.domains.get(mapping.granter).ok_or(Status::BadDomain)?;
-    let mfn = granter.gnttab.pinned_frame(mapping.reference)?;
+    mapping: &Mapping,
+) -> core::result::Result<(), Status> {
+    let mfn = mapping.mfn;
     if mapping.access.device && request.device != mfn.address() {
         return Err(Status::GeneralError);
     }
     if !mapping.access.host {
-        return Ok(mfn);
+        return Ok(());
     }
     if let Some(p2m) = caller.domain.p2m() {
         if request.replacement.is_some() || mapping.by_entry {
             return Err(Status::GeneralError);
         }
-        return place::unmap::<A>(p2m, request.host, mfn).map(|()| mfn);
+        return place::unmap::<A>(p2m, request.host, mfn);
     }
     let place = target(caller, request.host, mapping.by_entry)?;
     let (memory, domain, writable) = (&caller.hypervisor.memory, caller.domain.id, !mapping.access.readonly);
@@ -130,13 +122,12 @@ fn find_and_clear<A: Arch>(
         Some(_) if mapping.by_entry => return Err(Status::GeneralError),
         Some(from) => memory.move_over_grant(domain, place, mfn, writable, target(caller, from, false)?),
     };
-    result.map_err(|denied| explain(caller, "unmap_grant_ref", denied, Status::GeneralError))?;
-    Ok(mfn)
+    result.map_err(|denied| explain(caller, "unmap_grant_ref", denied, Status::GeneralError))
 }
 
 /// Drops translations, and then the frames' references and pins.
-fn complete<A: Arch>(caller: &Caller<'_, A>, pending: Pending) {
-    if pending.iter().any(|cleared| cleared.claim.mapping.access.host) {
+fn complete<A: Arch>(caller: &Caller<'_, A>, pending: &[Claim]) {
+    if pending.iter().any(|claim| claim.mapping.access.host) {
         if let Some(p2m) = caller.domain.p2m() {
             // What it does not come to is released by whatever flushes next.
             let _rest = p2m.flush(caller.machine());
@@ -144,27 +135,26 @@ fn complete<A: Arch>(caller: &Caller<'_, A>, pending: Pending) {
             caller.hypervisor.memory.flush_domain(&caller.domain.memory);
         }
     }
-    for Cleared { claim, mfn } in pending {
-        let mapping = claim.mapping;
-        if mapping.access.host || mapping.access.device {
-            give_back(caller, mapping.granter, &claim, mfn);
+    for &claim in pending {
+        if claim.mapping.access.is_any() {
+            give_back(caller, &claim.mapping);
         }
         caller.domain.maptrack.finish(claim);
     }
 }
 
-fn give_back<A: Arch>(caller: &Caller<'_, A>, granter: DomId, claim: &Claim, mfn: Mfn) {
-    let access = claim.mapping.access;
-    let granter = caller.hypervisor.domains.get(granter);
+fn give_back<A: Arch>(caller: &Caller<'_, A>, mapping: &Mapping) {
+    let access = mapping.access;
+    let granter = caller.hypervisor.domains.get(mapping.granter);
     if let Some(granter) = &granter {
-        if let Err(status) = granter.gnttab.unmap(caller.machine(), claim.mapping.reference, access) {
-            log::error!("{}: grant {} was not pinned: {status}", granter.id, claim.mapping.reference);
+        if let Err(status) = granter.gnttab.unmap(caller.machine(), mapping.reference, access) {
+            log::error!("{}: grant {} was not pinned: {status}", granter.id, mapping.reference);
         }
     }
     // The entry of a second-stage table has dropped its own.
     for part in [access.host && !caller.domain.is_translated(), access.device] {
         if part {
-            drop_references(caller, mfn, access.readonly);
+            drop_references(caller, mapping.mfn, access.readonly);
         }
     }
     if let Some(granter) = granter {

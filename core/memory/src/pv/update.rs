@@ -220,20 +220,24 @@ impl<H: Host> Memory<H> {
     /// The L1 table and the index in it for an address, by a walk without locks. Whoever uses it has to check that the frame
     /// is (still) such a table of the domain. `EINVAL` for the hypervisor's addresses and where a level is missing.
     pub fn find_l1(&self, root: Mfn, address: u64) -> Outcome<(Mfn, usize)> {
-        let missing = Denied::new(Errno::INVAL, Why::NotMapped { address });
+        self.walk_to_l1(root, address).ok_or_else(|| Denied::new(Errno::INVAL, Why::NotMapped { address }))
+    }
+
+    #[inline]
+    fn walk_to_l1(&self, root: Mfn, address: u64) -> Option<(Mfn, usize)> {
         let canonical = ((address as i64) << 16 >> 16) as u64 == address;
         if !canonical || FrameType::L4.is_own_slot(index(address, 4)) {
-            return Err(missing);
+            return None;
         }
         let mut table = root;
         for level in [4, 3, 2] {
-            let entry = Pte(self.words(table)?[index(address, level)].load(Ordering::Relaxed));
+            let entry = Pte(self.host.table(table)?[index(address, level)].load(Ordering::Relaxed));
             if !entry.is_present() || level != 4 && entry.has(PteFlags::LARGE_OR_PAT) {
-                return Err(missing);
+                return None;
             }
             table = Mfn(entry.frame());
         }
-        Ok((table, index(address, 1)))
+        Some((table, index(address, 1)))
     }
 
     /// The L1 entry for an address, as it is now. `EINVAL` as for [`Memory::find_l1`].

@@ -5,7 +5,7 @@
 //! hypervisor's own root table ([`crate::load_hypervisor_root`]) and no descriptor frames ([`crate::set_guest_gdt`] with none),
 //! [`crate::set_tsc_aux`], [`crate::load_debug_addresses`], [`crate::set_xcr0`] for all that the guest has,
 //! [`crate::Xstate::restore`], [`crate::set_xcr0`] for what it has enabled; then [`enter_hvm`] in a loop. To take it off: the same
-//! backwards, [`crate::Xstate::save`] and [`crate::save_debug_addresses`]. FS, GS, TR, LDTR and the MSRs of SYSCALL and SYSENTER
+//! backwards, [`crate::Xstate::save`] and [`crate::take_debug_status`]. FS, GS, TR, LDTR and the MSRs of SYSCALL and SYSENTER
 //! need nothing: they are in the control block whenever the guest does not run. Whatever the guest does with XCR0 comes as an
 //! exit.
 //!
