@@ -7,6 +7,7 @@ use domain::{Arch, RunstateRecord, TimerEvent, Vcpu};
 use types::{Errno, Result, VcpuId};
 use xen_abi::GuestHandle;
 use xen_abi::vcpu::*;
+use xen_abi::xen::VIRQ_TIMER;
 
 /// Shortest and longest period of a vCPU's timer, in nanoseconds.
 const MIN_PERIOD: u64 = 1_000_000;
@@ -65,7 +66,7 @@ pub fn set_timer_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     let now = caller.machine().system_time();
     // Guests whose own clock has wrapped ask for times like these; some mean "now", others "never".
     let is_mistake = args[0] >> 63 != 0 || args[0].saturating_sub(now) >= TOO_FAR;
-    arm_singleshot(caller, if is_mistake { now.saturating_add(INSTEAD) } else { args[0] }).into()
+    arm_singleshot(caller, now, if is_mistake { now.saturating_add(INSTEAD) } else { args[0] }).into()
 }
 
 fn is_own<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> bool {
@@ -152,10 +153,17 @@ fn set_singleshot<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>, at: GuestHand
         return Err(Errno::INVAL);
     }
     // VCPU_SSHOTTMR_FUTURE may be ignored (vcpu.h), as Xen does: a time that has passed expires at once.
-    arm_singleshot(caller, caller.read(at)?.timeout_abs_ns)
+    let deadline = caller.read(at)?.timeout_abs_ns;
+    arm_singleshot(caller, caller.machine().system_time(), deadline)
 }
 
-fn arm_singleshot<A: Arch>(caller: &Caller<'_, A>, deadline: u64) -> Result<()> {
+fn arm_singleshot<A: Arch>(caller: &Caller<'_, A>, now: u64, deadline: u64) -> Result<()> {
+    if deadline <= now {
+        // The CPU's timer would only interrupt the guest to say so.
+        caller.hypervisor.cancel_timer(&caller.vcpu.singleshot);
+        caller.hypervisor.raise_vcpu_virq(caller.domain, caller.vcpu.id, VIRQ_TIMER);
+        return Ok(());
+    }
     let event = TimerEvent::Singleshot(caller.domain.id, caller.vcpu.id);
     caller.hypervisor.set_timer(&caller.vcpu.singleshot, deadline, event)
 }
