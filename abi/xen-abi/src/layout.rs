@@ -52,6 +52,7 @@ pub const STRUCTS: &[(&str, &[&[StructLayout]])] = &[
     ("sysctl", crate::sysctl::LAYOUT_PARTS),
     ("vcpu", &[crate::vcpu::LAYOUT]),
     ("version", &[crate::version::LAYOUT]),
+    ("vm_event", &[crate::vm_event::LAYOUT]),
     ("xen", &[crate::xen::LAYOUT]),
 ];
 
@@ -86,6 +87,7 @@ pub const CONSTANTS: &[(&str, &[Constant])] = &[
     ("sysctl", crate::sysctl::CONSTANTS_PART),
     ("vcpu", crate::vcpu::CONSTANTS),
     ("version", crate::version::CONSTANTS),
+    ("vm_event", crate::vm_event::CONSTANTS),
     ("xen", crate::xen::CONSTANTS),
 ];
 

@@ -45,6 +45,7 @@ pub mod sched;
 pub mod sysctl;
 pub mod vcpu;
 pub mod version;
+pub mod vm_event;
 pub mod xen;
 
 pub use handle::GuestHandle;

@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering::SeqCst;
 use domain::{Arch, BoardSignal, Creation, Domain, GivenEvent, HostFacts, Hypervisor, MachineEnd, Vcpu};
 use types::{CpuId, DomId, Errno, Mfn, Progress, Result, VcpuId};
 use xen_abi::memory::E820Entry;
+use xen_abi::vm_event::{VM_EVENT_FLAG_SET_REGISTERS, VmEvent};
 
 impl Arch for X86 {
     type Domain = facts::X86Domain;
@@ -57,6 +58,12 @@ impl Arch for X86 {
         vcpu.arch.given.put(event)?;
         hypervisor.notify(vcpu);
         Ok(())
+    }
+
+    fn event_answered(&self, vcpu: &Vcpu<X86>, answer: &VmEvent) {
+        if answer.flags & VM_EVENT_FLAG_SET_REGISTERS != 0 {
+            *vcpu.arch.answer.lock() = Some(answer.data.read());
+        }
     }
 
     fn set_upcall_vector(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>, vector: u8) -> Result<()> {

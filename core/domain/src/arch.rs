@@ -7,6 +7,7 @@ use memory::PvPolicy;
 use platform::{Clock, Frames, GuestMemory, Kick, Preempt, Tlb};
 use types::{CpuId, DomId, Errno, Mfn, Result, VcpuId};
 use xen_abi::memory::E820Entry;
+use xen_abi::vm_event::VmEvent;
 
 /// What the toolstack asks about the host.
 #[derive(Clone, Copy, Debug, Default)]
@@ -258,6 +259,11 @@ pub trait Arch: Frames + Tlb + PvPolicy + Clock + Kick + GuestMemory + Preempt +
     fn give_event(&self, hypervisor: &Hypervisor<Self>, vcpu: &Vcpu<Self>, event: GivenEvent) -> Result<()> {
         let _ = (hypervisor, vcpu, event);
         Err(Errno::OPNOTSUPP)
+    }
+
+    /// The domain's watcher has answered to an event of a vCPU, which waits still.
+    fn event_answered(&self, vcpu: &Vcpu<Self>, answer: &VmEvent) {
+        let _ = (vcpu, answer);
     }
 
     /// A vCPU of a translated domain wants to hear of events by an interrupt of its own.

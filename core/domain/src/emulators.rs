@@ -6,7 +6,7 @@ use core::num::NonZeroU8;
 use core::sync::atomic::Ordering::SeqCst;
 use evtchn::Consumer;
 use ioreq::{Host, Servers};
-use p2m::{Access, Type};
+use p2m::Type;
 use platform::{Frames, Table};
 use types::{DomId, Gfn, Mfn, Result, VcpuId};
 
@@ -106,7 +106,7 @@ impl<A: Arch> Host for ServerHost<'_, A> {
 
     fn show(&self, gfn: Gfn, mfn: Mfn) {
         let Some(p2m) = self.domain.p2m() else { return };
-        if p2m.set(gfn, mfn, 0, Type::RamRw, Access::Rwx).is_err() {
+        if p2m.set(gfn, mfn, 0, Type::RamRw, p2m.default_access()).is_err() {
             return self.crash(gfn, "it cannot be put back");
         }
         self.flush();

@@ -1,6 +1,6 @@
 //! Events on their way: from a channel or a virtual interrupt to the vCPU that is to notice.
 
-use crate::{Arch, Domain, Hypervisor, Vcpu, waiting};
+use crate::{Arch, Domain, Hypervisor, Vcpu, monitor, waiting};
 use core::sync::atomic::{
     AtomicU32,
     Ordering::{Relaxed, SeqCst},
@@ -48,8 +48,10 @@ impl<A: Arch> Hypervisor<A> {
             self.machine().upcall_raised(vcpu);
             self.notify(vcpu);
         }
-        if let Some(vcpu) = raised.consumer.and_then(|(_, vcpu)| domain.vcpu(vcpu)) {
-            self.end_wait_for_device(vcpu);
+        match raised.consumer {
+            Some((monitor::ANSWERS, _)) => self.take_answers(domain),
+            Some((_, vcpu)) => domain.vcpu(vcpu).into_iter().for_each(|vcpu| self.end_wait_for_device(vcpu)),
+            None => {}
         }
         if raised.pollers {
             for vcpu in domain.evtchn.take_pollers(raised.port).filter_map(|vcpu| domain.vcpu(vcpu)) {

@@ -226,6 +226,10 @@ impl<A: Arch> Hypervisor<A> {
         if let Some(servers) = self.servers(domain) {
             servers.destroy_all();
         }
+        if let Some(monitor) = self.monitor(domain) {
+            // Nobody may watch.
+            let _ = monitor.disable();
+        }
         self.close_ports(domain)?;
         self.release_records(domain);
         self.release_grants(domain)?;

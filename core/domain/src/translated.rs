@@ -27,6 +27,8 @@ pub struct Translated<A: Arch> {
     pub params: [AtomicU64; HVM_NR_PARAMS as usize],
     /// Its device emulators; [`crate::Hypervisor::servers`] is what uses them.
     pub servers: ioreq::Book,
+    /// Who watches it; [`crate::Hypervisor::monitor`] is what uses it.
+    pub watched: vm_event::Book,
     /// Video memory of which a device emulator wants to know what is written.
     pub(crate) vram: Mutex<Range<u64>>,
 }
@@ -43,6 +45,7 @@ impl<A: Arch> Translated<A> {
             p2m: P2m::new(host, account.id()),
             params,
             servers: ioreq::Book::default(),
+            watched: vm_event::Book::default(),
             vram: Mutex::new(0..0),
         });
         let opened = translated.p2m.resize_pool(FIRST_POOL, &Never).and_then(|_| translated.p2m.open());

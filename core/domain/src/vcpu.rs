@@ -18,6 +18,10 @@ impl PauseFlags {
     pub const DOWN: u32 = 4;
     /// Waits for a device emulator's answer: whoever sets it looks for the answer once more afterwards.
     pub const DEVICE: u32 = 8;
+    /// Waits for the answer to an event that its domain's watcher was told of.
+    pub const ANSWER: u32 = 16;
+    /// Waits until the watcher can be told of one.
+    pub const ROOM: u32 = 32;
 }
 
 /// Period of the periodic timer that a vCPU has until it says otherwise: 10 ms, as old guests expect.

@@ -58,6 +58,21 @@ impl<H: Host, F: Format> P2m<H, F> {
         })
     }
 
+    /// Makes what the guest may do with one frame `to` where it is `from`. `ENOMEM` where a large page cannot be split.
+    pub fn change_access(&self, gfn: Gfn, from: Access, to: Access) -> Result<Flush> {
+        let mut inner = self.change()?;
+        let is_meant = |place: &Place<'_>| match F::decode(place.value, place.level) {
+            Decoded::Leaf(leaf) => leaf.ty.has_frame() && leaf.access == from,
+            _ => false,
+        };
+        if !self.find(gfn).is_some_and(|place| is_meant(&place)) {
+            return Ok(Flush::Unneeded);
+        }
+        let word = self.word_at(&mut inner, gfn, 1)?;
+        let place = Place { word, value: word.load(Ordering::Relaxed), level: 1 };
+        Ok(Self::rewrite(&mut inner, &place, |leaf| Leaf { access: to, ..leaf }))
+    }
+
     fn rewrite_range(
         &self,
         first: Gfn,

@@ -121,6 +121,18 @@ impl Access {
         !matches!(self, Access::N | Access::N2Rwx)
     }
 
+    /// Whether the hardware refuses an access of this kind: for an instruction, else a write, else a read. It grants reads wherever
+    /// it grants anything.
+    pub const fn refuses(self, write: bool, fetch: bool) -> bool {
+        if fetch {
+            !self.may_execute()
+        } else if write {
+            !self.may_write()
+        } else {
+            !self.is_any()
+        }
+    }
+
     /// Whether writes are.
     pub const fn may_write(self) -> bool {
         matches!(self, Access::W | Access::Rw | Access::Wx | Access::Rwx)

@@ -236,7 +236,7 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
     }
 
     fn place(&self, inner: &mut Inner, gfn: Gfn, mfn: Mfn, order: u8) -> Result<()> {
-        match self.set_locked(inner, gfn, mfn, order, Type::RamRw, Access::Rwx) {
+        match self.set_locked(inner, gfn, mfn, order, Type::RamRw, self.default_access()) {
             // What was there was no page, so no CPU has it.
             Ok(_) => inner.pod.record(Populated { gfn, order }),
             Err(error) => {

@@ -163,7 +163,7 @@ impl<H: Host + Demand, F: Format> P2m<H, F> {
 
     /// Undoes a mark. Who has seen it meanwhile waits for the lock to populate it, and then finds the frame.
     fn put_back(&self, inner: &mut Inner, gfn: Gfn, mfn: Mfn, order: u8, ty: Type) {
-        if self.set_locked(inner, gfn, mfn, order, ty, Access::Rwx).is_err() {
+        if self.set_locked(inner, gfn, mfn, order, ty, self.default_access()).is_err() {
             // The frame is no longer the domain's: the guest has given it back meanwhile.
             let _hole = self.set_locked(inner, gfn, Mfn::INVALID, order, Type::Invalid, Access::Rwx);
         }

@@ -1,7 +1,7 @@
 //! The table of one domain, and reading it.
 
 use crate::Host;
-use crate::entry::Entry;
+use crate::entry::{Access, Entry};
 use crate::format::{Decoded, Format};
 use crate::generation::Generation;
 use crate::pod::Pod;
@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::release::Retired;
 use arrayvec::ArrayVec;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use platform::Preempt;
 use platform::sync::{Mutex, MutexGuard};
 use types::{DomId, Errno, Gfn, Mfn, Progress, Result};
@@ -37,6 +37,8 @@ pub struct P2m<H, F> {
     root: AtomicU64,
     pub(crate) generation: Generation,
     highest: AtomicU64,
+    /// What the guest may do with what is put into the table from now on: an [`Access`].
+    default_access: AtomicU8,
     inner: Mutex<Inner>,
     format: PhantomData<fn() -> F>,
 }
@@ -80,6 +82,7 @@ impl<H: Host, F: Format> P2m<H, F> {
             root: AtomicU64::new(NO_ROOT),
             generation: Generation::new(),
             highest: AtomicU64::new(0),
+            default_access: AtomicU8::new(Access::Rwx as u8),
             inner: Mutex::new(Inner {
                 pool: Pool::default(),
                 retired: ArrayVec::new_const(),
@@ -138,6 +141,16 @@ impl<H: Host, F: Format> P2m<H, F> {
 
     pub(crate) fn note_mapped(&self, last: u64) {
         self.highest.fetch_max(last, Ordering::AcqRel);
+    }
+
+    /// What the guest may do with what is new in the table, unless its type allows less (`XENMEM_access_op`, of no page).
+    pub fn default_access(&self) -> Access {
+        Access::from_number(self.default_access.load(Ordering::Relaxed)).unwrap_or(Access::Rwx)
+    }
+
+    /// Sets that.
+    pub fn set_default_access(&self, access: Access) {
+        self.default_access.store(access as u8, Ordering::Relaxed);
     }
 
     /// Guest frames that are [`crate::Type::IoreqServer`].

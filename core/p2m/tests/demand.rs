@@ -28,6 +28,15 @@ fn write(map: &Map, gfn: u64, value: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+#[test]
+fn what_is_populated_has_the_rights_of_what_is_new() {
+    let map = started(1, 4, 8);
+    assert_eq!(map.default_access(), Access::Rwx);
+    map.set_default_access(Access::Rx);
+    write(&map, 7, 1).unwrap();
+    assert_eq!((map.get(Gfn(7)).access, map.get(Gfn(8)).ty), (Access::Rx, Type::PopulateOnDemand));
+}
+
 fn started(marked_large: u64, target: u64, ram: u64) -> Map {
     let map = map(24, ram);
     for large in 0..marked_large {

@@ -138,6 +138,28 @@ fn types_change_in_place() {
 }
 
 #[test]
+fn rights_to_one_frame_change_if_they_are_as_expected() {
+    let map = with_ram();
+    let _ = put(&map, 512, 1024, 9);
+    assert_eq!(map.change_access(Gfn(600), Access::Rx, Access::Rw), Ok(Flush::Unneeded));
+    assert_eq!(map.get(Gfn(600)).order, 9, "nothing was done");
+    assert_eq!(map.change_access(Gfn(600), Access::Rwx, Access::Rx), Ok(Flush::Needed));
+    assert_eq!((map.get(Gfn(600)).access, map.get(Gfn(601)).access), (Access::Rx, Access::Rwx));
+    assert_eq!(map.change_access(Gfn(600), Access::Rx, Access::Rwx), Ok(Flush::Unneeded), "more rights");
+    assert_eq!(map.change_access(Gfn(5), Access::Rwx, Access::R), Ok(Flush::Unneeded), "nothing is there");
+}
+
+#[test]
+fn rights_refuse_what_the_hardware_would() {
+    let kinds =
+        |access: Access| [access.refuses(false, false), access.refuses(true, false), access.refuses(false, true)];
+    assert_eq!([kinds(Access::N), kinds(Access::N2Rwx)], [[true; 3]; 2]);
+    assert_eq!([kinds(Access::R), kinds(Access::W)], [[false, true, true], [false, false, true]]);
+    assert_eq!([kinds(Access::X), kinds(Access::Rx2Rw)], [[false, true, false]; 2]);
+    assert_eq!([kinds(Access::Rw), kinds(Access::Rwx)], [[false, false, true], [false; 3]]);
+}
+
+#[test]
 fn pinning_asks_again() {
     let map = with_ram();
     let _ = put(&map, 5, 700, 0);

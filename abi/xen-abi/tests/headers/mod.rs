@@ -33,6 +33,7 @@ const INCLUDES: &[&str] = &[
     "hvm/save.h",
     "nmi.h",
     "kexec.h",
+    "vm_event.h",
     "arch-x86/cpuid.h",
     "arch-x86/cpufeatureset.h",
 ];

@@ -1,8 +1,9 @@
 //! What an HVM guest leaves for, and what is done about it.
 
 use super::engine::{Exit, Injection};
+use super::monitor::Attempt;
 use super::space::Physical;
-use super::{VcpuState, apic, board, code, cpuid, devices, emulate, events, hypercalls, msr, task};
+use super::{VcpuState, apic, board, code, cpuid, devices, emulate, events, hypercalls, monitor, msr, task};
 use crate::current::Current;
 use crate::run;
 use domain::ShutdownCode;
@@ -45,7 +46,7 @@ pub fn run(current: &mut Current<'_, VcpuState>) {
         Exit::Caches => carry_out(current, Opcode::WBINVD, |_| true),
         Exit::Instruction => emulate::instruction(current),
         Exit::Port { number, size, is_input, next } => port(current, number, PortAccess { size, is_input, next }),
-        Exit::Memory { gpa, write, fetch, is_final } => memory(current, gpa, (write, fetch), is_final),
+        Exit::Memory { gpa, write, fetch, is_final } => memory(current, Attempt { gpa, write, fetch, is_final }),
         Exit::Undefined => current.state.engine.inject(UD),
         Exit::Forbidden => current.state.engine.inject(GP),
         Exit::Exception { vector, error_code } => {
@@ -189,10 +190,14 @@ fn port(current: &mut Current<'_, VcpuState>, number: u16, port: PortAccess) {
     }
 }
 
-/// An access that the second-stage table does not allow: whether it is a write, and whether for an instruction.
-fn memory(current: &mut Current<'_, VcpuState>, gpa: u64, (write, fetch): (bool, bool), is_final: bool) {
+/// An access that the second-stage table does not allow.
+fn memory(current: &mut Current<'_, VcpuState>, attempt: Attempt) {
+    let Attempt { gpa, write, fetch, is_final } = attempt;
     let physical = Physical { machine: current.machine(), domain: current.domain };
     let entry = physical.entry(gpa);
+    if entry.access.refuses(write, fetch) && entry.ty.has_frame() {
+        return monitor::refused(current, attempt, &entry);
+    }
     match entry.ty {
         // Never executable, so that the guest would not get on.
         Type::GrantMapRw | Type::GrantMapRo | Type::MapForeign if fetch => {

@@ -17,6 +17,7 @@ pub mod guest_context;
 mod hypercall_page;
 mod hypercalls;
 mod layout;
+mod monitor;
 mod msr;
 mod mtrr;
 mod narrow;
@@ -183,14 +184,14 @@ impl Guest for VcpuState {
 
     #[inline]
     fn deliver(current: &mut Current<'_, VcpuState>) {
-        if devices::settle(current) {
+        if monitor::settle(current) && devices::settle(current) {
             enlightened::around_delivery(current, events::deliver);
         }
     }
 
     #[inline]
     fn run(current: &mut Current<'_, VcpuState>) {
-        if current.state.pending.is_none() {
+        if current.state.pending.is_none() && !current.state.is_watched {
             exits::run(current);
         }
     }

@@ -20,6 +20,7 @@ use viridian::Processor;
 use vlapic::{Lapic, Port};
 use x86_defs::control::Cr0;
 use x86_emulate::hvm::{Replay, Segment, State};
+use xen_abi::vm_event::VmEventRegsX86;
 
 /// Longest line of a guest's text in the log.
 const LINE: usize = 80;
@@ -78,6 +79,8 @@ pub struct Shared {
     pub timer: TimerSlot,
     /// What a device emulator wants it to take.
     pub given: Given,
+    /// Registers that its domain's watcher wants it to go on with; only while it waits for that.
+    pub answer: Mutex<Option<VmEventRegsX86>>,
     /// The vector by which its local APIC tells it of events; 0 if it hears of them as its domain does.
     upcall_vector: AtomicU8,
 }
@@ -136,6 +139,8 @@ pub struct VcpuState {
     pub replay: Replay,
     /// What a device emulator was asked and has not answered.
     pub pending: Option<Pending>,
+    /// Whether it may wait for its domain's watcher.
+    pub is_watched: bool,
     /// The access to a port for which that was: its instruction need not be found again.
     pub port: Option<PortAccess>,
     /// The way to the page that code was last fetched from.
@@ -170,6 +175,7 @@ impl VcpuState {
             info: None,
             replay: Replay::default(),
             pending: None,
+            is_watched: false,
             port: None,
             trail: Trail::default(),
             window: Some(Box::new(Window::new())),

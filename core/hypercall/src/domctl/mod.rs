@@ -4,6 +4,7 @@ mod affinity;
 mod create;
 pub(crate) mod info;
 mod life;
+mod monitor;
 mod paging;
 mod permission;
 mod settings;
@@ -43,6 +44,7 @@ pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         return Outcome::Again(*args);
     };
     let done = match target {
+        None if op.cmd == XEN_DOMCTL_VM_EVENT_OP => with(&mut op, |op| monitor::vm_event(caller, None, op)),
         None => create::create(caller, &mut op),
         Some(target) if op.cmd == XEN_DOMCTL_DESTROYDOMAIN => {
             // It takes long and has a lock of its own.
@@ -62,11 +64,14 @@ pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     done.map(|_| 0).into()
 }
 
-/// The domain that a command is about, `None` for a new one; and whether the caller may.
+/// The domain that a command is about, `None` for a new one, and where it is about none; and whether the caller may.
 fn find<A: Arch>(caller: &Caller<'_, A>, op: &Domctl) -> Result<Option<Target<A>>> {
     let privileged = caller.domain.is_privileged();
     if op.cmd == XEN_DOMCTL_CREATEDOMAIN {
         return if privileged { Ok(None) } else { Err(refuse!(caller, PERM, "createdomain: no such right")) };
+    }
+    if op.cmd == XEN_DOMCTL_VM_EVENT_OP && op.domain == DomId::INVALID.0 && privileged {
+        return Ok(None);
     }
     let asks = op.cmd == XEN_DOMCTL_GETDOMAININFO;
     let Some(target) = caller.hypervisor.domains.get(DomId(op.domain)) else {
@@ -125,6 +130,9 @@ fn dispatch<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Domctl
         XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE => with(op, |op| paging::pool_size(caller, target, op)),
         XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE => with(op, |op| paging::set_pool_size(caller, target, op)),
         XEN_DOMCTL_SHADOW_OP => with(op, |op| paging::shadow_op(caller, target, op)),
+        XEN_DOMCTL_VM_EVENT_OP => with(op, |op| monitor::vm_event(caller, Some(target), op)),
+        XEN_DOMCTL_MONITOR_OP => with(op, |op| monitor::events(caller, target, op)),
+        XEN_DOMCTL_SET_ACCESS_REQUIRED => with(op, |op| monitor::access_required(caller, target, op)),
         _ => other(caller, target, op),
     }
 }
@@ -152,8 +160,6 @@ fn absent(cmd: u32) -> Errno {
         | XEN_DOMCTL_ASSIGN_DEVICE
         | XEN_DOMCTL_TEST_ASSIGN_DEVICE
         | XEN_DOMCTL_DEASSIGN_DEVICE
-        | XEN_DOMCTL_VM_EVENT_OP
-        | XEN_DOMCTL_MONITOR_OP
         | XEN_DOMCTL_VMTRACE_OP => Errno::OPNOTSUPP,
         _ => Errno::NOSYS,
     }

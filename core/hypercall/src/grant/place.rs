@@ -3,7 +3,7 @@
 use crate::memory::placement::displaced;
 use domain::{Arch, GuestMap};
 use gnttab::Status;
-use p2m::{Access, Type};
+use p2m::Type;
 use types::{Gfn, Mfn, PAGE_SHIFT};
 use xen_abi::grant_table::*;
 
@@ -15,7 +15,8 @@ pub fn map<A: Arch>(machine: &A, p2m: &GuestMap<A>, address: u64, mfn: Mfn, flag
         // There is no entry that could have more.
         _ => return Err(Status::GeneralError),
     };
-    let set = p2m.set(Gfn(address >> PAGE_SHIFT), mfn, 0, ty, Access::Rwx).map_err(|_| Status::GeneralError)?;
+    let set =
+        p2m.set(Gfn(address >> PAGE_SHIFT), mfn, 0, ty, p2m.default_access()).map_err(|_| Status::GeneralError)?;
     displaced(machine, set.before);
     Ok(())
 }

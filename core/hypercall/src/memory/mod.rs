@@ -1,5 +1,6 @@
 //! memory_op (memory.h).
 
+mod access;
 mod exchange;
 mod maps;
 pub(crate) mod physmap;
@@ -57,7 +58,7 @@ pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         XENMEM_SET_POD_TARGET | XENMEM_GET_POD_TARGET => physmap::on_demand(caller, args, op),
         // Nothing is shared between guests.
         XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::Done(0),
-        XENMEM_ACCESS_OP => query::access(caller, args[1]).into(),
+        XENMEM_ACCESS_OP => access::access_op(caller, args, done),
         // There are no 32-bit guests, to which it would be shown.
         XENMEM_MACHPHYS_COMPAT_MFN_LIST => Errno::OPNOTSUPP.into(),
         XENMEM_GET_VNUMAINFO => query::virtual_numa(caller, args[1]).into(),

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use domain::{Arch, Domain, GuestMap};
 use gnttab::FrameKind;
 use memory::FrameRef;
-use p2m::{Access, Type};
+use p2m::Type;
 use types::{Errno, Gfn, Result};
 use xen_abi::GuestHandle;
 use xen_abi::memory::*;
@@ -167,7 +167,7 @@ fn add_one<A: Arch>(caller: &Caller<'_, A>, domain: &Domain<A>, wish: Wish) -> R
     if is_there && old != Gfn(wish.gfn) {
         let _later = p2m.clear(old, 0)?;
     }
-    let _later = p2m.set(Gfn(wish.gfn), mfn, 0, Type::RamRw, Access::Rwx)?;
+    let _later = p2m.set(Gfn(wish.gfn), mfn, 0, Type::RamRw, p2m.default_access())?;
     Ok(())
 }
 
@@ -200,7 +200,7 @@ fn add_foreign<A: Arch>(caller: &Caller<'_, A>, domain: &Domain<A>, foreign: &Do
     let held = caller.hypervisor.hold(foreign, wish.index, true);
     let frame = held.map_err(|denied| caller.explain("add_to_physmap", denied))?;
     clear_place(caller, domain, p2m, wish.gfn, frame.mfn())?;
-    let _later = p2m.set(Gfn(wish.gfn), frame.mfn(), 0, Type::MapForeign, Access::Rwx)?;
+    let _later = p2m.set(Gfn(wish.gfn), frame.mfn(), 0, Type::MapForeign, p2m.default_access())?;
     Ok(())
 }
 

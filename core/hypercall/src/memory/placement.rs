@@ -2,7 +2,7 @@
 
 use crate::Caller;
 use domain::{Arch, Domain, GuestMap};
-use p2m::{Access, Entry, ORDERS, Type};
+use p2m::{Entry, ORDERS, Type};
 use types::{Errno, Gfn, Mfn, Result};
 
 /// The pieces of 2^`order` frames from `gfn` on that can be pages each, at frames from `mfn` on: first frame number, its
@@ -39,7 +39,7 @@ pub fn place<A: Arch>(machine: &A, p2m: &GuestMap<A>, gfn: u64, mfn: Mfn, order:
     last.ok_or(Errno::INVAL)?;
     for (gfn, index, order) in pieces(gfn, mfn.0, order) {
         let mfn = mfn.offset(index);
-        let before = p2m.set(gfn, mfn, order, Type::RamRw, Access::Rwx)?.before;
+        let before = p2m.set(gfn, mfn, order, Type::RamRw, p2m.default_access())?.before;
         displaced(machine, before.filter(|entry| entry.mfn != mfn));
     }
     Ok(())

@@ -57,13 +57,6 @@ pub fn machphys_frames<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     caller.write(at, &call)
 }
 
-/// access_op: rights to single pages are kept in a physical map, which a PV domain does not have.
-pub fn access<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
-    let call = caller.read(GuestHandle::<MemAccessOp>::new(at))?;
-    caller.other_domain(call.domid)?;
-    Err(Errno::INVAL)
-}
-
 /// get_vnumainfo: no domain has virtual nodes.
 pub fn virtual_numa<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
     let call = caller.read(GuestHandle::<VnumaTopologyInfo>::new(at))?;

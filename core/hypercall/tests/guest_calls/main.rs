@@ -5,6 +5,7 @@ mod event;
 mod grant;
 mod hvm;
 mod memory;
+mod monitor;
 mod multicall;
 mod translated;
 mod vcpu;
