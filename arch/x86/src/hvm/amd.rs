@@ -108,9 +108,7 @@ impl Amd {
                 let is_final = fault.contains(NestedFault::FINAL);
                 Exit::Memory { gpa: info2, write, fetch, is_final }
             }
-            ExitCode::TASK_SWITCH => {
-                Exit::TaskSwitch(task_switch(info1, TaskSwitch(info2), self.vmcb.interrupted_event()))
-            }
+            ExitCode::TASK_SWITCH => Exit::TaskSwitch,
             ExitCode::SHUTDOWN => Exit::Shutdown,
             ExitCode::RDPMC => Exit::Forbidden,
             ExitCode::FERR_FREEZE => Exit::Nothing,
@@ -210,6 +208,11 @@ impl Engine for Amd {
 
     fn flush_page(&mut self, linear: u64) {
         self.vmcb.flush_page(linear);
+    }
+
+    fn task_switch(&self) -> hvm::TaskSwitch {
+        let (info1, info2) = self.vmcb.exit_info();
+        task_switch(info1, TaskSwitch(info2), self.vmcb.interrupted_event())
     }
 
     fn next_rip(&self) -> Option<u64> {

@@ -70,8 +70,8 @@ pub enum Exit {
         /// Whether the address is what the access was to, not that of a page table on the way.
         is_final: bool,
     },
-    /// A hardware task switch. The event that led to it is not injected again.
-    TaskSwitch(TaskSwitch),
+    /// A hardware task switch, of which [`Engine::task_switch`] tells. The event that led to it is not injected again.
+    TaskSwitch,
     /// A triple fault.
     Shutdown,
     /// Something else, with the CPU's number for it.
@@ -159,6 +159,8 @@ pub trait Engine: Send {
     fn flush(&mut self);
     /// Drops those of one linear address.
     fn flush_page(&mut self, linear: u64);
+    /// The task switch that the guest has just left for. It is rare, and larger than all that other exits tell.
+    fn task_switch(&self) -> TaskSwitch;
     /// rip behind the instruction that the guest left by, if the CPU tells.
     fn next_rip(&self) -> Option<u64>;
 

@@ -54,7 +54,7 @@ pub fn run(current: &mut Current<'_, VcpuState>) {
         }
         // The hardware has failed, and nothing says that it is this guest alone which that concerns.
         Exit::MachineCheck => hal_cpu::fatal_trap(&current.state.regs),
-        Exit::TaskSwitch(switch) => task::switch(current, &switch),
+        Exit::TaskSwitch => task::switch(current),
         Exit::Shutdown => triple_fault(current),
         Exit::Refused => current.crash("the CPU refuses its state"),
         Exit::Unknown(code) => current.crash(&alloc::format!("unexpected exit {code:#x}")),

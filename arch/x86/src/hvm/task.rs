@@ -9,8 +9,9 @@ use guest_walk::{Mode, Stopped, for_each_piece};
 use x86_defs::control::Dr6;
 use x86_emulate::hvm::{self, Access, Intercepted, Result, State, Task, TaskMemory, TaskSwitch};
 
-/// Makes a task switch.
-pub fn switch(current: &mut Current<'_, VcpuState>, switch: &TaskSwitch) {
+/// Makes the task switch that the guest has left for.
+pub fn switch(current: &mut Current<'_, VcpuState>) {
+    let switch = &current.state.engine.task_switch();
     let Some(next) = next(current, switch) else { return };
     let mut task = registers(current.state);
     let result = hvm::switch_task(&mut task, next, switch, &mut Tables::new(current));
