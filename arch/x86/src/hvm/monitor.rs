@@ -32,6 +32,7 @@ pub struct Attempt {
 }
 
 /// The rights to the page do not allow an access: who watches is told, or the rights are widened. The guest tries again.
+#[cold]
 pub fn refused(current: &mut Current<'_, VcpuState>, attempt: Attempt, entry: &Entry) {
     let (hypervisor, domain) = (current.hypervisor, current.domain);
     let refused = Refused { gfn: Gfn(attempt.gpa / PAGE_SIZE as u64), access: entry.access, write: attempt.write };

@@ -10,6 +10,7 @@ use x86_defs::control::Dr6;
 use x86_emulate::hvm::{self, Access, Intercepted, Result, State, Task, TaskMemory, TaskSwitch};
 
 /// Makes the task switch that the guest has left for.
+#[cold]
 pub fn switch(current: &mut Current<'_, VcpuState>) {
     let switch = &current.state.engine.task_switch();
     let Some(next) = next(current, switch) else { return };
