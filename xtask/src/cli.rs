@@ -178,6 +178,9 @@ pub struct RunOptions {
     /// XenStore daemon in dom0
     #[arg(long, value_enum, default_value_t = Store::Oxenstored)]
     pub store: Store,
+    /// Also give dom0 what HVM guests of other kinds need, on disks: kernels for 32-bit PCs, UEFI and a disk for it (fetched once)
+    #[arg(long)]
+    pub more_guests: bool,
     /// Wait for a debugger at 127.0.0.1:1234 before the first instruction
     #[arg(long)]
     pub gdb: bool,

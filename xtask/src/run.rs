@@ -53,6 +53,9 @@ pub fn prepare(options: &RunOptions) -> Result<Prepared> {
         Dom0Kind::Mini => image::mini()?,
         Dom0Kind::Full => image::full()?,
     };
+    if options.more_guests {
+        dom0.disks.extend(image::more_guests()?);
+    }
     if let Some(kernel) = &options.kernel {
         dom0.kernel.clone_from(kernel);
     }

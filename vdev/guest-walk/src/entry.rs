@@ -6,6 +6,10 @@ use x86_defs::pte::{ADDRESS_MASK, PteFlags};
 
 const NO_EXECUTE: u64 = PteFlags::NO_EXECUTE.bits();
 const LARGE: u64 = PteFlags::LARGE_OR_PAT.bits();
+/// Low bits that must be 0 in the root of three levels. By the manuals that where others have the accessed bit is one of them, but there
+/// are CPUs that set it there too, and so take it: QEMU's, whose guests could not get past any instruction that is looked at if it were
+/// refused here. A CPU that refuses it does so before anybody else looks.
+const ROOT_RESERVED: u64 = 0x1c6;
 
 impl Paging {
     pub const fn levels(self) -> u8 {
@@ -85,7 +89,7 @@ impl Paging {
             Paging::Pae => {
                 reserved |= 0x7ff << 52;
                 if level == 3 {
-                    reserved |= NO_EXECUTE | 0x1e6;
+                    reserved |= NO_EXECUTE | ROOT_RESERVED;
                 }
             }
             _ if level >= 4 || level == 3 && !mode.gib_pages => reserved |= LARGE,

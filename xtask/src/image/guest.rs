@@ -54,12 +54,31 @@ pub fn files(tree: &Tree, narrow: &[narrow::Kernel]) -> Result<Files> {
 /// # Errors
 /// Where the tree lacks something.
 pub fn initrd(tree: &Tree) -> Result<Vec<u8>> {
+    let mut archive = base(tree, tree.read("usr/bin/busybox")?)?;
+    for (folder, names) in [("modules", MODULES), ("modules/more", MORE_MODULES)] {
+        for (number, path) in tree.modules(names)?.iter().enumerate() {
+            archive.file(&format!("{folder}/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
+        }
+    }
+    packed(&archive)
+}
+
+/// The same for a kernel without modules, with this busybox, which may be another architecture's.
+///
+/// # Errors
+/// Where the tree lacks something.
+pub fn initrd_with(tree: &Tree, busybox: Vec<u8>) -> Result<Vec<u8>> {
+    packed(&base(tree, busybox)?)
+}
+
+/// All but the modules. The applets are those of the tree's busybox.
+fn base(tree: &Tree, busybox: Vec<u8>) -> Result<Archive> {
     let mut archive = Archive::new();
     for folder in ["proc", "sys", "dev", "sbin", "tmp", "mnt"] {
         archive.directory(folder);
     }
     archive.char_device("dev/console", 0o600, 5, 1);
-    archive.file("bin/busybox", 0o755, tree.read("usr/bin/busybox")?);
+    archive.file("bin/busybox", 0o755, busybox);
     for applet in super::mini::busybox_applets(tree)? {
         archive.symlink(&format!("bin/{applet}"), "busybox");
     }
@@ -69,11 +88,10 @@ pub fn initrd(tree: &Tree) -> Result<Vec<u8>> {
     }
     archive.file("init", 0o755, include_str!("files/guest-init"));
     archive.file("etc/udhcpc/default.script", 0o755, include_str!("files/lease"));
-    for (folder, names) in [("modules", MODULES), ("modules/more", MORE_MODULES)] {
-        for (number, path) in tree.modules(names)?.iter().enumerate() {
-            archive.file(&format!("{folder}/{number:02}-{}.ko", module_name(path)), 0o644, tree.module(path)?);
-        }
-    }
+    Ok(archive)
+}
+
+fn packed(archive: &Archive) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     archive.write(&mut out)?;
     Ok(out)

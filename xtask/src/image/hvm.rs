@@ -18,13 +18,13 @@ const LENGTH: u64 = 63 << 20;
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 /// Where the first entry of the table of partitions is, and the mark at the end of the sector.
-const TABLE: u64 = 446;
-const MARK: (u64, [u8; 2]) = (510, [0x55, 0xaa]);
+const TABLE: std::ops::Range<usize> = 446..510;
+const MARK: (usize, [u8; 2]) = (510, [0x55, 0xaa]);
 /// The type of a partition of Linux's.
 const LINUX: u8 = 0x83;
 
-/// What GRUB shows and starts. It speaks on the screen and on the serial port, as the kernel does.
-const CONFIGURATION: &str = "\
+/// What GRUB shows and starts, on any firmware. It speaks on the screen and on the serial port, as the kernel does.
+pub const CONFIGURATION: &str = "\
 serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
@@ -75,10 +75,12 @@ pub fn make(tree: &Tree, path: &Path) -> Result<()> {
     fs::write(boot.join("grub/grub.cfg"), CONFIGURATION)?;
     fs::copy(tree.kernel(), boot.join("vmlinuz"))?;
     fs::write(boot.join("initrd"), guest::initrd(tree)?)?;
-    let disk = OpenOptions::new().write(true).open(path)?;
+    let disk = OpenOptions::new().read(true).write(true).open(path)?;
     disk.set_len(START + LENGTH)?;
-    disk.write_all_at(&partitions(), TABLE)?;
-    disk.write_all_at(&MARK.1, MARK.0)?;
+    let mut first = [0; SECTOR as usize];
+    disk.read_exact_at(&mut first, 0)?;
+    partition(&mut first, LINUX, START, LENGTH);
+    disk.write_all_at(&first, 0)?;
     let made = Command::new("mke2fs")
         .args(["-q", "-F", "-t", "ext2", "-L", "hvm", "-E"])
         .arg(format!("offset={START},root_owner=0:0"))
@@ -93,13 +95,14 @@ pub fn make(tree: &Tree, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The table: one partition, which is found by sector number alone, and three that are none; GRUB's sector has code there, for disks
-/// without a table.
-fn partitions() -> [u8; 64] {
-    let mut table = [0; 64];
+/// Writes the table into a disk's first sector: one partition, which is found by sector number alone, and three that are none; GRUB's
+/// sector has code there, for disks without a table. Start and length are in bytes.
+pub fn partition(sector: &mut [u8], kind: u8, start: u64, length: u64) {
+    let table = &mut sector[TABLE];
+    table.fill(0);
     table[0] = 0x80;
-    table[4] = LINUX;
-    table[8..12].copy_from_slice(&((START / SECTOR) as u32).to_le_bytes());
-    table[12..16].copy_from_slice(&((LENGTH / SECTOR) as u32).to_le_bytes());
-    table
+    table[4] = kind;
+    table[8..12].copy_from_slice(&((start / SECTOR) as u32).to_le_bytes());
+    table[12..16].copy_from_slice(&((length / SECTOR) as u32).to_le_bytes());
+    sector[MARK.0..][..2].copy_from_slice(&MARK.1);
 }

@@ -2,9 +2,10 @@
 //!
 //! A cache folder holds one Debian tree (`root-KEY`) and what is made from it: the small dom0 (`mini-KEY.cpio`), the
 //! full one (`full-KEY.ext4`) and a Debian guest for it (`debian-KEY.ext4`), an HVM guest (`hvm-KEY.img`, `hvm-KEY.iso`) and QEMU for the
-//! small dom0 (`emulator-KEY.cpio`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison
-//! (`xen-KEY.elf`).
+//! small dom0 (`emulator-KEY.cpio`), what other guests need where a test asks for it (`more-KEY.*`), GRUB (`grub-KEY.img`,
+//! `grub-KEY.efi`), and Debian's own Xen for comparison (`xen-KEY.elf`).
 
+mod apt;
 pub mod cpio;
 mod debian;
 mod elf;
@@ -15,6 +16,7 @@ mod guest;
 mod hvm;
 mod iso;
 mod mini;
+mod more;
 mod narrow;
 mod tiny;
 mod tree;
@@ -141,6 +143,29 @@ pub fn full() -> Result<Dom0> {
     let mut disks = vec![("debian-guest", guest)];
     disks.extend(cache.hvm_guest()?);
     Ok(Dom0 { kernel: cache.tree.kernel(), initrd, root: Some(disk), disks })
+}
+
+/// What HVM guests of other kinds need, as disks for dom0; with a note instead of one that cannot be had, and what tests it is
+/// skipped then.
+///
+/// # Errors
+/// Where the tree is not cached and cannot be made.
+pub fn more_guests() -> Result<Vec<(&'static str, PathBuf)>> {
+    let Cache { folder, root_key, tree, _lock } = open_cache()?;
+    let keyring = tree.root().join(KEYRING);
+    let start = folder.join(format!("more-{}", key(&[&root_key, more::RECIPE, guest::RECIPE])));
+    let mut disks = Vec::new();
+    let mut add = |name: &'static str, make: &dyn Fn(&Path) -> Result<()>| {
+        let path = start.with_extension(name);
+        match cached(&path, make) {
+            Ok(()) => disks.push((name, path)),
+            Err(error) => eprintln!("no {name} in dom0: {error:#}"),
+        }
+    };
+    add("narrow-guests", &|path| more::make_narrow(&tree, &keyring, &folder, path));
+    add("uefi-firmware", &|path| more::fetch_firmware(&keyring, &folder, path));
+    add("uefi-guest", &|path| more::make_uefi(&tree, path));
+    Ok(disks)
 }
 
 /// GRUB for both kinds of firmware.

@@ -1,11 +1,11 @@
 //! GNU Mach, the 32-bit PV kernel that Debian packages: only its i386 archive has it.
 
+use super::apt::Apt;
 use super::guest::Files;
 use super::{debian, key};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What is downloaded.
 const PACKAGE: &str = "gnumach-image-1.8-xen-486";
@@ -66,49 +66,11 @@ fn ensure_kernel(keyring: &Path, cache: &Path, suite: &str) -> Option<PathBuf> {
     }
 }
 
-/// Downloads and unpacks the package by an apt of their own, so that this machine's stays as it is.
+/// Downloads and unpacks the package.
 fn fetch(keyring: &Path, cache: &Path, suite: &str, folder: &Path) -> Result<()> {
-    let scratch = cache.join("narrow-apt");
-    fs::remove_dir_all(&scratch).ok();
-    for part in ["state/lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d"] {
-        fs::create_dir_all(scratch.join(part))?;
-    }
-    let source = format!("deb [signed-by={}] {} {suite} main\n", keyring.display(), debian::mirror()?);
-    fs::write(scratch.join("etc/sources.list"), source)?;
-    fs::write(scratch.join("apt.conf"), configuration(&scratch))?;
-    eprintln!("fetching {PACKAGE} of Debian's {suite}");
-    run(Command::new("apt-get").arg("update"), &scratch)?;
-    run(Command::new("apt-get").arg("download").arg(PACKAGE), &scratch)?;
-    let partial = scratch.join("unpacked");
-    for entry in fs::read_dir(&scratch)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&partial), &scratch)?;
-        }
-    }
+    let partial = cache.join("narrow-partial");
+    fs::remove_dir_all(&partial).ok();
+    Apt::new(keyring, cache, suite, "i386")?.unpack(PACKAGE, &partial)?;
     ensure!(partial.join(KERNEL).exists(), "{PACKAGE} has no {KERNEL}");
-    fs::rename(&partial, folder).context("cannot move the kernel to its place")?;
-    fs::remove_dir_all(&scratch).context("cannot remove what apt left")
-}
-
-/// An apt for i386 that reads and writes in `scratch` only.
-fn configuration(scratch: &Path) -> String {
-    let place = scratch.display();
-    format!(
-        "Dir::State \"{place}/state\";\nDir::State::status \"/dev/null\";\nDir::Cache \"{place}/cache\";\n\
-         Dir::Etc \"{place}/etc\";\nAPT::Architecture \"i386\";\nAPT::Architectures {{ \"i386\"; }};\n\
-         APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
-         Acquire::http::Timeout \"20\";\n"
-    )
-}
-
-fn run(command: &mut Command, scratch: &Path) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .env("APT_CONFIG", scratch.join("apt.conf"))
-        .current_dir(scratch)
-        .output()
-        .with_context(|| format!("cannot run {name}"))?;
-    ensure!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    fs::rename(&partial, folder).context("cannot move the kernel to its place")
 }

@@ -128,6 +128,7 @@ impl Amd {
             | ExitCode::MCOMMIT => Exit::Undefined,
             ExitCode::ICEBP => Exit::Exception { vector: Vector::DEBUG, error_code: None },
             code if code.dr_read().is_some() || code.dr_write().is_some() => Exit::Instruction,
+            code if code.cr_write() == Some(8) => Exit::Instruction,
             code => match code.exception() {
                 Some(Vector::MACHINE_CHECK) => Exit::MachineCheck,
                 Some(vector) => {

@@ -75,7 +75,7 @@ pub fn act(current: &mut Current<'_, VcpuState>, action: Action) {
     }
 }
 
-/// Takes CR8 over into the APIC: the guest writes it without an exit.
+/// Takes CR8 over into the APIC: the guest writes it without an exit, unless an interrupt waits.
 pub fn take_task_priority(current: &mut Current<'_, VcpuState>) {
     let priority = current.state.engine.task_priority() << 4;
     let lapic = &mut current.state.lapic;

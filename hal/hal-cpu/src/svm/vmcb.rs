@@ -148,6 +148,9 @@ impl Vmcb {
         let mut all = self.intercepts.union(MANDATORY);
         if self.virtual_interrupt().is_pending() {
             all.misc1 |= Misc1::VINTR;
+            // Whether the interrupt may come is decided anew with each priority. A CPU does that itself, but QEMU's (10.0) ends by an
+            // assertion there, and the whole machine with it.
+            all.cr |= Intercepts::writes(8);
         }
         self.clean.remove(Clean::INTERCEPTS);
         let control = &mut self.page.control;
@@ -214,7 +217,7 @@ impl Vmcb {
     }
 
     /// Has the guest leave by [`ExitCode::VINTR`] as soon as it can take an interrupt of `priority` (bits 7 to 4 of its vector),
-    /// or, with `ignore_cr8`, any (APM vol. 2, 15.21.4).
+    /// or, with `ignore_cr8`, any (APM vol. 2, 15.21.4); and before it writes CR8.
     pub fn request_window(&mut self, priority: u8, ignore_cr8: bool) {
         self.set_virtual_interrupt(self.virtual_interrupt().with_pending(0, priority, ignore_cr8));
     }
@@ -390,6 +393,7 @@ mod tests {
         assert_eq!(holds(&vmcb), MANDATORY);
         vmcb.request_window(4, false);
         assert_eq!(holds(&vmcb).misc1, MANDATORY.misc1 | Misc1::VINTR);
+        assert_eq!(holds(&vmcb).cr, MANDATORY.cr | Intercepts::writes(8));
         vmcb.cancel_window();
         assert_eq!(holds(&vmcb), MANDATORY);
     }

@@ -102,7 +102,8 @@ fn kind_of(mode: &Mode, kind: Kind, (shift, _): Level, entry: u64) -> (bool, boo
         }
         (Kind::Legacy, _) => (false, false),
         (Kind::Pae, 30) => {
-            let is_bad = [1, 2, 5, 6, 7, 8].iter().any(|bit| bits(entry, *bit, 1) != 0);
+            // Bit 5 is reserved too, but set by CPUs that have an accessed bit there.
+            let is_bad = [1, 2, 6, 7, 8].iter().any(|bit| bits(entry, *bit, 1) != 0);
             (false, is_bad || bits(entry, width, 64 - width) != 0)
         }
         _ => {
@@ -218,7 +219,7 @@ fn entry(r: &mut Random, width: u8) -> u64 {
         _ => {}
     }
     // Of a root with four entries, most bits are reserved.
-    if width == 8 && r.one_in(4) { entry & !0x1e6 } else { entry }
+    if width == 8 && r.one_in(4) { entry & !0x1c6 } else { entry }
 }
 
 fn mode(r: &mut Random) -> Mode {
