@@ -44,33 +44,33 @@ on_crash = "preserve"
 END
 }
 
-# make [SETTING...]: creates the guest that is configured, with these settings instead; `idle` leaves it paused.
+# make ARGUMENT...: creates a guest.
 make() {
-    xl create -q -e $config "$@" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+    xl create -q -e "$@" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
 }
 
-idle() {
-    xl create -q -e -p $config "$@" >/run/said 2>&1 || { cat /run/said >&2; return 1; }
+# start TYPE RUN: creates such a guest, $name with the log $log, and before it another one that answers its events.
+start() {
+    configure "peer-$1" "$1" 1 answer
+    make $config || return
+    name=bench-$1
+    log=$logs/guest-$name.log
+    configure "$name" "$1" 2 "$2"
+    make $config
 }
 
 # among NUMBER: creates so many domains that do nothing; the figures that follow say so in the type of guest.
 among() {
     configure other pv 1 all
     for number in $(seq "$1"); do
-        idle "name=\"other$number\"" memory=16 || return
+        make -p $config "name=\"other$number\"" memory=16 || return
     done
     others=-among-$1
 }
 
-# count TYPE: runs the kernel as such a guest, and before it another one that answers its events. Nothing of dom0 runs while it
-# measures.
+# count TYPE: runs the kernel as such a guest. Nothing of dom0 runs while it measures.
 count() {
-    name=bench-$1
-    log=$logs/guest-$name.log
-    configure "peer-$1" "$1" 1 answer
-    make || return
-    configure "$name" "$1" 2 all
-    make || return
+    start "$1" all || return
     tries=0
     until grep -qE '^(done|panic|unexpected)' "$log" 2>/dev/null; do
         tries=$((tries + 1))
@@ -96,12 +96,7 @@ said() {
 
 # repeat TYPE/GROUP.NAME: carries out one operation for long.
 repeat() {
-    name=bench-${1%%/*}
-    log=$logs/guest-$name.log
-    configure "peer-${1%%/*}" "${1%%/*}" 1 answer
-    make || return
-    configure "$name" "${1%%/*}" 2 "only.${1#*/}"
-    make || return
+    start "${1%%/*}" "only.${1#*/}" || return
     said begins 50 && echo 'profile: begin' >/dev/console && said ends 1000 && echo 'profile: end' >/dev/console
 }
 
@@ -117,7 +112,7 @@ memory() {
     echo "cost memory/use.total-less-free-and-dom0 $(((whole - before - dom0) * 1024))"
     configure idle "$1" 1 all
     for number in $(seq 8); do
-        idle "name=\"idle$number\"" || return
+        make -p $config "name=\"idle$number\"" || return
     done
     echo "cost memory/use.idle-$1-domain $(((before - $(free)) * 1024 / 8 - 32 * 1024))"
     for number in $(seq 8); do

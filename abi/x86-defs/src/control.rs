@@ -214,6 +214,32 @@ bitflags! {
     }
 }
 
+impl RFlags {
+    /// Flags that there are, but for the one that is always set.
+    const CHANGEABLE: RFlags = RFlags::CF
+        .union(RFlags::PF)
+        .union(RFlags::AF)
+        .union(RFlags::ZF)
+        .union(RFlags::SF)
+        .union(RFlags::TF)
+        .union(RFlags::IF)
+        .union(RFlags::DF)
+        .union(RFlags::OF)
+        .union(RFlags::IOPL)
+        .union(RFlags::NT)
+        .union(RFlags::RF)
+        .union(RFlags::VM)
+        .union(RFlags::AC)
+        .union(RFlags::VIF)
+        .union(RFlags::VIP)
+        .union(RFlags::ID);
+
+    /// What RFLAGS holds where all of `value` is loaded into it.
+    pub const fn loaded(value: u64) -> u64 {
+        value & Self::CHANGEABLE.bits() | Self::ONE.bits()
+    }
+}
+
 /// Value of DR6 with no condition reported.
 pub const DR6_DEFAULT: u64 = 0xffff_0ff0;
 /// Value of DR7 with no breakpoint enabled.
@@ -308,6 +334,11 @@ mod tests {
         for bad in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff, 1 << 63, 0x0001_0000_0000_0000] {
             assert!(!is_canonical(bad), "{bad:#x}");
         }
+    }
+
+    #[test]
+    fn flags_that_are_none_are_not_loaded() {
+        assert_eq!([RFlags::loaded(0), RFlags::loaded(!0), RFlags::loaded(0x246)], [2, 0x3f_7fd7, 0x246]);
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl<A: Arch> Hypervisor<A> {
             self.notify(vcpu);
         }
         match raised.consumer {
-            Some((monitor::ANSWERS, _)) => self.take_answers(domain),
+            // It may be that nobody watches any more.
+            Some((monitor::ANSWERS, _)) => _ = self.resume_watched(domain),
             Some((_, vcpu)) => domain.vcpu(vcpu).into_iter().for_each(|vcpu| self.end_wait_for_device(vcpu)),
             None => {}
         }
@@ -125,10 +126,6 @@ impl<A: Arch> Hypervisor<A> {
     /// Ends a vCPU's waiting for an event; whether it did wait.
     #[inline]
     pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {
-        waiting::is_any(&vcpu.flags) && self.end_any_wait(vcpu)
-    }
-
-    fn end_any_wait(&self, vcpu: &Vcpu<A>) -> bool {
         let waited = waiting::end(&vcpu.flags, || {
             if let Some(domain) = vcpu.domain.upgrade() {
                 domain.evtchn.end_poll(vcpu.id);

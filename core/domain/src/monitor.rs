@@ -59,11 +59,6 @@ impl<A: Arch> Hypervisor<A> {
         self.monitor(domain).ok_or(Errno::NODEV)?.resume(answer)
     }
 
-    pub(crate) fn take_answers(&self, domain: &Domain<A>) {
-        // Nobody watches it any more.
-        let _ = self.resume_watched(domain);
-    }
-
     /// Does what follows from an access of the running vCPU's that was refused: the watcher is told, and the vCPU may have to
     /// wait; or the rights are widened. In any case the guest is to try again when it next runs (`p2m_mem_access_check`).
     ///

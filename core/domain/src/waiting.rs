@@ -7,20 +7,18 @@ pub(crate) const BLOCKED: u32 = 1;
 /// See [`BLOCKED`].
 pub(crate) const POLLING: u32 = 2;
 
-/// Whether there is any. Whoever begins to wait later looks for events after that.
+/// Ends it; whether there was any. Whoever begins to wait after the look looks for events after that. `end_poll` takes the vCPU off
+/// the list of pollers.
 #[inline]
-pub(crate) fn is_any(flags: &AtomicU32) -> bool {
-    flags.load(SeqCst) & (BLOCKED | POLLING) != 0
+pub(crate) fn end(flags: &AtomicU32, end_poll: impl FnOnce()) -> bool {
+    let seen = flags.load(SeqCst);
+    seen & (BLOCKED | POLLING) != 0 && end_any(flags, seen, end_poll)
 }
 
-/// Ends it; whether there was any. `end_poll` takes the vCPU off the list of pollers.
-///
 /// Off the list comes first: once its flag is clear the vCPU may poll anew, and that is not to be taken off.
-pub(crate) fn end(flags: &AtomicU32, end_poll: impl FnOnce()) -> bool {
-    if !is_any(flags) {
-        return false;
-    }
-    if flags.load(SeqCst) & POLLING != 0 {
+#[inline(never)]
+fn end_any(flags: &AtomicU32, seen: u32, end_poll: impl FnOnce()) -> bool {
+    if seen & POLLING != 0 {
         end_poll();
     }
     let waiting = BLOCKED | POLLING;

@@ -6,7 +6,7 @@ use core::cell::Cell;
 use hal::cpu;
 use platform::Frames;
 use types::Mfn;
-use x86_defs::control::{Cr4, DR6_DEFAULT, DR7_DEFAULT, DR7_GENERAL_DETECT};
+use x86_defs::control::{Cr4, DR6_DEFAULT, DR7_DEFAULT, DR7_GENERAL_DETECT, Dr6};
 use x86_defs::{msr, pte::PteFlags};
 
 /// The access would have raised #GP.
@@ -200,8 +200,8 @@ impl Default for DebugRegs {
 
 /// Bits of DR6 that a guest is shown: breakpoints, access to a debug register, single step, task switch. All but the first four stay
 /// until they are cleared.
-const DR6_KNOWN: u64 = 0xe00f;
-const DR6_STICKY: u64 = 0xe000;
+const DR6_STICKY: u64 = Dr6::BD.union(Dr6::BS).union(Dr6::BT).bits();
+const DR6_KNOWN: u64 = Dr6::BREAKPOINTS.bits() | DR6_STICKY;
 
 /// Bits of DR7 that enable breakpoints, and what says that one is on I/O.
 const DR7_ENABLED: u64 = 0xff;

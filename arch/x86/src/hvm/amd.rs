@@ -1,6 +1,6 @@
 //! AMD-V as an [`Engine`].
 
-use super::engine::{Code, Control, Engine, Exit, Injection, System};
+use super::engine::{Attempt, Code, Control, Engine, Exit, Injection, System};
 use alloc::sync::Arc;
 use hal_cpu::GuestRegs;
 use hal_cpu::svm::{self, HvmExit, MsrMap, PortMap, Vmcb, enter_hvm};
@@ -106,7 +106,7 @@ impl Amd {
                 let fault = NestedFault::from_bits_retain(info1);
                 let (write, fetch) = (fault.contains(NestedFault::WRITE), fault.contains(NestedFault::FETCH));
                 let is_final = fault.contains(NestedFault::FINAL);
-                Exit::Memory { gpa: info2, write, fetch, is_final }
+                Exit::Memory(Attempt { gpa: info2, write, fetch, is_final })
             }
             ExitCode::TASK_SWITCH => Exit::TaskSwitch,
             ExitCode::SHUTDOWN => Exit::Shutdown,

@@ -4,6 +4,19 @@ use hal_cpu::GuestRegs;
 use types::{Mfn, Result};
 use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment, TaskSwitch};
 
+/// An access to memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// Guest-physical address.
+    pub gpa: u64,
+    /// Whether it was a write.
+    pub write: bool,
+    /// Whether it was for an instruction.
+    pub fetch: bool,
+    /// Whether the address is what the access was to, not that of a page table on the way.
+    pub is_final: bool,
+}
+
 /// Why a guest left. Instructions are not carried out yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
@@ -60,16 +73,7 @@ pub enum Exit {
     /// The machine has failed.
     MachineCheck,
     /// An access that the second-stage table does not allow.
-    Memory {
-        /// Guest-physical address.
-        gpa: u64,
-        /// Whether it was a write.
-        write: bool,
-        /// Whether it was for an instruction.
-        fetch: bool,
-        /// Whether the address is what the access was to, not that of a page table on the way.
-        is_final: bool,
-    },
+    Memory(Attempt),
     /// A hardware task switch, of which [`Engine::task_switch`] tells. The event that led to it is not injected again.
     TaskSwitch,
     /// A triple fault.

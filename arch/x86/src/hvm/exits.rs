@@ -1,7 +1,6 @@
 //! What an HVM guest leaves for, and what is done about it.
 
-use super::engine::{Exit, Injection};
-use super::monitor::Attempt;
+use super::engine::{Attempt, Exit, Injection};
 use super::space::Physical;
 use super::{VcpuState, apic, board, code, cpuid, devices, emulate, events, hypercalls, monitor, msr, task};
 use crate::current::Current;
@@ -46,7 +45,7 @@ pub fn run(current: &mut Current<'_, VcpuState>) {
         Exit::Caches => carry_out(current, Opcode::WBINVD, |_| true),
         Exit::Instruction => emulate::instruction(current),
         Exit::Port { number, size, is_input, next } => port(current, number, PortAccess { size, is_input, next }),
-        Exit::Memory { gpa, write, fetch, is_final } => memory(current, Attempt { gpa, write, fetch, is_final }),
+        Exit::Memory(attempt) => memory(current, attempt),
         Exit::Undefined => current.state.engine.inject(UD),
         Exit::Forbidden => current.state.engine.inject(GP),
         Exit::Exception { vector, error_code } => {

@@ -1,7 +1,7 @@
 //! What whoever watches a guest hears of a vCPU, and what it has the vCPU do (vm_event.h).
 
 use super::VcpuState;
-use super::engine::System;
+use super::engine::{Attempt, System};
 use crate::current::Current;
 use core::sync::atomic::Ordering::SeqCst;
 use domain::{PauseFlags, Refused};
@@ -15,21 +15,6 @@ use zerocopy::FromZeros;
 
 /// No position: there are no traces.
 const NO_TRACE: u64 = u64::MAX;
-/// Bits of the flags register that there are, and the one that is always set.
-const FLAGS: (u64, u64) = (0x3f_7fd7, 2);
-
-/// An access of the guest's.
-#[derive(Clone, Copy)]
-pub struct Attempt {
-    /// Guest-physical address.
-    pub gpa: u64,
-    /// Whether it was a write.
-    pub write: bool,
-    /// Whether it was for an instruction.
-    pub fetch: bool,
-    /// Whether the address is what the access was to, not that of a page table on the way.
-    pub is_final: bool,
-}
 
 /// The rights to the page do not allow an access: who watches is told, or the rights are widened. The guest tries again.
 #[cold]
@@ -159,7 +144,7 @@ fn set(regs: &mut GuestRegs, from: &VmEventRegsX86) {
         r13: from.r13,
         r14: from.r14,
         r15: from.r15,
-        rflags: from.rflags & FLAGS.0 | FLAGS.1,
+        rflags: RFlags::loaded(from.rflags),
         rip: from.rip,
         ..*regs
     };
@@ -183,8 +168,6 @@ fn take_answer(current: &mut Current<'_, VcpuState>) -> bool {
     }
     true
 }
-
-const _: () = assert!(FLAGS.0 & RFlags::TF.bits() != 0 && FLAGS.0 & RFlags::IF.bits() != 0);
 
 #[cfg(test)]
 mod tests {

@@ -34,9 +34,6 @@ const BUSY_TASK: u16 = 11;
 const WIDE_CODE: Segment = Segment { selector: 0, attributes: 0xa9b, limit: !0, base: 0 };
 const WIDE_DATA: Segment = Segment { selector: 0, attributes: 0xc93, limit: !0, base: 0 };
 const WIDE_TASK: Segment = Segment { selector: 0, attributes: 0x8b, limit: 0x67, base: 0 };
-/// Flags that are registers' of their own, or that the CPU does not have; and the one that is always set.
-const FLAGS: u64 = 0x003f_7fd5;
-const ALWAYS_SET: u64 = 2;
 
 /// Registers that a guest has chosen, checked.
 struct Given {
@@ -102,7 +99,7 @@ fn check(context: &VcpuHvmContext, features: &FeatureSet) -> Checked<Given> {
     let is_long = control.efer & Efer::LME.bits() != 0 && control.cr0 & Cr0::PG.bits() != 0;
     control.efer = control.efer & !Efer::LMA.bits() | if is_long { Efer::LMA.bits() } else { 0 };
     control.cr0 |= Cr0::ET.bits();
-    given.regs.rflags = given.regs.rflags & FLAGS | ALWAYS_SET;
+    given.regs.rflags = RFlags::loaded(given.regs.rflags);
     Ok(given)
 }
 
@@ -207,8 +204,6 @@ fn task_segment(base: u32, limit: u32, attributes: u16) -> Checked<Segment> {
     }
     Ok(Segment { selector: 0, attributes, limit, base: base.into() })
 }
-
-const _: () = assert!(FLAGS & RFlags::IF.bits() != 0 && FLAGS & RFlags::VM.bits() != 0);
 
 #[cfg(test)]
 mod tests {

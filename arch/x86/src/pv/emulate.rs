@@ -5,7 +5,7 @@ use crate::current::Current;
 use hal_cpu::GuestRegs;
 use platform::{Frames, GuestMemory};
 use types::Errno;
-use x86_defs::control::{Cr0, Cr4, PageFault, RFlags, Vector};
+use x86_defs::control::{Cr0, Cr4, Dr6, PageFault, RFlags, Vector};
 use x86_emulate::{MAX_LENGTH, Privileged, Recent, Registers, Result, Segment, Trap};
 use xen_abi::arch_x86::FLAT_KERNEL_CS64;
 
@@ -14,8 +14,6 @@ const PAGE: u64 = 4096;
 const OWN_CR4: Cr4 = Cr4::TSD.union(Cr4::DE).union(Cr4::FSGSBASE).union(Cr4::OSXSAVE);
 /// Bits of the host's CR4 that a guest kernel sees.
 const SHOWN_CR4: Cr4 = Cr4::PAE.union(Cr4::MCE).union(Cr4::OSFXSR).union(Cr4::OSXMMEXCPT);
-/// DR6.BS: a single step.
-const SINGLE_STEP: u64 = 1 << 14;
 
 /// Carries out the instruction that raised #GP. False if the guest is to get the exception.
 pub fn privileged(current: &mut Current<'_>) -> bool {
@@ -35,7 +33,7 @@ pub fn forced_cpuid(current: &mut Current<'_>) -> bool {
 fn finish(current: &mut Current<'_>, flags: u64, result: Result<()>) -> bool {
     match result {
         Ok(()) if flags & RFlags::TF.bits() != 0 => {
-            current.state.debug.status |= SINGLE_STEP;
+            current.state.debug.status |= Dr6::BS.bits();
             traps::inject(current, Vector::DEBUG, None);
         }
         Ok(()) => {}

@@ -15,8 +15,6 @@ const TRAP: usize = 0x64;
 const GENERAL: usize = 8;
 /// What a TSS begins with besides: rip and flags.
 const BEFORE: usize = 2;
-/// Flags that can be set, and one that is.
-const FLAGS: u64 = 0x3f_7fd5;
 /// Attributes of a segment in virtual-8086 mode: data, present, level 3.
 const VIRTUAL_8086: u16 = 0xf3;
 
@@ -138,7 +136,7 @@ impl Image {
     /// Loads registers. Segments of protected mode get their selectors alone.
     pub fn apply(&self, state: &mut State) {
         state.rip = self.rip.into();
-        state.flags = u64::from(self.flags) & FLAGS | RFlags::ONE.bits();
+        state.flags = RFlags::loaded(self.flags.into());
         for (to, from) in state.general.iter_mut().zip(self.general) {
             *to = from.into();
         }
