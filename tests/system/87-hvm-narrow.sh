@@ -1,4 +1,4 @@
-# An HVM guest with a kernel for 32-bit PCs, Debian 12's with PAE, on two vCPUs; GRUB starts it from a disk.
+# HVM guests with kernels for 32-bit PCs, Debian 12's with PAE and without, on two vCPUs; GRUB starts them from a disk.
 # machine: --more-guests
 # limit: 2000
 # long
@@ -35,3 +35,10 @@ heard pae 'guest up: 6\.1.*-686-pae HVM 2 cpus'
 does_well pae pae
 xl shutdown -w pae >/run/shutdown.log 2>&1 || fail "xl shutdown: $(cat /run/shutdown.log)"
 within 60 gone pae || fail "pae is still there: $(xl list)"
+
+# The one without PAE is built without Xen's drivers: the board is all that it has.
+narrow_guest narrow vmlinuz-686
+heard narrow 'guest up: 6\.1.*-686 unknown 2 cpus'
+does_well narrow narrow
+say poweroff
+within 120 gone narrow || fail "narrow is still there: $(tail -n 5 /run/console-narrow)"

@@ -104,8 +104,8 @@ impl Lapic {
     /// Registers that are written rarely.
     #[cold]
     fn configure(&mut self, port: &Port, index: usize, value: u32, now: u64) -> Action {
-        // A tick that is due belongs to the old configuration.
-        self.expire(port, now);
+        // A tick that is due belongs to the old configuration. The processor writes, so that it does not wait.
+        let _ = self.expire(port, now);
         match index {
             reg::LDR if !self.is_x2apic() => self.regs[reg::LDR] = value & 0xff00_0000,
             reg::DFR => self.regs[reg::DFR] = value | 0x0fff_ffff,

@@ -59,7 +59,9 @@ impl Lapic {
         if masked || !self.is_on() { None } else { self.timer.end }
     }
 
-    /// Lets the timer fire if it is due. True if that requested a vector. A tick that is due while masked is lost.
+    /// Lets the timer fire if it is due. True if that requested a vector: a processor that waits is to be woken, since
+    /// [`Lapic::deadline`] does not tell of it any more. A tick that is due while masked is lost.
+    #[must_use]
     pub fn expire(&mut self, port: &Port, now: u64) -> bool {
         let mode = self.timer_mode();
         if !self.timer.expire(mode, now) {

@@ -147,12 +147,15 @@ pub fn set_timer(current: &Current<'_, VcpuState>) {
     }
 }
 
-/// Lets the APIC's timer do what is due.
+/// Lets the APIC's timer do what is due. The vCPU may have begun to wait meanwhile, in HLT: it is told like any other.
 pub fn expire(current: &mut Current<'_, VcpuState>) {
     let Some(deadline) = current.state.lapic.deadline() else { return };
     let now = current.machine().system_time();
     if now >= deadline {
-        current.state.lapic.expire(&current.vcpu.arch.apic, now);
+        let has_fired = current.state.lapic.expire(&current.vcpu.arch.apic, now);
         set_timer(current);
+        if has_fired {
+            current.hypervisor.notify(current.vcpu);
+        }
     }
 }
