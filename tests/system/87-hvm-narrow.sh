@@ -40,5 +40,5 @@ within 60 gone pae || fail "pae is still there: $(xl list)"
 narrow_guest narrow vmlinuz-686
 heard narrow 'guest up: 6\.1.*-686 unknown 2 cpus'
 does_well narrow narrow
-say poweroff
+say poweroff -f
 within 120 gone narrow || fail "narrow is still there: $(tail -n 5 /run/console-narrow)"

@@ -19,7 +19,7 @@ sees() {
     xen-hvmctx "$(xl domid "$1")" >/run/records || fail "xen-hvmctx: $(tail -n 3 /run/records)"
     grep 'VIRIDIAN_DOMAIN: hypercall gpa' /run/records | grep -q 'gpa 0x0*[1-9a-f]' || fail "no hypercall page: $(grep VIRIDIAN /run/records)"
     equal "vCPUs with a page" "$(grep -c 'VIRIDIAN_VCPU: vp_assist_msr 0x[0-9a-f]*1,' /run/records)" 2
-    say poweroff
+    say poweroff -f
     within 120 gone "$1" || fail "$1 is still there: $(tail -n 5 "/run/console-$1")"
 }
 
