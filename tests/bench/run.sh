@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs the kernel that counts what operations cost, in dom0, once as each type of guest that the arguments name; prints its lines
 # `cost GROUP.NAME COUNT` as `cost TYPE/GROUP.NAME COUNT`. The argument memory measures what memory the hypervisor uses, in KiB;
-# among=NUMBER creates so many other domains before what follows is measured, as TYPE-among-NUMBER/GROUP.NAME;
+# vcpus=NUMBER gives the guests that follow so many virtual processors, of which those from the third on wait, and domains=NUMBER creates
+# other domains that wait, until there are so many; the figures that follow are TYPE@vcpus-NUMBER/GROUP.NAME, or TYPE@domains-NUMBER/...;
 # TYPE/GROUP.NAME has that one operation carried out for long, between the lines on the console that `./x run --profile` looks for.
 files=/root/files
 logs=/var/log/xen/console
@@ -33,10 +34,14 @@ kernel = "$files/bench-guest"
 extra = "run=$4"
 END
     esac >$config
+    # What a translated guest is told of and has not got is populated when it is touched.
+    case $2 in
+    pv) echo 'memory = 32' ;;
+    *) printf '%s\n' 'memory = 48' 'maxmem = 64' ;;
+    esac >>$config
     cat >>$config <<END
 name = "$1"
 type = "$2"
-memory = 32
 vcpus = $3
 on_poweroff = "preserve"
 on_reboot = "preserve"
@@ -55,17 +60,17 @@ start() {
     make $config || return
     name=bench-$1
     log=$logs/guest-$name.log
-    configure "$name" "$1" 2 "$2"
+    configure "$name" "$1" $vcpus "$2"
     make $config
 }
 
-# among NUMBER: creates so many domains that do nothing; the figures that follow say so in the type of guest.
-among() {
-    configure other pv 1 all
-    for number in $(seq "$1"); do
-        make -p $config "name=\"other$number\"" memory=16 || return
+# domains NUMBER: creates domains that wait for ever until there are so many.
+domains() {
+    configure other pv 1 wait
+    while [ $others -lt "$1" ]; do
+        others=$((others + 1))
+        make $config "name=\"other$others\"" memory=16 || return
     done
-    others=-among-$1
 }
 
 # count TYPE: runs the kernel as such a guest. Nothing of dom0 runs while it measures.
@@ -80,7 +85,7 @@ count() {
     tr -d '\r' <"$log" >/run/lines
     xl destroy "$name"
     xl destroy "peer-$1"
-    sed -n "s|^cost |cost $1$others/|p" /run/lines
+    sed -n "s|^cost |cost $1$scale/|p" /run/lines
     grep -q '^done' /run/lines || { echo "the guest of type $1 did not end:" >&2; grep -v '^cost ' /run/lines >&2; return 1; }
 }
 
@@ -120,11 +125,14 @@ memory() {
     done
 }
 
-others=
+others=0
+vcpus=2
+scale=
 status=0
 for what in "$@"; do
     case $what in
-    among=*) among "${what#*=}" || status=1 ;;
+    vcpus=*) vcpus=${what#*=} scale=@vcpus-$vcpus ;;
+    domains=*) vcpus=2 scale=@domains-${what#*=} && domains "${what#*=}" || status=1 ;;
     memory) memory pv || status=1 ;;
     */*) repeat "$what" || status=1 ;;
     *) count "$what" || status=1 ;;

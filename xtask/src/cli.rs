@@ -255,8 +255,8 @@ A table goes to stdout; bench.json, bench.md and a plot of each group go to the 
   ./x bench --hypervisor xenolith --kind pv --short    PV operations alone
   ./x bench --hypervisor xenolith --against OLD.json   exit status 1, and a line for each count that
                                                        has grown by more than 3 %
-  ./x bench --kind pv --short --among 100              beside 100 other domains; figures are named
-                                                       pv-among-100/...
+  ./x bench --kind pv --short --scale                  also with 1, 4 and 8 virtual processors, and among
+                                                       10 and 100 domains; figures pv@vcpus-4/...
   ./x bench --profile pv/timer.set_singleshot          where its instructions are spent")]
 pub struct BenchOptions {
     /// Hypervisors to measure
@@ -268,9 +268,9 @@ pub struct BenchOptions {
     /// Leave out start-up, memory and the image's size
     #[arg(long)]
     pub short: bool,
-    /// Create so many other domains first, which do nothing: do costs depend on their number?
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=120))]
-    pub among: Option<u32>,
+    /// Also with other numbers of virtual processors and of domains: do costs depend on them?
+    #[arg(long)]
+    pub scale: bool,
     /// Compare with this earlier bench.json; exit status 1 where a count has grown by more than 3 % or is missing
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,

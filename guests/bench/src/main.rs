@@ -2,7 +2,7 @@
 //! cost. On a machine whose counter counts instructions (QEMU's icount) a figure repeats to the instruction.
 //!
 //! It prints `cost GROUP.NAME COUNT` on its console when all is measured. With `run=only.GROUP.NAME` on its command line it carries out
-//! that one operation for long; with `run=answer` it answers another domain's events. On the host it is a program that does nothing.
+//! that one operation for long; with `run=answer` it answers another domain's events, with `run=wait` it does nothing. On the host it is a program that does nothing.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
@@ -28,9 +28,12 @@ guest_kernel::kernel!(Kernel { run, second: pair::second, interrupt: |_| {} });
 
 fn run(guest: &Guest, name: &str) {
     shared::prepare(guest);
-    if name == "answer" {
-        peer::answer();
+    match name {
+        "answer" => peer::answer(),
+        "wait" => peer::wait(),
+        _ => {}
     }
+    pair::start_others(guest);
     let end = shared::now() + QUIET * MS;
     while shared::now() < end {
         call::poll(&[], end);
@@ -38,7 +41,7 @@ fn run(guest: &Guest, name: &str) {
     let mut meter = Meter::new(name.strip_prefix("only.").unwrap_or(""));
     common::run(guest, &mut meter);
     if translated::is_translated() {
-        pvh::run(&mut meter);
+        pvh::run(guest, &mut meter);
         if translated::has_board() {
             hvm::run(&mut meter);
         }

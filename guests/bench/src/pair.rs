@@ -2,6 +2,7 @@
 
 use crate::common::send;
 use crate::meter::Meter;
+use crate::stubs;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use guest_kernel::call::{call1, call3, poll};
 use guest_kernel::memory::Guest;
@@ -23,6 +24,9 @@ static ROUNDS: AtomicU32 = AtomicU32::new(0);
 /// The ports by which the first processor calls, and the second one answers.
 static CALL: AtomicU32 = AtomicU32::new(0);
 static ANSWER: AtomicU32 = AtomicU32::new(0);
+
+/// No such processor (errno.h of Xen's).
+const ENOENT: i32 = 2;
 
 fn give_way() {
     call1(HYPERVISOR_SCHED_OP, SCHEDOP_YIELD.into());
@@ -54,23 +58,35 @@ fn port(vcpu: u32) -> u32 {
     bind.port
 }
 
+/// Gives a processor a state; false if the guest has no such one.
+fn initialise(guest: &Guest, vcpu: u32, start: u64) -> bool {
+    let result = if pvh::is_translated() {
+        second::initialise_translated(vcpu, |registers| registers.rip = start)
+    } else {
+        second::initialise(guest, vcpu, |context| context.user_regs.rip = start)
+    };
+    assert!(result == 0 || result == i64::from(-ENOENT), "processor {vcpu} has no state: {result}");
+    result == 0
+}
+
+fn start(vcpu: u32) {
+    let result = call3(HYPERVISOR_VCPU_OP, VCPUOP_UP.into(), vcpu.into(), 0);
+    assert!(result == 0, "processor {vcpu} does not start: {result}");
+}
+
+/// Starts the processors from the third on, which wait.
+pub fn start_others(guest: &Guest) {
+    (2..).take_while(|vcpu| initialise(guest, *vcpu, stubs::wait())).for_each(start);
+}
+
 /// Measures it.
 pub fn run(guest: &Guest, meter: &mut Meter) {
-    let (start, stack) = entry::second();
-    let result = if pvh::is_translated() {
-        second::initialise_translated(1, |_| {})
-    } else {
-        second::initialise(guest, 1, |context| {
-            context.user_regs.rip = start;
-            context.user_regs.rsp = stack;
-            context.kernel_sp = stack;
-        })
-    };
-    assert!(result == 0, "no second processor: {result}");
+    if !initialise(guest, 1, entry::second().0) {
+        return;
+    }
     CALL.store(port(1), SeqCst);
     ANSWER.store(port(0), SeqCst);
-    let result = call3(HYPERVISOR_VCPU_OP, VCPUOP_UP.into(), 1, 0);
-    assert!(result == 0, "the second processor does not start: {result}");
+    start(1);
     while ROUNDS.load(SeqCst) < 10 {
         give_way();
     }

@@ -4,7 +4,7 @@ use crate::meter::Meter;
 use crate::stubs;
 use core::arch::asm;
 use core::hint::black_box;
-use guest_kernel::memory::VIRT_BASE;
+use guest_kernel::memory::{Guest, VIRT_BASE, read};
 use guest_kernel::pvh::{allow_interrupts, cpuid, read_msr, set_gate, write_msr};
 
 /// The local APIC's registers, and some of them by their place.
@@ -29,10 +29,29 @@ const BY_REGISTERS: u64 = 1 << 10;
 /// Long mode, enabled and active.
 const LONG_MODE: u64 = 0x500;
 
+/// Memory that nothing of the guest is in, and that is populated when it is touched: where it begins, 2 MiB each, and how many of them a
+/// run takes.
+const FRESH: u64 = VIRT_BASE + (16 << 20);
+const FRESH_SIZE: u64 = 2 << 20;
+const FRESH_COUNT: u64 = 2;
+
 /// Measures them.
-pub fn run(meter: &mut Meter) {
+pub fn run(guest: &Guest, meter: &mut Meter) {
     instructions(meter);
     apic(meter);
+    populate(guest, meter);
+}
+
+/// The first access to memory of which the domain has less than it was told.
+fn populate(guest: &Guest, meter: &mut Meter) {
+    let end = VIRT_BASE + (guest.pages() << 12);
+    let mut at = FRESH;
+    meter.measure_few("memory.populate-2-mib", FRESH_COUNT, || {
+        assert!(at < end, "no memory is left to populate");
+        // SAFETY: the first GiB is mapped, and nothing is there.
+        unsafe { read(at) };
+        at += FRESH_SIZE;
+    });
 }
 
 fn instructions(meter: &mut Meter) {

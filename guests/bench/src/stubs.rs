@@ -123,6 +123,22 @@ mod bare {
         movl $0, (%rax)
         popq %rax
         iretq
+
+        # A processor that waits for ever: by SCHEDOP_block.
+        .globl bench_wait
+        bench_wait:
+        movl $29, %eax
+        movl $1, %edi
+        xorl %esi, %esi
+        syscall
+        jmp bench_wait
+
+        # The same of a translated guest.
+        .globl bench_own_wait
+        bench_own_wait:
+        sti
+        hlt
+        jmp bench_own_wait
         .popsection
 
         .pushsection .bss.stubs, "aw", @nobits
@@ -146,6 +162,8 @@ mod bare {
         pub static bench_own_page_fault: u8;
         pub static bench_own_upcall: u8;
         pub static bench_message: u8;
+        pub static bench_wait: u8;
+        pub static bench_own_wait: u8;
         pub safe static bench_shared: core::sync::atomic::AtomicU64;
         pub fn bench_user(calls: u64);
     }
@@ -162,6 +180,8 @@ mod bare {
     pub static bench_own_page_fault: u8 = 0;
     pub static bench_own_upcall: u8 = 0;
     pub static bench_message: u8 = 0;
+    pub static bench_wait: u8 = 0;
+    pub static bench_own_wait: u8 = 0;
     pub static bench_shared: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
 
     /// There is no kernel on the host.
@@ -204,6 +224,11 @@ pub fn syscall() -> u64 {
 /// Handler of an interrupt by the local APIC.
 pub fn message() -> u64 {
     (&raw const bare::bench_message) as u64
+}
+
+/// Where a processor begins that only waits.
+pub fn wait() -> u64 {
+    if is_translated() { (&raw const bare::bench_own_wait) as u64 } else { (&raw const bare::bench_wait) as u64 }
 }
 
 /// Makes so many system calls in user mode.

@@ -1,5 +1,6 @@
 //! The measurement: a boot in which the test kernel counts, one that ends at dom0's first instruction, and the size of the image.
 
+use super::scale;
 use crate::cli::{Hypervisor, MachineOptions, RunOptions};
 use crate::guests::{self, Kind};
 use crate::machine::{self, Console, Payload};
@@ -34,8 +35,8 @@ pub struct Wanted {
     pub kinds: Vec<Kind>,
     /// Also memory, start-up and the image's size.
     pub whole: bool,
-    /// Beside how many other domains.
-    pub among: Option<u32>,
+    /// Also with other numbers of virtual processors and domains.
+    pub scale: bool,
     /// With a hypervisor that was built quickly.
     pub quick: bool,
 }
@@ -74,7 +75,7 @@ impl Bench {
     }
 
     /// Boots, and runs the test kernel's script; gives what it printed.
-    fn run(&self, arguments: &[&str], limit: u64) -> Result<String> {
+    fn run(&self, arguments: &[String], limit: u64) -> Result<String> {
         let log = self.log();
         eprintln!("boots {:?} to count; serial log: {}", self.options.hypervisor, log.display());
         let path = host::workspace().join("tests/bench/run.sh");
@@ -99,11 +100,13 @@ impl Bench {
 /// Where the machine does not start, or a guest does not end.
 pub fn measure(hypervisor: Hypervisor, wanted: &Wanted) -> Result<Measured> {
     let bench = Bench::new(hypervisor, wanted.quick)?;
-    let among = wanted.among.map(|number| format!("among={number}"));
-    let kinds = wanted.kinds.iter().map(|kind| kind.name());
-    let arguments: Vec<&str> =
-        among.as_deref().into_iter().chain(kinds).chain(wanted.whole.then_some("memory")).collect();
-    let limit = TIME_LIMIT + u64::from(wanted.among.unwrap_or(0)) * OTHER_LIMIT;
+    let mut arguments: Vec<String> = wanted.kinds.iter().map(|kind| kind.name().to_string()).collect();
+    arguments.extend(wanted.whole.then(|| "memory".to_string()));
+    let mut limit = TIME_LIMIT;
+    if wanted.scale {
+        arguments.extend(scale::arguments(&wanted.kinds));
+        limit += TIME_LIMIT + scale::most_domains() * OTHER_LIMIT;
+    }
     let mut costs = costs(&bench.run(&arguments, limit)?);
     ensure!(!costs.is_empty(), "nothing was measured; see {}", bench.log().display());
     if wanted.whole {
@@ -128,7 +131,7 @@ pub fn profile(hypervisor: Hypervisor, name: &str, quick: bool) -> Result<String
     ensure!(kind.is_some(), "{name} is no KIND/GROUP.NAME of the table that ./x bench prints");
     let mut bench = Bench::new(hypervisor, quick)?;
     bench.options.profile = true;
-    bench.run(&[name], TIME_LIMIT)?;
+    bench.run(&[name.to_string()], TIME_LIMIT)?;
     profile::report(&bench.folder, bench.prepared.symbols.as_deref())
 }
 

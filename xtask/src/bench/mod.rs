@@ -5,6 +5,7 @@
 mod measure;
 mod plot;
 mod report;
+mod scale;
 
 #[cfg(test)]
 pub use measure::Measured;
@@ -35,7 +36,7 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
         Against::Both => &[Hypervisor::Xenolith, Hypervisor::Xen],
     };
     let wanted =
-        Wanted { kinds: options.kind.clone(), whole: !options.short, among: options.among, quick: options.quick };
+        Wanted { kinds: options.kind.clone(), whole: !options.short, scale: options.scale, quick: options.quick };
     let mut measured = BTreeMap::new();
     for hypervisor in hypervisors {
         measured.insert(name(*hypervisor).to_string(), measure(*hypervisor, &wanted)?);

@@ -1,6 +1,7 @@
 //! Results as JSON and as Markdown, and their comparison with earlier ones.
 
 use super::measure::Measured;
+use super::scale;
 use crate::machine;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -68,9 +69,10 @@ impl Report {
         format!("{all:#}\n")
     }
 
-    /// All costs, the groups in order.
+    /// All costs but for the scaled ones, the groups in order.
     pub fn groups(&self) -> BTreeMap<String, Vec<String>> {
-        let names: BTreeSet<&String> = self.measured.values().flat_map(|one| one.costs.keys()).collect();
+        let names = self.measured.values().flat_map(|one| one.costs.keys());
+        let names: BTreeSet<&String> = names.filter(|name| !scale::is_scaled(name)).collect();
         let mut groups = BTreeMap::<_, Vec<_>>::new();
         for name in names {
             let (group, _) = name.split_once('.').unwrap_or((name, ""));
@@ -104,7 +106,7 @@ impl Report {
                 writeln!(text, "| {name}{unit} | {ours} | {theirs} | {ratio} |").expect("a string takes everything");
             }
         }
-        text
+        text + &scale::markdown(self)
     }
 }
 
@@ -134,7 +136,7 @@ fn kind(name: &str) -> &str {
 }
 
 /// Digits in groups of three.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -46,7 +46,7 @@ pub fn run(selection: &Selection, tally: &mut Tally) {
 fn compare(kinds: &[Kind]) -> Result<Vec<Outcome>> {
     let hypervisor = Hypervisor::Xenolith;
     let measured =
-        bench::measure(hypervisor, &Wanted { kinds: kinds.to_vec(), whole: false, among: None, quick: false })?;
+        bench::measure(hypervisor, &Wanted { kinds: kinds.to_vec(), whole: false, scale: false, quick: false })?;
     let report = Report { measured: [(bench::name(hypervisor).to_string(), measured)].into(), ..Report::of_today()? };
     if std::env::var_os("XENOLITH_BLESS").is_some() {
         fs::write(baseline(), report.json())?;
