@@ -1,4 +1,5 @@
 # PVH guests with 1 and with 16 vCPUs; hotplug, pinning and caps, as for PV guests.
+# machine: --smp 3
 # limit: 1200
 # long
 guest=pvh
