@@ -74,7 +74,7 @@ fn done_before(current: &Current<'_>, count: u64, pdone: u64) -> Result<(u64, u6
 }
 
 /// HYPERVISOR_mmu_update: requests, count, pdone, domains.
-pub fn mmu_update(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn mmu_update(current: &mut Current<'_>, args: Args) -> Outcome {
     let (count, before) = match done_before(current, args[1], args[2]) {
         Ok(counts) => counts,
         Err(errno) => return errno.into(),
@@ -117,7 +117,7 @@ pub fn mmu_update(current: &mut Current<'_>, args: &Args) -> Outcome {
 /// Cuts a batch off.
 fn again<T>(
     current: &Current<'_>,
-    args: &Args,
+    args: Args,
     handle: GuestHandle<T>,
     (count, done, before): (u64, u64, u64),
 ) -> Outcome {
@@ -135,12 +135,12 @@ fn update_owners(current: &Current<'_>, raw: u32) -> Result<(DomId, Arc<DomainMe
 }
 
 /// HYPERVISOR_update_va_mapping: address, entry, flags.
-pub fn update_va_mapping(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn update_va_mapping(current: &mut Current<'_>, args: Args) -> Outcome {
     update_mapping(current, args, current.domain.id)
 }
 
 /// HYPERVISOR_update_va_mapping_otherdomain: the same with frames of another domain.
-pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: Args) -> Outcome {
     match frame_owner(current, args[3] as u16) {
         Ok(DomId::IO) if !current.domain.is_privileged() => Errno::PERM.into(),
         Ok(owner) => update_mapping(current, args, owner),
@@ -148,8 +148,8 @@ pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: &Args) -> 
     }
 }
 
-fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outcome {
-    let [address, entry, flags, ..] = *args;
+fn update_mapping(current: &mut Current<'_>, args: Args, frames: DomId) -> Outcome {
+    let [address, entry, flags, ..] = args;
     let Some(root) = current.state.root() else {
         return Errno::INVAL.into();
     };
@@ -157,7 +157,7 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
         Context { caller: current.domain.id, tables: &current.domain.memory, frames, preempt: current.machine() };
     match current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
         Ok(Progress::Done(())) => {}
-        Ok(Progress::Again(_)) => return Outcome::Again(*args),
+        Ok(Progress::Again(_)) => return Outcome::Again(args),
         Err(denied) => return explain(current, "update_va_mapping", denied).into(),
     }
     let kind = match flags & UVMF_FLUSHTYPE_MASK {
@@ -203,7 +203,7 @@ fn vcpu_mask(current: &Current<'_>, bitmap: u64) -> Result<CpuMask> {
 }
 
 /// HYPERVISOR_mmuext_op: operations, count, pdone, domain.
-pub fn mmuext_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn mmuext_op(current: &mut Current<'_>, args: Args) -> Outcome {
     let (count, before) = match done_before(current, args[1], args[2]) {
         Ok(counts) => counts,
         Err(errno) => return errno.into(),

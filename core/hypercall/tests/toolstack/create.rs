@@ -153,9 +153,9 @@ fn another_command_is_waited_for_by_issuing_again() {
     let op = Domctl { cmd: XEN_DOMCTL_PAUSEDOMAIN, interface_version: 0x17, domain: id, ..Domctl::new_zeroed() };
     world.put(AT, &op);
     let args = [AT, 0, 0, 0, 0, 0];
-    assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Again(args));
+    assert_eq!(hypercall::domctl::domctl(&caller, args), hypercall::Outcome::Again(args));
     drop(guard);
-    assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Done(0));
+    assert_eq!(hypercall::domctl::domctl(&caller, args), hypercall::Outcome::Done(0));
 }
 
 #[test]
