@@ -232,6 +232,16 @@ impl GuestMemory for X86 {
         self.copy_out_elsewhere(address, from)
     }
 
+    #[inline(always)]
+    fn copy_in_loaded(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        self.guest.copy_in(address, to)
+    }
+
+    #[inline(always)]
+    fn copy_out_loaded(&self, address: u64, from: &[u8]) -> Result<()> {
+        self.guest.copy_out(address, from)
+    }
+
     fn is_guest_range(&self, address: u64, length: u64) -> bool {
         // All addresses are an HVM guest's.
         if IS_ELSEWHERE.get().get() {

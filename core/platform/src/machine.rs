@@ -40,6 +40,17 @@ pub trait GuestMemory {
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()>;
     /// Copies to the guest's address `address`; `EFAULT` as above, or where a byte is not writable.
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()>;
+    /// As `copy_in`, for a guest whose own address space is certain to be the one that is loaded, as any of a 64-bit PV guest is that
+    /// makes a call itself.
+    #[inline(always)]
+    fn copy_in_loaded(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        self.copy_in(address, to)
+    }
+    /// As `copy_out`, for the same.
+    #[inline(always)]
+    fn copy_out_loaded(&self, address: u64, from: &[u8]) -> Result<()> {
+        self.copy_out(address, from)
+    }
     /// Whether these bytes may be a guest's at all, mapped or not: addresses that exist and are not the hypervisor's.
     fn is_guest_range(&self, address: u64, length: u64) -> bool;
 }
