@@ -40,8 +40,8 @@ pub trait GuestMemory {
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()>;
     /// Copies to the guest's address `address`; `EFAULT` as above, or where a byte is not writable.
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()>;
-    /// As `copy_in`, for a guest whose own address space is certain to be the one that is loaded, as any of a 64-bit PV guest is that
-    /// makes a call itself.
+    /// As `copy_in`, where the address is certain to be one of the address space that is loaded: in calls of a 64-bit PV guest, and in
+    /// instructions of any PV guest.
     #[inline(always)]
     fn copy_in_loaded(&self, address: u64, to: &mut [u8]) -> Result<()> {
         self.copy_in(address, to)

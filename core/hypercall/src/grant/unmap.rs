@@ -91,7 +91,7 @@ fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Re
         Ok(()) => Ok(claim),
         Err(status) => {
             log::debug!("{}: unmap of handle {}: {status}", caller.domain.id, request.handle);
-            maptrack.restore(claim);
+            maptrack.restore(&claim);
             Err(status)
         }
     }
@@ -135,7 +135,7 @@ fn complete<A: Arch>(caller: &Caller<'_, A>, pending: &[Claim]) {
             caller.hypervisor.memory.flush_domain(&caller.domain.memory);
         }
     }
-    for &claim in pending {
+    for claim in pending {
         if claim.mapping.access.is_any() {
             give_back(caller, &claim.mapping);
         }
