@@ -69,6 +69,19 @@ impl<A: Arch> Caller<'_, A> {
         Ok(value)
     }
 
+    /// Copies one structure in, over another one.
+    ///
+    /// # Errors
+    /// `EFAULT` where the guest has not mapped it.
+    #[inline]
+    pub fn read_into<T: FromBytes + IntoBytes>(&self, handle: GuestHandle<T>, value: &mut T) -> Result<()> {
+        if self.is_loaded {
+            self.machine().copy_in_loaded(handle.address(), value.as_mut_bytes())
+        } else {
+            self.machine().copy_in(handle.address(), value.as_mut_bytes())
+        }
+    }
+
     #[inline(never)]
     fn read_elsewhere<T: FromBytes + IntoBytes + FromZeros>(&self, handle: GuestHandle<T>) -> Result<T> {
         let mut value = T::new_zeroed();

@@ -96,7 +96,8 @@ fn one<A: Arch, T: FromBytes + IntoBytes + Immutable>(
     action: impl FnOnce(&mut T),
 ) -> Result<()> {
     let at = GuestHandle::<T>::new(at);
-    let mut call = caller.read(at)?;
+    let mut call = T::new_zeroed();
+    caller.read_into(at, &mut call)?;
     action(&mut call);
     caller.write(at, &call)
 }

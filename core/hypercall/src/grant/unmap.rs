@@ -78,12 +78,14 @@ fn step<A: Arch, T: FromBytes + IntoBytes + Immutable>(
     at: GuestHandle<T>,
     action: &mut dyn FnMut(&mut T),
 ) -> Result<()> {
-    let mut call = caller.read(at)?;
+    let mut call = T::new_zeroed();
+    caller.read_into(at, &mut call)?;
     action(&mut call);
     caller.write(at, &call)
 }
 
 /// Clears the page-table entry of a mapping.
+#[inline(always)]
 fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Result<Claim, Status> {
     let maptrack = &caller.domain.maptrack;
     let claim = maptrack.claim(request.handle, request.host != 0, request.device != 0)?;
@@ -126,6 +128,7 @@ fn find_and_clear<A: Arch>(
 }
 
 /// Drops translations, and then the frames' references and pins.
+#[inline(always)]
 fn complete<A: Arch>(caller: &Caller<'_, A>, pending: &[Claim]) {
     if pending.iter().any(|claim| claim.mapping.access.host) {
         if let Some(p2m) = caller.domain.p2m() {
