@@ -2,6 +2,7 @@
 
 use crate::machine::X86;
 use crate::pv;
+use crate::vcpu::Guest;
 use alloc::sync::Arc;
 use domain::{Domain, Hypervisor, ShutdownCode, Vcpu};
 use hypercall::Caller;
@@ -18,15 +19,18 @@ pub struct Current<'a, S = pv::VcpuState> {
     pub state: &'a mut S,
 }
 
-impl<'a, S> Current<'a, S> {
+impl<S> Current<'_, S> {
     /// The machine.
     pub fn machine(&self) -> &'static X86 {
         self.hypervisor.machine()
     }
+}
 
+impl<'a, S: Guest> Current<'a, S> {
     /// The same, for the calls that every architecture has.
     pub fn caller(&self) -> Caller<'a, X86> {
-        Caller { hypervisor: self.hypervisor, domain: self.domain, vcpu: self.vcpu }
+        let is_loaded = self.state.is_loaded();
+        Caller { hypervisor: self.hypervisor, domain: self.domain, vcpu: self.vcpu, is_loaded }
     }
 }
 

@@ -103,7 +103,7 @@ impl X86 {
     }
 
     /// CPUs that may hold translations of the domain.
-    pub fn cpus_of(&self, domain: DomId) -> CpuMask {
+    fn cpus_of(&self, domain: DomId) -> CpuMask {
         let mut mask = CpuMask::EMPTY;
         for cpu in 0..hal_irq::cpus::count() {
             if self.loaded[cpu].load(SeqCst) == u32::from(domain.0) {
@@ -111,6 +111,20 @@ impl X86 {
             }
         }
         mask
+    }
+
+    /// Drops translations on all CPUs that have a domain's page tables loaded.
+    pub fn flush_cpus_of(&self, domain: DomId, kind: FlushKind) {
+        let has_it = |cpu: usize| self.loaded[cpu].load(SeqCst) == u32::from(domain.0);
+        let me = hal_cpu::cpu_id().index();
+        // Nearly always this one alone: no set of CPUs then.
+        if (0..hal_irq::cpus::count()).all(|cpu| cpu == me || !has_it(cpu)) {
+            if has_it(me) {
+                hal_irq::ipi::flush_here(kind);
+            }
+            return;
+        }
+        hal_irq::ipi::flush_cpus(&self.cpus_of(domain), kind);
     }
 }
 
@@ -232,6 +246,16 @@ impl GuestMemory for X86 {
         self.copy_out_elsewhere(address, from)
     }
 
+    #[inline(always)]
+    fn copy_in_loaded(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        self.guest.copy_in(address, to)
+    }
+
+    #[inline(always)]
+    fn copy_out_loaded(&self, address: u64, from: &[u8]) -> Result<()> {
+        self.guest.copy_out(address, from)
+    }
+
     fn is_guest_range(&self, address: u64, length: u64) -> bool {
         // All addresses are an HVM guest's.
         if IS_ELSEWHERE.get().get() {
@@ -244,7 +268,7 @@ impl GuestMemory for X86 {
 impl Tlb for X86 {
     fn flush_domain(&self, domain: DomId) {
         self.flush_count(domain).fetch_add(1, SeqCst);
-        hal_irq::ipi::flush_cpus(&self.cpus_of(domain), FlushKind::All);
+        self.flush_cpus_of(domain, FlushKind::All);
     }
 
     fn flush_all(&self) {

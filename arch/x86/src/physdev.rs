@@ -22,7 +22,7 @@ const MAX_MESSAGES: i32 = 32;
 const PORTS: u32 = 0x1_0000;
 
 /// HYPERVISOR_physdev_op.
-pub fn physdev_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn physdev_op(current: &mut Current<'_>, args: Args) -> Outcome {
     let at = args[1];
     let result = match args[0] as u32 {
         PHYSDEVOP_IRQ_UNMASK_NOTIFY => {
@@ -44,7 +44,7 @@ pub fn physdev_op(current: &mut Current<'_>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_physdev_op_compat, the older form: the address of an envelope with the operation and its structure.
-pub fn physdev_op_compat(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn physdev_op_compat(current: &mut Current<'_>, args: Args) -> Outcome {
     let operation = match current.caller().read(GuestHandle::<PhysdevOp>::new(args[0])) {
         Ok(envelope) => envelope.cmd,
         Err(errno) => return errno.into(),
@@ -53,7 +53,7 @@ pub fn physdev_op_compat(current: &mut Current<'_>, args: &Args) -> Outcome {
     match operation {
         // What came later has no room in the envelope.
         PHYSDEVOP_IRQ_UNMASK_NOTIFY..=PHYSDEVOP_ALLOC_IRQ_VECTOR => {
-            physdev_op(current, &[operation.into(), structure, 0, 0, 0, 0])
+            physdev_op(current, [operation.into(), structure, 0, 0, 0, 0])
         }
         _ => Errno::NOSYS.into(),
     }

@@ -20,7 +20,7 @@ const SOFT_OFF: u32 = 5;
 const PDC_REVISION: u32 = 1;
 
 /// HYPERVISOR_platform_op.
-pub fn platform_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn platform_op(current: &mut Current<'_>, args: Args) -> Outcome {
     let handle = GuestHandle::<PlatformOp>::new(args[0]);
     let caller = current.caller();
     let result = caller.read(handle).and_then(|mut op| {

@@ -8,6 +8,8 @@ use types::{Errno, Result};
 
 /// A kind of guest: how a CPU becomes a vCPU's, and runs it. Interrupts are off all along.
 pub trait Guest: Sized {
+    /// Whether the addresses that a call of its gives are those of the address space that is loaded while it runs.
+    fn is_loaded(&self) -> bool;
     /// Loads what the CPU needs to enter the guest. What cannot be loaded crashes the domain.
     fn load(current: &mut Current<'_, Self>);
     /// Saves what a guest may have changed without the hypervisor.

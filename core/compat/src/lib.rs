@@ -24,7 +24,7 @@ use xen_abi::xen::*;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Carries a 64-bit call out.
-pub type Native<'a> = dyn FnMut(u32, &Args) -> Outcome + 'a;
+pub type Native<'a> = dyn FnMut(u32, Args) -> Outcome + 'a;
 
 /// What a translation works with.
 struct Call<'a, 'b, M> {
@@ -38,7 +38,7 @@ struct Call<'a, 'b, M> {
 impl<M: GuestMemory + Preempt> Call<'_, '_, M> {
     /// Carries out the same call with other arguments.
     fn issue(&mut self, args: Args) -> Outcome {
-        (self.native)(self.number, &args)
+        (self.native)(self.number, args)
     }
 
     fn read<T: FromBytes + IntoBytes + FromZeros>(&self, address: u64) -> Result<T> {
@@ -61,8 +61,8 @@ impl<M: GuestMemory + Preempt> Call<'_, '_, M> {
 
 /// Carries out hypercall `number` of a 32-bit guest. The arguments, and those of an [`Outcome::Again`], have 32 bits each.
 /// `native` carries out 64-bit calls of the same guest; `machine` reaches the guest's memory and the window.
-pub fn translate<M: GuestMemory + Preempt>(machine: &M, number: u32, args: &Args, native: &mut Native<'_>) -> Outcome {
-    let mut call = Call { machine, native, number, args: *args };
+pub fn translate<M: GuestMemory + Preempt>(machine: &M, number: u32, args: Args, native: &mut Native<'_>) -> Outcome {
+    let mut call = Call { machine, native, number, args: args };
     match number {
         HYPERVISOR_SET_TIMER_OP => small::set_timer(&mut call),
         HYPERVISOR_UPDATE_DESCRIPTOR => small::update_descriptor(&mut call),
@@ -75,6 +75,6 @@ pub fn translate<M: GuestMemory + Preempt>(machine: &M, number: u32, args: &Args
         HYPERVISOR_MMUEXT_OP => mmu::mmuext_op(&mut call),
         HYPERVISOR_UPDATE_VA_MAPPING | HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN => mmu::update_va_mapping(&mut call),
         // The same in both widths.
-        _ => call.issue(*args),
+        _ => call.issue(args),
     }
 }

@@ -20,7 +20,7 @@ const NARROW: u64 = size_of::<compat::MmuextOp>() as u64;
 /// Address, entry in two halves, flags, and for the other form a domain.
 pub(crate) fn update_va_mapping<M: GuestMemory + Preempt>(call: &mut Call<'_, '_, M>) -> Outcome {
     let args = call.args;
-    match call.issue([args[0], wide(&args, 1), args[3], args[4], 0, 0]) {
+    match call.issue([args[0], wide(args, 1), args[3], args[4], 0, 0]) {
         Outcome::Again(_) => Outcome::Again(args),
         done => done,
     }

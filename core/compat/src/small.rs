@@ -14,18 +14,18 @@ use xen_abi::version::{PlatformParameters, XENVER_PLATFORM_PARAMETERS};
 use zerocopy::FromZeros;
 
 /// The 64-bit number in two arguments, the lower half first.
-pub(crate) fn wide(args: &Args, first: usize) -> u64 {
+pub(crate) fn wide(args: Args, first: usize) -> u64 {
     join([args[first] as u32, args[first + 1] as u32])
 }
 
 /// Deadline in two halves.
 pub(crate) fn set_timer<M: GuestMemory + Preempt>(call: &mut Call<'_, '_, M>) -> Outcome {
-    call.issue([wide(&call.args, 0), 0, 0, 0, 0, 0])
+    call.issue([wide(call.args, 0), 0, 0, 0, 0, 0])
 }
 
 /// Machine address and descriptor in two halves each.
 pub(crate) fn update_descriptor<M: GuestMemory + Preempt>(call: &mut Call<'_, '_, M>) -> Outcome {
-    call.issue([wide(&call.args, 0), wide(&call.args, 2), 0, 0, 0, 0])
+    call.issue([wide(call.args, 0), wide(call.args, 2), 0, 0, 0, 0])
 }
 
 /// The start of the hypervisor's addresses is another one, where any of a guest's are the hypervisor's.

@@ -75,17 +75,17 @@ impl Guest {
         self.copy_out(address, value.as_bytes()).unwrap();
     }
 
-    fn call(&self, number: u32, args: &[u64], mut native: impl FnMut(&Args) -> Outcome) -> Outcome {
+    fn call(&self, number: u32, args: &[u64], mut native: impl FnMut(Args) -> Outcome) -> Outcome {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
-        translate(self, number, &all, &mut |issued, args| {
+        translate(self, number, all, &mut |issued, args| {
             assert_eq!(issued, number);
             native(args)
         })
     }
 
     /// Makes a call until it is done, as a guest's processor does.
-    fn finish(&self, number: u32, args: &[u64], mut native: impl FnMut(&Args) -> Outcome) -> (i64, u32) {
+    fn finish(&self, number: u32, args: &[u64], mut native: impl FnMut(Args) -> Outcome) -> (i64, u32) {
         let mut now = args.to_vec();
         for rounds in 1..100 {
             match self.call(number, &now, &mut native) {
@@ -118,7 +118,7 @@ fn halves_become_whole_numbers() {
     let args = [0xc000_0000, 0x5067, 0x8000_0000, 2, 7, 0];
     let outcome = guest.call(HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN, &args, |wide| {
         assert_eq!(wide[..4], [0xc000_0000, 0x8000_0000_0000_5067, 2, 7]);
-        Outcome::Again(*wide)
+        Outcome::Again(wide)
     });
     assert_eq!(outcome, Outcome::Again(args), "the guest makes its own call again");
 }
@@ -145,7 +145,7 @@ fn small_structures_are_widened_and_answers_narrowed() {
 #[test]
 fn a_missing_structure_is_a_fault() {
     let guest = Guest::default();
-    let never = |_: &Args| panic!("issued");
+    let never = |_: Args| panic!("issued");
     for (number, args) in [
         (HYPERVISOR_SCHED_OP, [SCHEDOP_POLL.into(), AT, 0]),
         (HYPERVISOR_GRANT_TABLE_OP, [GNTTABOP_COPY.into(), AT, 1]),
@@ -169,7 +169,7 @@ fn reservation(count: u32) -> narrow::MemoryReservation {
 }
 
 /// Gives the frame 0x100 + n for the number n.
-fn populate(guest: &Guest, args: &Args, most: u64) -> Outcome {
+fn populate(guest: &Guest, args: Args, most: u64) -> Outcome {
     let call: MemoryReservation = guest.get(args[1]);
     let before = args[0] >> 6;
     for index in before..call.nr_extents {
@@ -253,7 +253,7 @@ fn a_grant_tables_frames_come_back_in_32_bits() {
     (call.dom, call.nr_frames, call.frame_list) = (0x7ff0, 3, LIST as u32);
     guest.map(AT, &call);
     guest.map(LIST, &[0u32; 3]);
-    let setup = |args: &Args| {
+    let setup = |args: Args| {
         let mut call: SetupTable = guest.get(args[1]);
         for index in 0..u64::from(call.nr_frames) {
             guest.put(call.frame_list.offset(index).address(), &(0x500 + index));
@@ -332,7 +332,7 @@ fn what_is_the_same_in_both_widths_goes_as_it_is() {
     let args = [1, 2, 3, 4, 5, 6];
     let same = |number, args: [u64; 6]| {
         let outcome = guest.call(number, &args, |issued| {
-            assert_eq!(*issued, args);
+            assert_eq!(issued, args);
             Outcome::Done(9)
         });
         assert_eq!(outcome, Outcome::Done(9));

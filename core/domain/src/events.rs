@@ -43,7 +43,14 @@ impl<A: Arch> Hypervisor<A> {
         }
     }
 
+    #[inline(never)]
     fn follow_up(&self, domain: &Domain<A>, raised: Raised) {
+        self.follow_here(domain, raised);
+    }
+
+    /// The same as a part of its caller, so that what was raised stays in registers.
+    #[inline(always)]
+    fn follow_here(&self, domain: &Domain<A>, raised: Raised) {
         if let Some(vcpu) = raised.upcall.and_then(|vcpu| domain.vcpu(vcpu)) {
             self.machine().upcall_raised(vcpu);
             self.notify(vcpu);
@@ -79,7 +86,7 @@ impl<A: Arch> Hypervisor<A> {
     ///
     /// # Errors
     /// As EVTCHNOP_send.
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, domain: &Domain<A>, port: Port) -> Result<()> {
         let delivery = domain.evtchn.send(self.machine(), port)?;
         self.complete(domain, delivery);
@@ -97,7 +104,7 @@ impl<A: Arch> Hypervisor<A> {
     #[inline(always)]
     fn complete(&self, domain: &Domain<A>, delivery: Delivery) {
         match delivery {
-            Delivery::Local(raised) => self.follow(domain, raised),
+            Delivery::Local(raised) => self.follow_here(domain, raised),
             Delivery::Remote { domain: remote, port, from } => self.send_to(remote, port, from),
             Delivery::Dropped => {}
         }

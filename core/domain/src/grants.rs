@@ -15,7 +15,7 @@ impl<A: Arch> Hypervisor<A> {
         while let Some((handle, _)) = domain.maptrack.next(from) {
             if let Ok(claim) = domain.maptrack.claim(handle, true, true) {
                 self.release_mapping(&claim);
-                domain.maptrack.finish(claim);
+                domain.maptrack.finish(&claim);
             }
             from = handle.saturating_add(1);
             if self.machine().should_yield() {

@@ -58,7 +58,32 @@ pub(crate) struct Wanted {
     pub(crate) pinned: bool,
 }
 
+impl Wanted {
+    /// What is set where it is granted.
+    fn marks(self) -> u16 {
+        if self.readonly { READING } else { READING | WRITING }
+    }
+}
+
+/// Marks an entry of version 1, whose word has flags of both sides.
+#[inline]
+fn mark_v1(word: &AtomicU64, wanted: Wanted, mut meanwhile: impl FnMut()) -> Result<Snapshot, Status> {
+    let mut seen = word.load(Ordering::SeqCst);
+    for _ in 0..ROUNDS {
+        let entry = Snapshot::new(seen, 0, false);
+        entry.check(wanted, false)?;
+        let marked = seen | u64::from(wanted.marks());
+        meanwhile();
+        match word.compare_exchange(seen, marked, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return Ok(entry),
+            Err(found) => seen = found,
+        }
+    }
+    Err(Status::GeneralError)
+}
+
 impl Snapshot {
+    #[inline]
     fn new(head: u64, frame: u64, v2: bool) -> Snapshot {
         let flags = head as u16;
         let sub_page = v2 && flags & SUB_PAGE != 0 && flags & TYPE_MASK == PERMIT_ACCESS;
@@ -106,38 +131,31 @@ impl Entry<'_> {
     ///
     /// # Errors
     /// `GeneralError`: it does not allow it, or the guest keeps changing it.
+    #[inline]
     pub(crate) fn mark(self, wanted: Wanted) -> Result<Snapshot, Status> {
         self.mark_after(wanted, || {})
     }
 
     /// As [`Entry::mark`]; `meanwhile` runs between the first look and the mark, where a guest may do anything.
-    fn mark_after(self, wanted: Wanted, mut meanwhile: impl FnMut()) -> Result<Snapshot, Status> {
-        let marks = if wanted.readonly { READING } else { READING | WRITING };
+    #[inline]
+    fn mark_after(self, wanted: Wanted, meanwhile: impl FnMut()) -> Result<Snapshot, Status> {
         match self {
-            Entry::V1(word) => {
-                let mut seen = word.load(Ordering::SeqCst);
-                for _ in 0..ROUNDS {
-                    let entry = Snapshot::new(seen, 0, false);
-                    entry.check(wanted, false)?;
-                    let marked = seen | u64::from(marks);
-                    meanwhile();
-                    match word.compare_exchange(seen, marked, Ordering::SeqCst, Ordering::SeqCst) {
-                        Ok(_) => return Ok(entry),
-                        Err(found) => seen = found,
-                    }
-                }
-                Err(Status::GeneralError)
-            }
-            Entry::V2 { status, shift, .. } => {
-                self.read().check(wanted, true)?;
-                meanwhile();
-                let before = (status.fetch_or(u64::from(marks) << shift, Ordering::SeqCst) >> shift) as u16;
-                // The guest may have taken the grant back before it could see the mark.
-                let entry = self.read();
-                entry.check(wanted, true).inspect_err(|_| self.clear(marks & !before))?;
-                Ok(entry)
-            }
+            Entry::V1(word) => mark_v1(word, wanted, meanwhile),
+            Entry::V2 { .. } => self.mark_v2(wanted, meanwhile),
         }
+    }
+
+    #[inline(never)]
+    fn mark_v2(self, wanted: Wanted, mut meanwhile: impl FnMut()) -> Result<Snapshot, Status> {
+        let Entry::V2 { status, shift, .. } = self else { return Err(Status::GeneralError) };
+        self.read().check(wanted, true)?;
+        meanwhile();
+        let marks = wanted.marks();
+        let before = (status.fetch_or(u64::from(marks) << shift, Ordering::SeqCst) >> shift) as u16;
+        // The guest may have taken the grant back before it could see the mark.
+        let entry = self.read();
+        entry.check(wanted, true).inspect_err(|_| self.clear(marks & !before))?;
+        Ok(entry)
     }
 
     /// Clears marks.

@@ -173,16 +173,16 @@ impl MapTrack {
     }
 
     /// What was claimed is unmapped; the handle is free once nothing is left of it.
-    pub fn finish(&self, claim: Claim) {
+    pub fn finish(&self, claim: &Claim) {
         self.end(claim, false);
     }
 
     /// What was claimed could not be unmapped and stays.
-    pub fn restore(&self, claim: Claim) {
+    pub fn restore(&self, claim: &Claim) {
         self.end(claim, true);
     }
 
-    fn end(&self, claim: Claim, keep: bool) {
+    fn end(&self, claim: &Claim, keep: bool) {
         let mut inner = self.inner.lock();
         let Some(Slot::Used { mapping, claimed }) = inner.slot(claim.handle) else {
             return;

@@ -150,22 +150,24 @@ impl Inner {
     ///
     /// # Errors
     /// `BadReference`: there is no such entry.
+    #[inline]
     pub(crate) fn entry<'a, M: Frames + ?Sized>(
         &self,
         frames: &'a M,
         reference: Reference,
     ) -> core::result::Result<Entry<'a>, Status> {
-        self.find(frames, reference).ok_or(Status::BadReference)
+        let found = if self.version == 2 { self.find_v2(frames, reference) } else { self.find_v1(frames, reference) };
+        found.ok_or(Status::BadReference)
     }
 
-    fn find<'a, M: Frames + ?Sized>(&self, frames: &'a M, reference: Reference) -> Option<Entry<'a>> {
-        if reference >= self.entries() {
-            return None;
-        }
-        if self.version != 2 {
-            let table = frames.table(*self.shared.get((reference / ENTRIES_V1) as usize)?)?;
-            return Some(Entry::V1(&table[(reference % ENTRIES_V1) as usize]));
-        }
+    #[inline]
+    fn find_v1<'a, M: Frames + ?Sized>(&self, frames: &'a M, reference: Reference) -> Option<Entry<'a>> {
+        let table = frames.table(*self.shared.get((reference / ENTRIES_V1) as usize)?)?;
+        Some(Entry::V1(&table[(reference % ENTRIES_V1) as usize]))
+    }
+
+    #[inline(never)]
+    fn find_v2<'a, M: Frames + ?Sized>(&self, frames: &'a M, reference: Reference) -> Option<Entry<'a>> {
         let table = frames.table(*self.shared.get((reference / ENTRIES_V2) as usize)?)?;
         let status = frames.table(*self.status.get((reference / STATUSES) as usize)?)?;
         let at = (reference % ENTRIES_V2) as usize * 2;

@@ -68,11 +68,11 @@ impl Machine {
     fn unmap(&self, mapper: usize, handle: Handle, (host, device): (bool, bool), fails: bool) -> Result<(), Status> {
         let claim = self.tracks[mapper].claim(handle, host, device)?;
         if fails {
-            self.tracks[mapper].restore(claim);
+            self.tracks[mapper].restore(&claim);
             return Err(Status::GeneralError);
         }
         self.table.unmap(&self.frames, claim.mapping.reference, claim.mapping.access)?;
-        self.tracks[mapper].finish(claim);
+        self.tracks[mapper].finish(&claim);
         Ok(())
     }
 

@@ -276,20 +276,20 @@ fn handles_are_claimed_once() {
     assert_eq!(track.get(12345), Err(Status::BadHandle));
 
     let nothing = track.claim(handle, false, false).unwrap();
-    track.finish(nothing);
+    track.finish(&nothing);
     let host = track.claim(handle, true, false).unwrap();
     let again = track.claim(handle, true, false).unwrap();
     assert!(host.mapping.access.host && !again.mapping.access.host, "only one caller gets it");
-    track.restore(host);
+    track.restore(&host);
     assert_eq!(track.get(handle), Ok(mapping));
     let host = track.claim(handle, true, false).unwrap();
     let device = track.claim(handle, false, true).unwrap();
     assert_eq!(track.claim(handle, true, true), Err(Status::BadHandle));
-    track.finish(host);
+    track.finish(&host);
     let other = track.reserve().unwrap();
     assert_ne!(other, handle, "half of it is still there");
-    track.finish(device);
-    track.finish(device);
+    track.finish(&device);
+    track.finish(&device);
     assert_eq!(track.reserve(), Ok(handle));
     track.cancel(handle);
     track.cancel(handle);

@@ -19,7 +19,7 @@ const PV_ASSISTS: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
 const HVM_ASSISTS: u64 = 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 /// Carries out a vm_assist call.
-pub fn vm_assist<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn vm_assist<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     switch(caller, args[0] as u32, args[1] as u32).into()
 }
 

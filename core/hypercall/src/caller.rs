@@ -45,6 +45,8 @@ pub struct Caller<'a, A: Arch> {
     pub domain: &'a Arc<Domain<A>>,
     /// The calling vCPU.
     pub vcpu: &'a Arc<Vcpu<A>>,
+    /// Its addresses are those of the address space that this CPU has loaded ([`platform::GuestMemory::copy_in_loaded`]).
+    pub is_loaded: bool,
 }
 
 impl<A: Arch> Caller<'_, A> {
@@ -57,7 +59,31 @@ impl<A: Arch> Caller<'_, A> {
     ///
     /// # Errors
     /// `EFAULT` where the guest has not mapped it.
+    #[inline]
     pub fn read<T: FromBytes + IntoBytes + FromZeros>(&self, handle: GuestHandle<T>) -> Result<T> {
+        if !self.is_loaded {
+            return self.read_elsewhere(handle);
+        }
+        let mut value = T::new_zeroed();
+        self.machine().copy_in_loaded(handle.address(), value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Copies one structure in, over another one.
+    ///
+    /// # Errors
+    /// `EFAULT` where the guest has not mapped it.
+    #[inline]
+    pub fn read_into<T: FromBytes + IntoBytes>(&self, handle: GuestHandle<T>, value: &mut T) -> Result<()> {
+        if self.is_loaded {
+            self.machine().copy_in_loaded(handle.address(), value.as_mut_bytes())
+        } else {
+            self.machine().copy_in(handle.address(), value.as_mut_bytes())
+        }
+    }
+
+    #[inline(never)]
+    fn read_elsewhere<T: FromBytes + IntoBytes + FromZeros>(&self, handle: GuestHandle<T>) -> Result<T> {
         let mut value = T::new_zeroed();
         self.machine().copy_in(handle.address(), value.as_mut_bytes())?;
         Ok(value)
@@ -67,7 +93,16 @@ impl<A: Arch> Caller<'_, A> {
     ///
     /// # Errors
     /// `EFAULT` where the guest has not mapped it writably.
+    #[inline]
     pub fn write<T: IntoBytes + Immutable>(&self, handle: GuestHandle<T>, value: &T) -> Result<()> {
+        if !self.is_loaded {
+            return self.write_elsewhere(handle, value);
+        }
+        self.machine().copy_out_loaded(handle.address(), value.as_bytes())
+    }
+
+    #[inline(never)]
+    fn write_elsewhere<T: IntoBytes + Immutable>(&self, handle: GuestHandle<T>, value: &T) -> Result<()> {
         self.machine().copy_out(handle.address(), value.as_bytes())
     }
 

@@ -9,7 +9,7 @@ use xen_abi::xen::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 const CHUNK: usize = 128;
 
 /// Carries out a console_io call. Only dom0, and domains with its rights, have the console.
-pub fn console_io<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn console_io<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let (command, count, address) = (args[0] as u32, args[1] as u32, args[2]);
     if !caller.domain.is_privileged() {
         return Errno::PERM.into();
@@ -21,7 +21,7 @@ pub fn console_io<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     }
 }
 
-fn write<A: Arch>(caller: &Caller<'_, A>, args: &Args, count: u32, address: u64) -> Outcome {
+fn write<A: Arch>(caller: &Caller<'_, A>, args: Args, count: u32, address: u64) -> Outcome {
     let mark = (caller.domain.id != DomId::DOM0).then_some(caller.domain.id);
     let mut done: u32 = 0;
     while done < count {

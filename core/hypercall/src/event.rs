@@ -12,8 +12,9 @@ use xen_abi::event_channel::*;
 const RESET_CONTINUED: u32 = 14;
 
 /// HYPERVISOR_event_channel_op: operation, address of its structure.
-pub fn event_channel_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
-    // Nearly all calls are this one, and it needs few registers.
+#[inline(always)]
+pub fn event_channel_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
+    // Nearly all calls are this one.
     if args[0] as u32 == EVTCHNOP_SEND {
         return send(caller, GuestHandle::new(args[1])).into();
     }
@@ -21,7 +22,7 @@ pub fn event_channel_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome
 }
 
 #[inline(never)]
-fn other_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+fn other_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let at = args[1];
     let result = match args[0] as u32 {
         EVTCHNOP_UNMASK => unmask(caller, GuestHandle::new(at)),
@@ -44,7 +45,7 @@ fn other_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_event_channel_op_compat, the older form: the address of an envelope with the operation and its structure.
-pub fn event_channel_op_compat<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn event_channel_op_compat<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let operation = match caller.read(GuestHandle::<EvtchnOp>::new(args[0])) {
         Ok(envelope) => envelope.cmd,
         Err(errno) => return errno.into(),
@@ -54,10 +55,10 @@ pub fn event_channel_op_compat<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> 
         return Errno::NOSYS.into();
     }
     let structure = args[0].wrapping_add(offset_of!(EvtchnOp, u) as u64);
-    event_channel_op(caller, &[operation.into(), structure, 0, 0, 0, 0])
+    event_channel_op(caller, [operation.into(), structure, 0, 0, 0, 0])
 }
 
-#[inline(always)]
+#[inline(never)]
 fn send<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<Send>) -> Result<()> {
     let call = caller.read(at)?;
     caller.hypervisor.send(caller.domain, call.port)
@@ -171,7 +172,7 @@ fn set_priority<A: Arch>(caller: &Caller<'_, A>, at: GuestHandle<SetPriority>) -
 }
 
 /// Another domain's ports may be reset only while the toolstack has it paused.
-fn reset<A: Arch>(caller: &Caller<'_, A>, args: &Args, cursor: u32) -> Outcome {
+fn reset<A: Arch>(caller: &Caller<'_, A>, args: Args, cursor: u32) -> Outcome {
     let begin = || {
         let call = caller.read(GuestHandle::<Reset>::new(args[1]))?;
         let domain = caller.controlled_domain(call.dom)?;

@@ -23,7 +23,7 @@ pub trait Entry: FromBytes + FromZeros + IntoBytes + Immutable {
     /// Number and arguments of the call.
     fn call(&self) -> (u64, Args);
     /// Changes the arguments.
-    fn set_args(&mut self, args: &Args);
+    fn set_args(&mut self, args: Args);
 }
 
 macro_rules! entry {
@@ -40,7 +40,7 @@ macro_rules! entry {
                 (self.op.into(), self.args.map(u64::from))
             }
 
-            fn set_args(&mut self, args: &Args) {
+            fn set_args(&mut self, args: Args) {
                 self.args = args.map(Self::word);
             }
         }
@@ -53,8 +53,8 @@ entry!(compat::MulticallEntry, u32);
 /// HYPERVISOR_multicall: address of the entries, their number. `call` carries one out.
 pub fn multicall<E: Entry, M: GuestMemory + Preempt>(
     machine: &M,
-    args: &Args,
-    mut call: impl FnMut(u64, &Args) -> Outcome,
+    args: Args,
+    mut call: impl FnMut(u64, Args) -> Outcome,
 ) -> Outcome {
     let (mut at, count) = (args[0], args[1]);
     let again = |at, done| Outcome::Again([at, count - done, args[2], args[3], args[4], args[5]]);
@@ -76,7 +76,7 @@ pub fn multicall<E: Entry, M: GuestMemory + Preempt>(
 fn carry_out<E: Entry, M: GuestMemory>(
     machine: &M,
     at: u64,
-    mut call: impl FnMut(u64, &Args) -> Outcome,
+    mut call: impl FnMut(u64, Args) -> Outcome,
 ) -> Result<bool> {
     let mut entry = E::new_zeroed();
     machine.copy_in(at, entry.as_mut_bytes())?;
@@ -84,7 +84,7 @@ fn carry_out<E: Entry, M: GuestMemory>(
     let outcome = match number as u32 {
         HYPERVISOR_MULTICALL => Errno::INVAL.into(),
         HYPERVISOR_IRET => Errno::NOSYS.into(),
-        _ => call(number, &args),
+        _ => call(number, args),
     };
     match outcome {
         Outcome::Done(value) => {
@@ -92,7 +92,7 @@ fn carry_out<E: Entry, M: GuestMemory>(
             Ok(true)
         }
         Outcome::Again(rest) => {
-            entry.set_args(&rest);
+            entry.set_args(rest);
             machine.copy_out(at, entry.as_bytes())?;
             Ok(false)
         }

@@ -12,7 +12,7 @@ use xen_abi::sched::*;
 const MAX_POLL_PORTS: usize = 128;
 
 /// HYPERVISOR_sched_op: operation, address of its structure.
-pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let at = args[1];
     let result = match args[0] as u32 {
         SCHEDOP_YIELD => {
@@ -36,7 +36,7 @@ pub fn sched_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_sched_op_compat, the older form: the operation, and what it needs as the argument itself.
-pub fn sched_op_compat<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn sched_op_compat<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     match args[0] as u32 {
         SCHEDOP_YIELD | SCHEDOP_BLOCK => sched_op(caller, args),
         SCHEDOP_SHUTDOWN => {

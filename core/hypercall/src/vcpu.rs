@@ -18,7 +18,7 @@ const TOO_FAR: u64 = 1 << 50;
 const INSTEAD: u64 = 100_000_000;
 
 /// HYPERVISOR_vcpu_op: operation, vCPU, address of the operation's structure.
-pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let Some(vcpu) = caller.domain.vcpu(VcpuId(args[1] as u32)) else {
         return Errno::NOENT.into();
     };
@@ -58,7 +58,7 @@ pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_set_timer_op: the calling vCPU's one-shot timer, in nanoseconds of system time; 0 stops it.
-pub fn set_timer_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn set_timer_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     if args[0] == 0 {
         caller.hypervisor.cancel_timer(&caller.vcpu.singleshot);
         return Outcome::Done(0);
@@ -73,13 +73,13 @@ fn is_own<A: Arch>(caller: &Caller<'_, A>, vcpu: &Vcpu<A>) -> bool {
     vcpu.id == caller.vcpu.id
 }
 
-fn initialise<A: Arch>(caller: &Caller<'_, A>, vcpu: &Arc<Vcpu<A>>, args: &Args) -> Outcome {
+fn initialise<A: Arch>(caller: &Caller<'_, A>, vcpu: &Arc<Vcpu<A>>, args: Args) -> Outcome {
     if caller.domain.evtchn.vcpu_info(vcpu.id).is_none() {
         return Errno::INVAL.into();
     }
     match caller.machine().initialise_vcpu(caller.hypervisor, caller.domain, vcpu, args[2]) {
         // Its page tables are checked in pieces.
-        Err(Errno::AGAIN) => Outcome::Again(*args),
+        Err(Errno::AGAIN) => Outcome::Again(args),
         result => result.into(),
     }
 }

@@ -22,11 +22,18 @@ const VIRTUAL_START: u64 = 0xffff_8000_0000_0000;
 const MAX_STRING: usize = 64 << 10;
 
 /// Carries out a xen_version call.
-pub fn xen_version<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
-    let (command, address) = (args[0] as u32, args[1]);
+#[inline(always)]
+pub fn xen_version<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
+    // Linux makes this call only to have pending events noticed.
+    if args[0] as u32 == XENVER_VERSION {
+        return Outcome::Done(XEN_VERSION_WORD.into());
+    }
+    other_version(caller, args[0] as u32, args[1])
+}
+
+#[inline(never)]
+fn other_version<A: Arch>(caller: &Caller<'_, A>, command: u32, address: u64) -> Outcome {
     match command {
-        // Linux makes this call only to have pending events noticed, so it comes first.
-        XENVER_VERSION => Outcome::Done(XEN_VERSION_WORD.into()),
         XENVER_EXTRAVERSION => text::<A, { XEN_EXTRAVERSION_LEN as usize }>(caller, address, EXTRA_VERSION).into(),
         XENVER_COMPILE_INFO => compile_info(caller, address).into(),
         XENVER_CAPABILITIES => {

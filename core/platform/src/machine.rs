@@ -40,6 +40,17 @@ pub trait GuestMemory {
     fn copy_in(&self, address: u64, to: &mut [u8]) -> Result<()>;
     /// Copies to the guest's address `address`; `EFAULT` as above, or where a byte is not writable.
     fn copy_out(&self, address: u64, from: &[u8]) -> Result<()>;
+    /// As `copy_in`, where the address is certain to be one of the address space that is loaded: in calls of a 64-bit PV guest, and in
+    /// instructions of any PV guest.
+    #[inline(always)]
+    fn copy_in_loaded(&self, address: u64, to: &mut [u8]) -> Result<()> {
+        self.copy_in(address, to)
+    }
+    /// As `copy_out`, for the same.
+    #[inline(always)]
+    fn copy_out_loaded(&self, address: u64, from: &[u8]) -> Result<()> {
+        self.copy_out(address, from)
+    }
     /// Whether these bytes may be a guest's at all, mapped or not: addresses that exist and are not the hypervisor's.
     fn is_guest_range(&self, address: u64, length: u64) -> bool;
 }

@@ -74,31 +74,31 @@ macro_rules! guarded {
 /// Reads a word at an address in guest range.
 #[inline(always)]
 fn load64(address: u64, failed: &mut u32) -> u64 {
-    let mut value = 0u64;
+    let value: u64;
     let mut flag = *failed;
-    // SAFETY: the caller has checked the range; a fault is fixed up, and leaves the value.
-    unsafe { guarded!("mov {value}, [{address}]", flag, value = inout(reg) value, address = in(reg) address,) };
+    // SAFETY: the caller has checked the range; a fault is fixed up, and whatever value there is then is of no use.
+    unsafe { guarded!("mov {value}, [{address}]", flag, value = out(reg) value, address = in(reg) address,) };
     *failed = flag;
     value
 }
 
 #[inline(always)]
 fn load32(address: u64, failed: &mut u32) -> u32 {
-    let mut value = 0u32;
+    let value: u32;
     let mut flag = *failed;
     // SAFETY: as in `load64`.
-    unsafe { guarded!("mov {value:e}, [{address}]", flag, value = inout(reg) value, address = in(reg) address,) };
+    unsafe { guarded!("mov {value:e}, [{address}]", flag, value = out(reg) value, address = in(reg) address,) };
     *failed = flag;
     value
 }
 
 #[inline(always)]
 fn load8(address: u64, failed: &mut u32) -> u8 {
-    let mut value = 0u32;
+    let value: u32;
     let mut flag = *failed;
     // SAFETY: as in `load64`.
     unsafe {
-        guarded!("movzx {value:e}, byte ptr [{address}]", flag, value = inout(reg) value, address = in(reg) address,)
+        guarded!("movzx {value:e}, byte ptr [{address}]", flag, value = out(reg) value, address = in(reg) address,)
     };
     *failed = flag;
     value as u8

@@ -28,7 +28,8 @@ fn mailbox(cpu: CpuId) -> Option<&'static Mailbox> {
     MAILBOXES.get()?.get(cpu.index())
 }
 
-fn drop_translations(kind: FlushKind) {
+/// Drops translations on this CPU.
+pub fn flush_here(kind: FlushKind) {
     match kind {
         FlushKind::All => {
             paging::flush_all_local();
@@ -44,7 +45,7 @@ fn drop_translations(kind: FlushKind) {
 pub fn poll_mailbox() {
     let Some(cpu) = hal_cpu::try_cpu_id() else { return };
     if let Some(mailbox) = mailbox(cpu) {
-        mailbox.answer(drop_translations);
+        mailbox.answer(flush_here);
     }
     stop_if_asked();
 }
@@ -55,13 +56,12 @@ pub fn poll_mailbox() {
 /// The caller has changed the tables before.
 pub fn flush_cpus(mask: &CpuMask, kind: FlushKind) {
     let me = hal_cpu::try_cpu_id().unwrap_or(CpuId(0));
-    // Most domains have run here alone since their last flush.
     let here = mask.contains(me);
     let mut others = *mask;
     others.remove(me);
     if others.is_empty() {
         if here {
-            drop_translations(kind);
+            flush_here(kind);
         }
         return;
     }
@@ -73,7 +73,7 @@ pub fn flush_cpus(mask: &CpuMask, kind: FlushKind) {
     }
     send_mask(&waiting, vectors::FLUSH);
     if here {
-        drop_translations(kind);
+        flush_here(kind);
     }
     for cpu in waiting.iter() {
         wait_for(cpu);
@@ -147,7 +147,7 @@ pub fn enter_idle() {
 /// This CPU is awake: drops what it was asked to drop in its sleep. Before it loads a guest's root table.
 pub fn leave_idle() {
     if let Some(mailbox) = hal_cpu::try_cpu_id().and_then(mailbox) {
-        mailbox.wake(drop_translations);
+        mailbox.wake(flush_here);
     }
 }
 

@@ -147,8 +147,12 @@ impl Frames for LendableFrames {
     #[inline]
     fn table(&self, mfn: Mfn) -> Option<&Table> {
         let pointer = self.pointer(mfn).ok()?;
-        // SAFETY: RAM, mapped for good, page aligned, accessed as atomics or by the CPU's string instructions only.
-        Some(unsafe { &*pointer.cast::<Table>() })
+        // SAFETY: RAM, mapped for good, page aligned, accessed as atomics or by the CPU's string instructions only. Nothing of the
+        // direct map is at address 0, which the compiler would look at to tell the reference from `None`.
+        unsafe {
+            core::hint::assert_unchecked(!pointer.is_null());
+            Some(&*pointer.cast::<Table>())
+        }
     }
 
     fn zero(&self, mfn: Mfn) -> bool {

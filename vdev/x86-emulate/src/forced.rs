@@ -1,6 +1,6 @@
 //! Forced emulation: `ud2` and the letters "xen", then CPUID (arch-x86/xen.h, XEN_EMULATE_PREFIX).
 
-use crate::{MAX_LENGTH, Privileged, Result, Trap, privileged::answer_cpuid};
+use crate::{Privileged, Result, Trap, privileged::answer_cpuid};
 
 const SEQUENCE: [u8; 7] = [0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2];
 
@@ -9,10 +9,9 @@ const SEQUENCE: [u8; 7] = [0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2];
 /// # Errors
 /// [`Trap::Unhandled`] where the code at hand is something else: the guest gets its #UD.
 pub fn forced_cpuid(cpu: &mut impl Privileged) -> Result<()> {
-    let mut code = [0; MAX_LENGTH];
+    let mut code = [0; SEQUENCE.len()];
     let rip = cpu.rip();
-    let available = cpu.fetch(rip, &mut code);
-    if available < SEQUENCE.len() || code[..SEQUENCE.len()] != SEQUENCE {
+    if cpu.read_memory(rip, &mut code).is_err() || code != SEQUENCE {
         return Err(Trap::Unhandled);
     }
     answer_cpuid(cpu)?;

@@ -118,7 +118,7 @@ pub trait Privileged: Registers {
     fn read_port(&mut self, port: u16, size: u8) -> u32;
     /// Writes 1, 2 or 4 bytes.
     fn write_port(&mut self, port: u16, size: u8, value: u32);
-    /// Reads guest memory for OUTS. The trap is the page fault that the guest gets.
+    /// Reads guest memory: code, and what OUTS writes. The trap is the page fault that the guest gets.
     fn read_memory(&self, address: u64, to: &mut [u8]) -> Result<()>;
     /// Writes guest memory for INS.
     fn write_memory(&mut self, address: u64, from: &[u8]) -> Result<()>;

@@ -264,6 +264,7 @@ fn user_code_has_ports_and_little_else() {
 
 #[test]
 fn forced_cpuid_needs_the_whole_prefix() {
+    let cpu = |code: &[u8]| Cpu { memory: (0x1000..).zip(code.iter().copied()).collect(), ..cpu(code) };
     let mut good = cpu(b"\x0f\x0bxen\x0f\xa2");
     good.gpr[0] = 0x4000_0000;
     good.gpr[1] = 5;

@@ -4,7 +4,7 @@ use super::VcpuState;
 use super::space::{self, Space};
 use super::{devices, enlightened, narrow};
 use crate::current::Current;
-use crate::hypercalls;
+use crate::hypercalls::{self, Given};
 use crate::machine;
 use core::sync::atomic::Ordering::Relaxed;
 use hypercall::multicall::multicall;
@@ -34,7 +34,7 @@ pub fn dispatch(current: &mut Current<'_, VcpuState>) -> bool {
     let regs = &current.state.regs;
     let number = regs.rax;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let outcome = with_space(current, |current| call(current, number, &args));
+    let outcome = with_space(current, |current| call(current, number, args));
     let regs = &mut current.state.regs;
     match outcome {
         Outcome::Done(value) => {
@@ -58,25 +58,32 @@ pub fn with_space<T>(current: &mut Current<'_, VcpuState>, act: impl FnOnce(&mut
 }
 
 /// Carries out one hypercall, from registers or from a multicall.
-pub fn call(current: &mut Current<'_, VcpuState>, number: u64, args: &Args) -> Outcome {
-    match u32::try_from(number).unwrap_or(u32::MAX) {
-        HYPERVISOR_VCPU_OP if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO => {
-            let outcome = hypercalls::call(current, HYPERVISOR_VCPU_OP, args);
-            current.find_info();
-            outcome
-        }
-        HYPERVISOR_MEMORY_OP => {
-            let outcome = hypercalls::call(current, HYPERVISOR_MEMORY_OP, args);
-            if hypercall::memory::takes_frames_away(args) {
-                devices::invalidate_mappings(current);
-            }
-            outcome
-        }
-        HYPERVISOR_MULTICALL => {
-            let machine = current.machine();
-            let each = |number, args: &Args| call(current, number, args);
-            multicall::<MulticallEntry, _>(machine, args, each)
-        }
-        other => hypercalls::call(current, other, args),
+pub fn call(current: &mut Current<'_, VcpuState>, number: u64, args: Args) -> Outcome {
+    hypercalls::carry_out!(current, u32::try_from(number).unwrap_or(u32::MAX), args, {
+        HYPERVISOR_VCPU_OP => vcpu_op,
+        HYPERVISOR_MEMORY_OP => memory_op,
+        HYPERVISOR_MULTICALL => multicall_here,
+    })
+}
+
+fn vcpu_op(current: &mut Current<'_, VcpuState>, args: Args) -> Outcome {
+    let outcome = hypercall::vcpu::vcpu_op(&current.caller(), args);
+    if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO {
+        current.find_info();
     }
+    outcome
+}
+
+fn memory_op(current: &mut Current<'_, VcpuState>, args: Args) -> Outcome {
+    let outcome = hypercall::memory::memory_op(&current.caller(), args);
+    if hypercall::memory::takes_frames_away(args) {
+        devices::invalidate_mappings(current);
+    }
+    outcome
+}
+
+fn multicall_here(current: &mut Current<'_, VcpuState>, args: Args) -> Outcome {
+    let machine = current.machine();
+    let each = |number, args: Args| call(current, number, args);
+    multicall::<MulticallEntry, _>(machine, args, each)
 }

@@ -164,6 +164,10 @@ impl Current<'_, VcpuState> {
 }
 
 impl Guest for VcpuState {
+    fn is_loaded(&self) -> bool {
+        false
+    }
+
     fn load(current: &mut Current<'_, VcpuState>) {
         current.find_info();
         current.load_registers();

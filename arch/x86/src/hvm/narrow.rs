@@ -17,7 +17,7 @@ pub fn dispatch(current: &mut Current<'_, VcpuState>) -> bool {
     let regs = &current.state.regs;
     let number = regs.rax as u32;
     let args = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|register| register & LOW);
-    let outcome = with_window(current, |current| with_space(current, |current| call(current, number, &args)));
+    let outcome = with_window(current, |current| with_space(current, |current| call(current, number, args)));
     let regs = &mut current.state.regs;
     match outcome {
         Outcome::Done(value) => {
@@ -39,12 +39,12 @@ fn with_window<T>(current: &mut Current<'_, VcpuState>, act: impl FnOnce(&mut Cu
     value
 }
 
-fn call(current: &mut Current<'_, VcpuState>, number: u32, args: &Args) -> Outcome {
+fn call(current: &mut Current<'_, VcpuState>, number: u32, args: Args) -> Outcome {
     let machine = current.machine();
     if number == HYPERVISOR_MULTICALL {
-        let each = |number, args: &Args| call(current, number as u32, args);
+        let each = |number, args: Args| call(current, number as u32, args);
         return multicall::<MulticallEntry, _>(machine, args, each);
     }
-    let native = &mut |number: u32, args: &Args| hypercalls::call(current, number.into(), args);
+    let native = &mut |number: u32, args: Args| hypercalls::call(current, number.into(), args);
     compat::translate(machine, number, args, native)
 }

@@ -70,7 +70,7 @@ fn put<const N: usize>(machine: &X86, top: u64, bounce: &Bounce, frame: [u64; N]
     if bounce.to.rip == 0 || !is_guest_address(top) || !is_guest_address(bottom) {
         return Err(Errno::FAULT);
     }
-    machine.copy_out(bottom, frame.as_bytes())?;
+    machine.copy_out_loaded(bottom, frame.as_bytes())?;
     Ok(bottom)
 }
 

@@ -17,7 +17,7 @@ const PER_PAGE: u64 = 512;
 const MAX_LDT: u64 = 8192;
 
 /// HYPERVISOR_set_gdt: list of frames, number of descriptors.
-pub fn set_gdt(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn set_gdt(current: &mut Current<'_>, args: Args) -> Outcome {
     let (machine, list) = (current.machine(), args[0]);
     let frame = |index: u64| {
         let mut word = [0; 8];
@@ -72,7 +72,7 @@ pub fn take_descriptors(
 }
 
 /// HYPERVISOR_update_descriptor: machine address, descriptor.
-pub fn update_descriptor(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn update_descriptor(current: &mut Current<'_>, args: Args) -> Outcome {
     write_descriptor(current, args[0], args[1]).into()
 }
 

@@ -135,12 +135,12 @@ impl Registers for Guest<'_, '_> {
 
     fn fetch(&self, rip: u64, to: &mut [u8; MAX_LENGTH]) -> usize {
         let machine = self.0.machine();
-        if machine.copy_in(rip, to).is_ok() {
+        if machine.copy_in_loaded(rip, to).is_ok() {
             return to.len();
         }
         // The page behind may be missing.
         let here = ((PAGE - rip % PAGE) as usize).min(to.len());
-        if machine.copy_in(rip, &mut to[..here]).is_ok() { here } else { 0 }
+        if machine.copy_in_loaded(rip, &mut to[..here]).is_ok() { here } else { 0 }
     }
 }
 
@@ -165,12 +165,13 @@ impl Privileged for Guest<'_, '_> {
         port::write(self.0, port, size, value);
     }
 
+    #[inline]
     fn read_memory(&self, address: u64, to: &mut [u8]) -> Result<()> {
-        self.0.machine().copy_in(address, to).map_err(|_| self.page_fault(address, PageFault::empty()))
+        self.0.machine().copy_in_loaded(address, to).map_err(|_| self.page_fault(address, PageFault::empty()))
     }
 
     fn write_memory(&mut self, address: u64, from: &[u8]) -> Result<()> {
-        self.0.machine().copy_out(address, from).map_err(|_| self.page_fault(address, PageFault::WRITE))
+        self.0.machine().copy_out_loaded(address, from).map_err(|_| self.page_fault(address, PageFault::WRITE))
     }
 
     fn read_control(&mut self, number: u8) -> Result<u64> {

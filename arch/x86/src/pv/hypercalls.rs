@@ -1,8 +1,9 @@
 //! The hypercalls of a PV guest, by number (xen.h).
 
-use super::{descriptors, iret, mmu, operations, traps};
+use super::{VcpuState, descriptors, iret, mmu, operations, traps};
 use crate::current::Current;
-use crate::{hypercalls, physdev, platform_op};
+use crate::hypercalls::{self, Given};
+use crate::{physdev, platform_op};
 use hypercall::multicall::multicall;
 use hypercall::{Args, Outcome};
 use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
@@ -22,8 +23,7 @@ pub fn dispatch(current: &mut Current<'_>) {
         }
         return;
     }
-    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let outcome = carry_out(current, number, &args);
+    let outcome = carry_out(current, number, InRegisters);
     let regs = &mut current.state.context.regs;
     match outcome {
         Outcome::Done(value) => regs.rax = value as u64,
@@ -34,46 +34,77 @@ pub fn dispatch(current: &mut Current<'_>) {
     }
 }
 
+/// The arguments of the hypercall that the vCPU has just made.
+#[derive(Clone, Copy)]
+struct InRegisters;
+
+impl Given<VcpuState> for InRegisters {
+    #[inline(always)]
+    fn args(self, current: &Current<'_>) -> Args {
+        let regs = &current.state.context.regs;
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
+    }
+}
+
 /// Carries out one hypercall, from a multicall or with arguments that were laid out anew.
-pub fn call(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
+pub fn call(current: &mut Current<'_>, number: u64, args: Args) -> Outcome {
     carry_out(current, number, args)
 }
 
 /// Carries out one hypercall. Part of its callers: most hypercalls do less than another frame of registers costs.
 #[inline(always)]
-fn carry_out(current: &mut Current<'_>, number: u64, args: &Args) -> Outcome {
-    match u32::try_from(number).unwrap_or(u32::MAX) {
-        // Nothing else moves vcpu_info while the vCPU runs; timers are set by this call all the time.
-        HYPERVISOR_VCPU_OP if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO => {
-            let outcome = hypercalls::call(current, HYPERVISOR_VCPU_OP, args);
-            current.find_info();
-            outcome
-        }
-        HYPERVISOR_MULTICALL => {
-            let machine = current.machine();
-            let each = |number, args: &Args| call(current, number, args);
-            multicall::<MulticallEntry, _>(machine, args, each)
-        }
-        HYPERVISOR_MMU_UPDATE => mmu::mmu_update(current, args),
-        HYPERVISOR_MMUEXT_OP => mmu::mmuext_op(current, args),
-        HYPERVISOR_UPDATE_VA_MAPPING => mmu::update_va_mapping(current, args),
-        HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN => mmu::update_va_mapping_otherdomain(current, args),
-        HYPERVISOR_SET_TRAP_TABLE => operations::set_trap_table(current, args),
-        HYPERVISOR_SET_GDT => descriptors::set_gdt(current, args),
-        HYPERVISOR_UPDATE_DESCRIPTOR => descriptors::update_descriptor(current, args),
-        HYPERVISOR_STACK_SWITCH => operations::stack_switch(current, args),
-        HYPERVISOR_SET_CALLBACKS => operations::set_callbacks(current, args),
-        HYPERVISOR_FPU_TASKSWITCH => operations::fpu_taskswitch(current, args),
-        HYPERVISOR_SET_DEBUGREG => operations::set_debugreg(current, args),
-        HYPERVISOR_GET_DEBUGREG => operations::get_debugreg(current, args),
-        HYPERVISOR_SET_SEGMENT_BASE => operations::set_segment_base(current, args),
-        HYPERVISOR_CALLBACK_OP => operations::callback_op(current, args),
-        HYPERVISOR_NMI_OP => operations::nmi_op(current, args),
-        HYPERVISOR_PHYSDEV_OP => physdev::physdev_op(current, args),
-        HYPERVISOR_PLATFORM_OP => platform_op::platform_op(current, args),
-        HYPERVISOR_SCHED_OP_COMPAT => hypercall::sched::sched_op_compat(&current.caller(), args),
-        HYPERVISOR_EVENT_CHANNEL_OP_COMPAT => hypercall::event::event_channel_op_compat(&current.caller(), args),
-        HYPERVISOR_PHYSDEV_OP_COMPAT => physdev::physdev_op_compat(current, args),
-        other => hypercalls::call(current, other, args),
+fn carry_out(current: &mut Current<'_>, number: u64, given: impl Given<VcpuState>) -> Outcome {
+    hypercalls::carry_out!(current, u32::try_from(number).unwrap_or(u32::MAX), given, {
+        HYPERVISOR_VCPU_OP => vcpu_op,
+        HYPERVISOR_MEMORY_OP => memory_op,
+        HYPERVISOR_MULTICALL => multicall_here,
+        HYPERVISOR_MMU_UPDATE => mmu::mmu_update,
+        HYPERVISOR_MMUEXT_OP => mmu::mmuext_op,
+        HYPERVISOR_UPDATE_VA_MAPPING => mmu::update_va_mapping,
+        HYPERVISOR_UPDATE_VA_MAPPING_OTHERDOMAIN => mmu::update_va_mapping_otherdomain,
+        HYPERVISOR_SET_TRAP_TABLE => operations::set_trap_table,
+        HYPERVISOR_SET_GDT => descriptors::set_gdt,
+        HYPERVISOR_UPDATE_DESCRIPTOR => descriptors::update_descriptor,
+        HYPERVISOR_STACK_SWITCH => operations::stack_switch,
+        HYPERVISOR_SET_CALLBACKS => operations::set_callbacks,
+        HYPERVISOR_FPU_TASKSWITCH => operations::fpu_taskswitch,
+        HYPERVISOR_SET_DEBUGREG => operations::set_debugreg,
+        HYPERVISOR_GET_DEBUGREG => operations::get_debugreg,
+        HYPERVISOR_SET_SEGMENT_BASE => operations::set_segment_base,
+        HYPERVISOR_CALLBACK_OP => operations::callback_op,
+        HYPERVISOR_NMI_OP => operations::nmi_op,
+        HYPERVISOR_PHYSDEV_OP => physdev::physdev_op,
+        HYPERVISOR_PLATFORM_OP => platform_op::platform_op,
+        HYPERVISOR_SCHED_OP_COMPAT => sched_op_compat,
+        HYPERVISOR_EVENT_CHANNEL_OP_COMPAT => event_channel_op_compat,
+        HYPERVISOR_PHYSDEV_OP_COMPAT => physdev::physdev_op_compat,
+    })
+}
+
+/// Nothing else moves vcpu_info while the vCPU runs; timers are set by this call all the time.
+#[inline(always)]
+fn vcpu_op(current: &mut Current<'_>, args: Args) -> Outcome {
+    let outcome = hypercall::vcpu::vcpu_op(&current.caller(), args);
+    if args[0] as u32 == VCPUOP_REGISTER_VCPU_INFO {
+        current.find_info();
     }
+    outcome
+}
+
+fn memory_op(current: &mut Current<'_>, args: Args) -> Outcome {
+    hypercall::memory::memory_op(&current.caller(), args)
+}
+
+fn multicall_here(current: &mut Current<'_>, args: Args) -> Outcome {
+    let machine = current.machine();
+    let each = |number, args: Args| call(current, number, args);
+    multicall::<MulticallEntry, _>(machine, args, each)
+}
+
+fn sched_op_compat(current: &mut Current<'_>, args: Args) -> Outcome {
+    hypercall::sched::sched_op_compat(&current.caller(), args)
+}
+
+fn event_channel_op_compat(current: &mut Current<'_>, args: Args) -> Outcome {
+    hypercall::event::event_channel_op_compat(&current.caller(), args)
 }

@@ -17,7 +17,7 @@ use zerocopy::{FromZeros, IntoBytes};
 /// `EFAULT` where the frame cannot be read, or user mode has no page tables: the domain is to be crashed.
 pub fn iret(machine: &X86, state: &mut VcpuState) -> Result<()> {
     let mut frame = IretContext::new_zeroed();
-    machine.copy_in(state.context.regs.rsp, frame.as_mut_bytes())?;
+    machine.copy_in_loaded(state.context.regs.rsp, frame.as_mut_bytes())?;
 
     if frame.cs & 3 == 3 {
         if !state.kernel_mode {

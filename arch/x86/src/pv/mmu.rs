@@ -10,7 +10,6 @@ use platform::{GuestMemory, Preempt};
 use types::{CpuMask, DomId, Errno, Mfn, Progress, Result};
 use xen_abi::GuestHandle;
 use xen_abi::xen::*;
-use zerocopy::{FromZeros, IntoBytes};
 
 /// Set in a count whose call was cut off before: the number done so far is at `pdone`.
 const PREEMPTED: u64 = 1 << 31;
@@ -74,7 +73,7 @@ fn done_before(current: &Current<'_>, count: u64, pdone: u64) -> Result<(u64, u6
 }
 
 /// HYPERVISOR_mmu_update: requests, count, pdone, domains.
-pub fn mmu_update(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn mmu_update(current: &mut Current<'_>, args: Args) -> Outcome {
     let (count, before) = match done_before(current, args[1], args[2]) {
         Ok(counts) => counts,
         Err(errno) => return errno.into(),
@@ -117,7 +116,7 @@ pub fn mmu_update(current: &mut Current<'_>, args: &Args) -> Outcome {
 /// Cuts a batch off.
 fn again<T>(
     current: &Current<'_>,
-    args: &Args,
+    args: Args,
     handle: GuestHandle<T>,
     (count, done, before): (u64, u64, u64),
 ) -> Outcome {
@@ -135,12 +134,12 @@ fn update_owners(current: &Current<'_>, raw: u32) -> Result<(DomId, Arc<DomainMe
 }
 
 /// HYPERVISOR_update_va_mapping: address, entry, flags.
-pub fn update_va_mapping(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn update_va_mapping(current: &mut Current<'_>, args: Args) -> Outcome {
     update_mapping(current, args, current.domain.id)
 }
 
 /// HYPERVISOR_update_va_mapping_otherdomain: the same with frames of another domain.
-pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: Args) -> Outcome {
     match frame_owner(current, args[3] as u16) {
         Ok(DomId::IO) if !current.domain.is_privileged() => Errno::PERM.into(),
         Ok(owner) => update_mapping(current, args, owner),
@@ -148,8 +147,8 @@ pub fn update_va_mapping_otherdomain(current: &mut Current<'_>, args: &Args) -> 
     }
 }
 
-fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outcome {
-    let [address, entry, flags, ..] = *args;
+fn update_mapping(current: &mut Current<'_>, args: Args, frames: DomId) -> Outcome {
+    let [address, entry, flags, ..] = args;
     let Some(root) = current.state.root() else {
         return Errno::INVAL.into();
     };
@@ -157,7 +156,7 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
         Context { caller: current.domain.id, tables: &current.domain.memory, frames, preempt: current.machine() };
     match current.hypervisor.memory.update_va_mapping(&context, root, address, entry) {
         Ok(Progress::Done(())) => {}
-        Ok(Progress::Again(_)) => return Outcome::Again(*args),
+        Ok(Progress::Again(_)) => return Outcome::Again(args),
         Err(denied) => return explain(current, "update_va_mapping", denied).into(),
     }
     let kind = match flags & UVMF_FLUSHTYPE_MASK {
@@ -167,7 +166,7 @@ fn update_mapping(current: &mut Current<'_>, args: &Args, frames: DomId) -> Outc
     };
     match flags & !UVMF_FLUSHTYPE_MASK {
         UVMF_LOCAL => flush_local(kind),
-        UVMF_ALL => hal_irq::ipi::flush_cpus(&current.machine().cpus_of(current.domain.id), kind),
+        UVMF_ALL => current.machine().flush_cpus_of(current.domain.id, kind),
         bitmap => match vcpu_mask(current, bitmap) {
             Ok(mask) => hal_irq::ipi::flush_cpus(&mask, kind),
             Err(errno) => return errno.into(),
@@ -203,7 +202,7 @@ fn vcpu_mask(current: &Current<'_>, bitmap: u64) -> Result<CpuMask> {
 }
 
 /// HYPERVISOR_mmuext_op: operations, count, pdone, domain.
-pub fn mmuext_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn mmuext_op(current: &mut Current<'_>, args: Args) -> Outcome {
     let (count, before) = match done_before(current, args[1], args[2]) {
         Ok(counts) => counts,
         Err(errno) => return errno.into(),
@@ -216,9 +215,8 @@ pub fn mmuext_op(current: &mut Current<'_>, args: &Args) -> Outcome {
     let mut done = 0;
     let mut result = Ok(());
     while done < count {
-        let mut op = MmuextOp::new_zeroed();
-        let outcome = current.machine().copy_in(handle.offset(done).address(), op.as_mut_bytes());
-        match outcome.and_then(|()| extended(current, &owner, &op)) {
+        let op = current.caller().read(handle.offset(done));
+        match op.and_then(|op| extended(current, &owner, &op)) {
             Ok(Progress::Done(())) => done += 1,
             Ok(Progress::Again(_)) => return again(current, args, handle, (count, done, before)),
             Err(errno) => {
@@ -270,7 +268,7 @@ fn extended(current: &mut Current<'_>, owner: &Arc<Domain<crate::X86>>, op: &Mmu
 
 /// The operations that drop cached translations or cache lines.
 fn flush(current: &Current<'_>, is_self: bool, op: &MmuextOp) -> Result<()> {
-    let domain_cpus = || current.machine().cpus_of(current.domain.id);
+    let flush_domain = |kind| current.machine().flush_cpus_of(current.domain.id, kind);
     let named_cpus = || vcpu_mask(current, op.arg2).map_err(|_| Errno::INVAL);
     if !is_self && op.cmd <= MMUEXT_FLUSH_CACHE_GLOBAL {
         return Err(Errno::PERM);
@@ -280,8 +278,8 @@ fn flush(current: &Current<'_>, is_self: bool, op: &MmuextOp) -> Result<()> {
         MMUEXT_INVLPG_LOCAL => hal_cpu::invlpg(op.arg1),
         MMUEXT_TLB_FLUSH_MULTI => hal_irq::ipi::flush_cpus(&named_cpus()?, FlushKind::All),
         MMUEXT_INVLPG_MULTI => hal_irq::ipi::flush_cpus(&named_cpus()?, FlushKind::Page(op.arg1)),
-        MMUEXT_TLB_FLUSH_ALL => hal_irq::ipi::flush_cpus(&domain_cpus(), FlushKind::All),
-        MMUEXT_INVLPG_ALL => hal_irq::ipi::flush_cpus(&domain_cpus(), FlushKind::Page(op.arg1)),
+        MMUEXT_TLB_FLUSH_ALL => flush_domain(FlushKind::All),
+        MMUEXT_INVLPG_ALL => flush_domain(FlushKind::Page(op.arg1)),
         MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => {
             if !current.domain.is_privileged() {
                 return Err(Errno::ACCES);

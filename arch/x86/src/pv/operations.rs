@@ -11,7 +11,7 @@ use xen_abi::arch_x86::*;
 use xen_abi::callback::*;
 
 /// HYPERVISOR_set_trap_table: replaces handlers, up to an entry with address 0; a null table clears all.
-pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn set_trap_table(current: &mut Current<'_>, args: Args) -> Outcome {
     if args[0] == 0 {
         current.state.traps.fill(TrapGate::default());
         return Outcome::Done(0);
@@ -40,14 +40,14 @@ pub fn trap_gate(state: &VcpuState, entry: &TrapInfo) -> TrapGate {
 }
 
 /// HYPERVISOR_stack_switch: where traps from user mode will be delivered.
-pub fn stack_switch(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn stack_switch(current: &mut Current<'_>, args: Args) -> Outcome {
     current.state.kernel_ss = current.state.kernel_selector(args[0] as u16);
     current.state.kernel_sp = args[1];
     Outcome::Done(0)
 }
 
 /// HYPERVISOR_fpu_taskswitch: sets or clears CR0.TS.
-pub fn fpu_taskswitch(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn fpu_taskswitch(current: &mut Current<'_>, args: Args) -> Outcome {
     set_task_switched(current.state, args[0] != 0);
     Outcome::Done(0)
 }
@@ -60,7 +60,7 @@ pub fn set_task_switched(state: &mut VcpuState, set: bool) {
 
 /// HYPERVISOR_set_segment_base. A selector that cannot be loaded becomes the null selector, and that is no error: Linux
 /// takes one for a bug of its own.
-pub fn set_segment_base(_current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn set_segment_base(_current: &mut Current<'_>, args: Args) -> Outcome {
     let base = args[1];
     match args[0] as u32 {
         SEGBASE_FS if is_canonical(base) => hal_cpu::write_fs_base(base),
@@ -75,7 +75,7 @@ pub fn set_segment_base(_current: &mut Current<'_>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_set_debugreg.
-pub fn set_debugreg(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn set_debugreg(current: &mut Current<'_>, args: Args) -> Outcome {
     write_debug(current.state, args[0] as u32, args[1]).into()
 }
 
@@ -123,7 +123,7 @@ pub fn write_debug(state: &mut VcpuState, number: u32, value: u64) -> Result<()>
 }
 
 /// HYPERVISOR_get_debugreg.
-pub fn get_debugreg(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn get_debugreg(current: &mut Current<'_>, args: Args) -> Outcome {
     read_debug(current.state, args[0] as u32).map(|value| value as i64).into()
 }
 
@@ -141,9 +141,9 @@ pub fn read_debug(state: &VcpuState, number: u32) -> Result<u64> {
 
 /// HYPERVISOR_set_callbacks, the older form of callback_op: event, failsafe and syscall entry. It cannot fail: addresses that
 /// do not exist change nothing.
-pub fn set_callbacks(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn set_callbacks(current: &mut Current<'_>, args: Args) -> Outcome {
     let state = &mut current.state;
-    for (callback, &address) in [&mut state.event, &mut state.failsafe, &mut state.syscall].into_iter().zip(args) {
+    for (callback, address) in [&mut state.event, &mut state.failsafe, &mut state.syscall].into_iter().zip(args) {
         if is_canonical(address) {
             callback.rip = address;
         }
@@ -152,7 +152,7 @@ pub fn set_callbacks(current: &mut Current<'_>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_callback_op.
-pub fn callback_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn callback_op(current: &mut Current<'_>, args: Args) -> Outcome {
     match args[0] as u32 {
         CALLBACKOP_REGISTER => register_callback(current, GuestHandle::new(args[1])).into(),
         CALLBACKOP_UNREGISTER => unregister_callback(current, GuestHandle::new(args[1])).into(),
@@ -203,7 +203,7 @@ pub fn unregister_callback(current: &mut Current<'_>, handle: GuestHandle<Unregi
 }
 
 /// HYPERVISOR_nmi_op: registers or removes the NMI handler.
-pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn nmi_op(current: &mut Current<'_>, args: Args) -> Outcome {
     use xen_abi::nmi::{XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK};
     match args[0] as u32 {
         XENNMI_REGISTER_CALLBACK => {

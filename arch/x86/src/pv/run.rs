@@ -7,6 +7,12 @@ use crate::vcpu::Guest;
 use hal_cpu::Exit;
 
 impl Guest for VcpuState {
+    #[inline]
+    fn is_loaded(&self) -> bool {
+        // What a 32-bit guest's call becomes has structures elsewhere.
+        self.narrow.is_none()
+    }
+
     fn load(current: &mut Current<'_, VcpuState>) {
         current.find_info();
         context::load(current);

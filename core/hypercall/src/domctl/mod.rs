@@ -25,7 +25,7 @@ type Done = Result<bool>;
 type Target<A> = Arc<Domain<A>>;
 
 /// Carries out a domctl.
-pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let handle = GuestHandle::<Domctl>::new(args[0]);
     let mut op = match caller.read(handle) {
         Ok(op) => op,
@@ -41,7 +41,7 @@ pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     };
     // Commands go one by one. Waiting for another CPU's, which may wait for this vCPU, would be the end.
     let Some(guard) = caller.hypervisor.toolstack.try_lock() else {
-        return Outcome::Again(*args);
+        return Outcome::Again(args);
     };
     let done = match target {
         None if op.cmd == XEN_DOMCTL_VM_EVENT_OP => with(&mut op, |op| monitor::vm_event(caller, None, op)),
@@ -54,7 +54,7 @@ pub fn domctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
         Some(target) => dispatch(caller, &target, &mut op),
     };
     if done == Err(Errno::RESTART) {
-        return Outcome::Again(*args);
+        return Outcome::Again(args);
     }
     if copies_back(op.cmd, done) {
         if let Err(errno) = caller.write(handle, &op) {

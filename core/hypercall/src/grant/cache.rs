@@ -14,7 +14,7 @@ const SEARCHED_AT_ONCE: u32 = 4096;
 
 /// GNTTABOP_cache_flush; the argument's upper bits are the reference with which the search for the first structure's frame
 /// goes on.
-pub fn flush<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn flush<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let (at, count) = (GuestHandle::<CacheFlush>::new(args[1]), u64::from(args[2] as u32));
     if !caller.machine().is_guest_range(args[1], count.saturating_mul(size_of::<CacheFlush>() as u64)) {
         return Errno::FAULT.into();

@@ -33,10 +33,10 @@ pub fn copy<A: Arch>(caller: &Caller<'_, A>, call: &Copy) -> Result<(), Status> 
         return Ok(());
     }
     let by_reference = |flag| call.flags & flag != 0;
-    let from_domain = domain_of(caller, &call.source, by_reference(GNTCOPY_SOURCE_GREF))?;
-    let to_domain = domain_of(caller, &call.dest, by_reference(GNTCOPY_DEST_GREF))?;
-    let source = end(caller, from_domain, &call.source, by_reference(GNTCOPY_SOURCE_GREF), true)?;
-    let target = end(caller, to_domain, &call.dest, by_reference(GNTCOPY_DEST_GREF), false)?;
+    let from = granter_of(caller, &call.source, by_reference(GNTCOPY_SOURCE_GREF))?;
+    let to = granter_of(caller, &call.dest, by_reference(GNTCOPY_DEST_GREF))?;
+    let source = end(caller, from, &call.source, true)?;
+    let target = end(caller, to, &call.dest, false)?;
     for end in [&call.source, &call.dest] {
         if usize::from(end.offset) + usize::from(call.len) > PAGE_SIZE {
             return Err(Status::BadCopyArgument);
@@ -51,30 +51,34 @@ pub fn copy<A: Arch>(caller: &Caller<'_, A>, call: &Copy) -> Result<(), Status> 
     if copy_bytes(caller.machine(), from, to, call.len.into()) { Ok(()) } else { Err(Status::BadPage) }
 }
 
-/// The domain whose grant, or the caller whose frame, an end is.
-fn domain_of<A: Arch>(caller: &Caller<'_, A>, place: &CopyPtr, by_reference: bool) -> Result<Arc<Domain<A>>, Status> {
-    let id = DomId(place.domid);
-    if id == DomId::SELF {
-        return Ok(caller.domain.clone());
+/// The domain whose grant an end is; none for a frame of the caller's.
+fn granter_of<A: Arch>(
+    caller: &Caller<'_, A>,
+    place: &CopyPtr,
+    by_reference: bool,
+) -> Result<Option<Arc<Domain<A>>>, Status> {
+    match DomId(place.domid) {
+        DomId::SELF if !by_reference => Ok(None),
+        DomId::SELF => Ok(Some(caller.domain.clone())),
+        _ if !by_reference => Err(Status::PermissionDenied),
+        id => caller.hypervisor.domains.get(id).map(Some).ok_or(Status::BadDomain),
     }
-    if !by_reference {
-        return Err(Status::PermissionDenied);
-    }
-    caller.hypervisor.domains.get(id).ok_or(Status::BadDomain)
 }
 
 fn end<'a, 'b, A: Arch>(
     caller: &'a Caller<'b, A>,
-    domain: Arc<Domain<A>>,
+    granter: Option<Arc<Domain<A>>>,
     place: &CopyPtr,
-    by_reference: bool,
     readonly: bool,
 ) -> Result<End<'a, 'b, A>, Status> {
-    if !by_reference {
-        let held = caller.hypervisor.hold(&domain, place.u, !readonly).map_err(|denied| refused(caller, denied))?;
+    let Some(domain) = granter else {
+        let held = caller.hypervisor.hold(caller.domain, place.u, !readonly).map_err(|denied| refused(caller, denied))?;
         return Ok(End { caller, mfn: held.keep(), readonly, grant: None });
-    }
+    };
     let find = |owner: DomId, gfn: Gfn, _: bool| {
+        if owner == domain.id {
+            return resolve(caller, &domain, gfn);
+        }
         let owner = caller.hypervisor.domains.get(owner).ok_or(Status::BadDomain)?;
         resolve(caller, &owner, gfn)
     };

@@ -76,15 +76,7 @@ fn take_and_map<A: Arch>(
     access: Access,
     granted: Granted,
 ) -> Result<(), Status> {
-    let memory = &caller.hypervisor.memory;
-    let take = || {
-        let taken = if access.readonly {
-            memory.get_frame(granted.mfn, granter.id)
-        } else {
-            memory.get_writable(granted.mfn, granter.id)
-        };
-        taken.map_err(|denied| explain(caller, "map_grant_ref", denied, Status::GeneralError))
-    };
+    let take = || take(caller, granter.id, granted.mfn, access.readonly);
     if access.device {
         take()?;
     }
@@ -106,6 +98,13 @@ fn take_and_map<A: Arch>(
             .inspect_err(undo_device)?;
     }
     Ok(())
+}
+
+#[inline(always)]
+fn take<A: Arch>(caller: &Caller<'_, A>, granter: DomId, mfn: Mfn, readonly: bool) -> Result<(), Status> {
+    let memory = &caller.hypervisor.memory;
+    let taken = if readonly { memory.get_frame(mfn, granter) } else { memory.get_writable(mfn, granter) };
+    taken.map_err(|denied| explain(caller, "map_grant_ref", denied, Status::GeneralError))
 }
 
 fn write_entry<A: Arch>(

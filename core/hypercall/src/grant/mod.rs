@@ -36,7 +36,7 @@ const FOR_TRANSLATED: [u32; 8] = [
 type Batch = (u64, Result<()>);
 
 /// HYPERVISOR_grant_table_op: operation, address of the first structure, number of structures.
-pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let (op, at, count) = (args[0] as u32, args[1], args[2] as u32);
     if caller.domain.is_translated() && !FOR_TRANSLATED.contains(&op) {
         return Errno::NOSYS.into();
@@ -78,12 +78,12 @@ pub fn grant_table_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 }
 
 /// The outcome of a batch: done, or to be gone on with after what has been done.
-fn continued<T>(args: &Args, (done, result): Batch) -> Outcome {
+fn continued<T>(args: Args, (done, result): Batch) -> Outcome {
     let count = u64::from(args[2] as u32);
     if result.is_err() || done >= count {
         return result.into();
     }
-    let mut rest = *args;
+    let mut rest = args;
     rest[1] = GuestHandle::<T>::new(args[1]).offset(done).address();
     rest[2] = count - done;
     Outcome::Again(rest)
@@ -96,7 +96,8 @@ fn one<A: Arch, T: FromBytes + IntoBytes + Immutable>(
     action: impl FnOnce(&mut T),
 ) -> Result<()> {
     let at = GuestHandle::<T>::new(at);
-    let mut call = caller.read(at)?;
+    let mut call = T::new_zeroed();
+    caller.read_into(at, &mut call)?;
     action(&mut call);
     caller.write(at, &call)
 }

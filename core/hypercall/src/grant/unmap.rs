@@ -78,12 +78,14 @@ fn step<A: Arch, T: FromBytes + IntoBytes + Immutable>(
     at: GuestHandle<T>,
     action: &mut dyn FnMut(&mut T),
 ) -> Result<()> {
-    let mut call = caller.read(at)?;
+    let mut call = T::new_zeroed();
+    caller.read_into(at, &mut call)?;
     action(&mut call);
     caller.write(at, &call)
 }
 
 /// Clears the page-table entry of a mapping.
+#[inline(always)]
 fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Result<Claim, Status> {
     let maptrack = &caller.domain.maptrack;
     let claim = maptrack.claim(request.handle, request.host != 0, request.device != 0)?;
@@ -91,7 +93,7 @@ fn clear<A: Arch>(caller: &Caller<'_, A>, request: &Request) -> core::result::Re
         Ok(()) => Ok(claim),
         Err(status) => {
             log::debug!("{}: unmap of handle {}: {status}", caller.domain.id, request.handle);
-            maptrack.restore(claim);
+            maptrack.restore(&claim);
             Err(status)
         }
     }
@@ -126,6 +128,7 @@ fn find_and_clear<A: Arch>(
 }
 
 /// Drops translations, and then the frames' references and pins.
+#[inline(always)]
 fn complete<A: Arch>(caller: &Caller<'_, A>, pending: &[Claim]) {
     if pending.iter().any(|claim| claim.mapping.access.host) {
         if let Some(p2m) = caller.domain.p2m() {
@@ -135,7 +138,7 @@ fn complete<A: Arch>(caller: &Caller<'_, A>, pending: &[Claim]) {
             caller.hypervisor.memory.flush_domain(&caller.domain.memory);
         }
     }
-    for &claim in pending {
+    for claim in pending {
         if claim.mapping.access.is_any() {
             give_back(caller, &claim.mapping);
         }

@@ -42,15 +42,15 @@ struct Call<'a, 'b, A: Arch> {
 }
 
 /// HYPERVISOR_dm_op: domain, number of buffers, address of their list.
-pub fn dm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn dm_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     match buffers(caller, args).and_then(|buffers| request(caller, args[0] as u16, &buffers)) {
         Ok(()) => Outcome::Done(0),
-        Err(Errno::RESTART) => Outcome::Again(*args),
+        Err(Errno::RESTART) => Outcome::Again(args),
         Err(errno) => errno.into(),
     }
 }
 
-fn buffers<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Result<Buffers> {
+fn buffers<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Result<Buffers> {
     let (count, list) = (args[1] as u32, GuestHandle::<DmOpBuf>::new(args[2]));
     let mut buffers = Buffers::new();
     for index in 0..count {

@@ -18,7 +18,7 @@ const FIRST_VECTOR: u8 = 16;
 const TRACE_EVENT_BITS: u16 = 12;
 
 /// HYPERVISOR_hvm_op: operation, address of its structure.
-pub fn hvm_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn hvm_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let at = args[1];
     let result = match args[0] as u32 {
         HVMOP_SET_PARAM => params::set(caller, GuestHandle::new(at)),

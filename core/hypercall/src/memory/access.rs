@@ -31,7 +31,7 @@ fn access<A: Arch>(p2m: &GuestMap<A>, number: u8) -> Result<Access> {
 }
 
 /// XENMEM_access_op. `done` pages of it are done.
-pub fn access_op<A: Arch>(caller: &Caller<'_, A>, args: &Args, done: u64) -> Outcome {
+pub fn access_op<A: Arch>(caller: &Caller<'_, A>, args: Args, done: u64) -> Outcome {
     let at = GuestHandle::<MemAccessOp>::new(args[1]);
     let answer = || -> Result<Option<u64>> {
         let call = caller.read(at)?;

@@ -26,7 +26,7 @@ struct Exchange<A: Arch> {
 type Taken = (Mfn, u64);
 
 /// XENMEM_exchange. `nr_exchanged` in the guest's structure says how far it came, also when it is cut off.
-pub fn exchange<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn exchange<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let at = GuestHandle::<MemoryExchange>::new(args[1]);
     let call = match caller.read(at) {
         Ok(call) => call,
@@ -42,7 +42,7 @@ pub fn exchange<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
     for chunk in first..chunks {
         let result = if chunk != first && caller.machine().should_yield() {
             let outcome = finish(caller, at, chunk << exchange.chunk_in, Ok(()));
-            return if outcome == Outcome::Done(0) { Outcome::Again(*args) } else { outcome };
+            return if outcome == Outcome::Done(0) { Outcome::Again(args) } else { outcome };
         } else {
             exchange.trade(caller, chunk)
         };

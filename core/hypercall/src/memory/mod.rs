@@ -25,13 +25,13 @@ const MAX_CONTROL_ORDER: u32 = 18;
 
 /// Whether a call takes frames from where they are in the caller's memory, so that others who have mapped them there must look
 /// anew.
-pub fn takes_frames_away(args: &Args) -> bool {
+pub fn takes_frames_away(args: Args) -> bool {
     let op = args[0] as u32 & ((1 << COMMAND_BITS) - 1);
     matches!(op, XENMEM_DECREASE_RESERVATION | XENMEM_REMOVE_FROM_PHYSMAP | XENMEM_ADD_TO_PHYSMAP)
 }
 
 /// HYPERVISOR_memory_op: operation, address of its structure.
-pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let (op, done) = (args[0] as u32 & ((1 << COMMAND_BITS) - 1), args[0] >> COMMAND_BITS);
     match op {
         XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => {
@@ -67,8 +67,8 @@ pub fn memory_op<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
 }
 
 /// The operation again, with `done` parts of it done.
-fn again(args: &Args, op: u32, done: u64) -> Outcome {
-    let mut args = *args;
+fn again(args: Args, op: u32, done: u64) -> Outcome {
+    let mut args = args;
     args[0] = u64::from(op) | done << COMMAND_BITS;
     Outcome::Again(args)
 }

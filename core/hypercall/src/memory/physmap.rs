@@ -31,7 +31,7 @@ struct Wish {
 }
 
 /// XENMEM_add_to_physmap.
-pub fn add<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome {
+pub fn add<A: Arch>(caller: &Caller<'_, A>, args: Args, before: u64) -> Outcome {
     let call = match caller.read(GuestHandle::<AddToPhysmap>::new(args[1])) {
         Ok(call) => call,
         Err(errno) => return errno.into(),
@@ -68,7 +68,7 @@ pub fn add<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome
 }
 
 /// XENMEM_add_to_physmap_batch: an error number for each.
-pub fn add_batch<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome {
+pub fn add_batch<A: Arch>(caller: &Caller<'_, A>, args: Args, before: u64) -> Outcome {
     let started = start_batch(caller, args[1]);
     let (call, domain, foreign) = match started {
         Ok(started) => started,
@@ -222,7 +222,7 @@ pub fn remove<A: Arch>(caller: &Caller<'_, A>, at: u64) -> Result<()> {
 }
 
 /// XENMEM_set_pod_target, XENMEM_get_pod_target.
-pub fn on_demand<A: Arch>(caller: &Caller<'_, A>, args: &Args, op: u32) -> Outcome {
+pub fn on_demand<A: Arch>(caller: &Caller<'_, A>, args: Args, op: u32) -> Outcome {
     let at = GuestHandle::<PodTarget>::new(args[1]);
     let answer = || -> Result<Option<()>> {
         let mut call = caller.read(at)?;
@@ -243,7 +243,7 @@ pub fn on_demand<A: Arch>(caller: &Caller<'_, A>, args: &Args, op: u32) -> Outco
     };
     match answer() {
         Ok(Some(())) => Outcome::Done(0),
-        Ok(None) => Outcome::Again(*args),
+        Ok(None) => Outcome::Again(args),
         Err(errno) => errno.into(),
     }
 }

@@ -22,7 +22,7 @@ struct Change<A: Arch> {
 }
 
 /// increase_reservation, decrease_reservation, populate_physmap: the number of extents done, whatever stopped them.
-pub fn change<A: Arch>(caller: &Caller<'_, A>, op: u32, args: &Args, before: u64) -> Outcome {
+pub fn change<A: Arch>(caller: &Caller<'_, A>, op: u32, args: Args, before: u64) -> Outcome {
     let Some(change) = accept(caller, op, args[1], before) else {
         return Outcome::Done(before as i64);
     };
@@ -34,7 +34,7 @@ pub fn change<A: Arch>(caller: &Caller<'_, A>, op: u32, args: &Args, before: u64
     outcome
 }
 
-fn go_on<A: Arch>(caller: &Caller<'_, A>, change: &Change<A>, op: u32, args: &Args, before: u64) -> Outcome {
+fn go_on<A: Arch>(caller: &Caller<'_, A>, change: &Change<A>, op: u32, args: Args, before: u64) -> Outcome {
     let mut done = before;
     while done < change.count {
         if done != before && caller.machine().should_yield() {

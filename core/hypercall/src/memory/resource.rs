@@ -24,7 +24,7 @@ enum Resource {
 }
 
 /// XENMEM_acquire_resource; with a null list only the size of the resource is told.
-pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: &Args, before: u64) -> Outcome {
+pub fn acquire<A: Arch>(caller: &Caller<'_, A>, args: Args, before: u64) -> Outcome {
     if caller.domain.is_translated() {
         // It would name frames of its own memory for them, where nobody would account for what is mapped; on Xen neither.
         return Errno::ACCES.into();

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 type Done = Result<bool>;
 
 /// Carries out a sysctl.
-pub fn sysctl<A: Arch>(caller: &Caller<'_, A>, args: &Args) -> Outcome {
+pub fn sysctl<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
     let handle = GuestHandle::<Sysctl>::new(args[0]);
     let mut op = match caller.read(handle) {
         Ok(op) => op,

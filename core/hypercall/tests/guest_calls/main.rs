@@ -24,7 +24,7 @@ const AT: u64 = 0x1_0000;
 /// Where lists lie.
 const LIST: u64 = 0x2_0000;
 
-type Call = fn(&Caller<'_, FakeArch>, &Args) -> Outcome;
+type Call = fn(&Caller<'_, FakeArch>, Args) -> Outcome;
 
 struct World {
     hypervisor: Hypervisor<FakeArch>,
@@ -57,7 +57,7 @@ impl World {
     fn call(&self, domain: &Arc<Domain<FakeArch>>, call: Call, args: &[u64]) -> Outcome {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
-        call(&Caller { hypervisor: &self.hypervisor, domain, vcpu: &domain.vcpus()[0] }, &all)
+        call(&Caller { hypervisor: &self.hypervisor, domain, vcpu: &domain.vcpus()[0], is_loaded: false }, all)
     }
 
     /// Makes a call with the operation first and a structure second, which is what it becomes afterwards.

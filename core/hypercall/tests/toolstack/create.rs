@@ -149,13 +149,13 @@ fn another_command_is_waited_for_by_issuing_again() {
     let id = world.guest();
     let guard = world.hypervisor.toolstack.try_lock().unwrap();
     let vcpu = &world.dom0.vcpus()[0];
-    let caller = hypercall::Caller { hypervisor: &world.hypervisor, domain: &world.dom0, vcpu };
+    let caller = hypercall::Caller { hypervisor: &world.hypervisor, domain: &world.dom0, vcpu, is_loaded: true };
     let op = Domctl { cmd: XEN_DOMCTL_PAUSEDOMAIN, interface_version: 0x17, domain: id, ..Domctl::new_zeroed() };
     world.put(AT, &op);
     let args = [AT, 0, 0, 0, 0, 0];
-    assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Again(args));
+    assert_eq!(hypercall::domctl::domctl(&caller, args), hypercall::Outcome::Again(args));
     drop(guard);
-    assert_eq!(hypercall::domctl::domctl(&caller, &args), hypercall::Outcome::Done(0));
+    assert_eq!(hypercall::domctl::domctl(&caller, args), hypercall::Outcome::Done(0));
 }
 
 #[test]

@@ -69,14 +69,14 @@ impl World {
         value
     }
 
-    fn call(&self, call: fn(&Caller<'_, FakeArch>, &Args) -> Outcome, args: &[u64]) -> i64 {
+    fn call(&self, call: fn(&Caller<'_, FakeArch>, Args) -> Outcome, args: &[u64]) -> i64 {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
         let (hypervisor, domain) = (&self.hypervisor, &self.caller);
         // A domain whose vCPUs are not made cannot call; the tests let dom0's call in its name.
         let vcpu = domain.vcpus().first().unwrap_or(&self.dom0.vcpus()[0]);
         for _ in 0..1000 {
-            match call(&Caller { hypervisor, domain, vcpu }, &all) {
+            match call(&Caller { hypervisor, domain, vcpu, is_loaded: true }, all) {
                 Outcome::Done(value) => return value,
                 Outcome::Again(args) => all = args,
             }

@@ -129,12 +129,18 @@ impl<H: Host> Memory<H> {
 
     /// Works off a domain's queue of demotions, and waits for what other CPUs have taken from it. `Again` if something else
     /// wants the CPU; nothing is lost then, as the next operation on the domain's tables goes on with it.
+    #[inline]
     pub fn settle(&self, domain: &DomainMemory, preempt: &dyn Preempt) -> Progress<()> {
-        loop {
-            // Nearly always there is nothing; that takes no lock.
-            if domain.queued.load(Ordering::Acquire) == 0 {
-                return Progress::Done(());
-            }
+        // Nearly always there is nothing; that takes no lock.
+        if domain.queued.load(Ordering::Acquire) == 0 {
+            return Progress::Done(());
+        }
+        self.settle_queued(domain, preempt)
+    }
+
+    #[cold]
+    fn settle_queued(&self, domain: &DomainMemory, preempt: &dyn Preempt) -> Progress<()> {
+        while domain.queued.load(Ordering::Acquire) != 0 {
             let Some(mfn) = self.next_demotion(domain) else {
                 // Other CPUs are at the last ones. The caller may need just those, so it must not go on before they are done.
                 sync::relax();
@@ -155,6 +161,7 @@ impl<H: Host> Memory<H> {
                 return Progress::Again(0);
             }
         }
+        Progress::Done(())
     }
 
     /// Drops the references of a queued table's entries, last to first, and with the last one the queue's own.

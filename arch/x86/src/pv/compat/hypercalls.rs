@@ -27,7 +27,7 @@ pub fn dispatch(current: &mut Current<'_>) {
     }
     let args = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|register| register & LOW);
     lend_window(current);
-    let outcome = call(current, number, &args);
+    let outcome = call(current, number, args);
     take_window_back(current);
     let regs = &mut current.state.context.regs;
     match outcome {
@@ -53,11 +53,11 @@ fn take_window_back(current: &mut Current<'_>) {
 }
 
 /// Carries out one hypercall, from registers or from a multicall.
-fn call(current: &mut Current<'_>, number: u32, args: &Args) -> Outcome {
+fn call(current: &mut Current<'_>, number: u32, args: Args) -> Outcome {
     match number {
         HYPERVISOR_MULTICALL => {
             let machine = current.machine();
-            let each = |number, args: &Args| call(current, number as u32, args);
+            let each = |number, args: Args| call(current, number as u32, args);
             multicall::<MulticallEntry, _>(machine, args, each)
         }
         HYPERVISOR_SET_TRAP_TABLE => operations::set_trap_table(current, args).into(),
@@ -69,7 +69,7 @@ fn call(current: &mut Current<'_>, number: u32, args: &Args) -> Outcome {
         HYPERVISOR_SET_SEGMENT_BASE => Errno::NOSYS.into(),
         _ => {
             let machine = current.machine();
-            let native = &mut |number: u32, args: &Args| hypercalls::call(current, number.into(), args);
+            let native = &mut |number: u32, args: Args| hypercalls::call(current, number.into(), args);
             compat::translate(machine, number, args, native)
         }
     }

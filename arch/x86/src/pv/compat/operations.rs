@@ -20,7 +20,7 @@ pub fn widen(entry: &TrapInfo) -> arch_x86::TrapInfo {
 }
 
 /// HYPERVISOR_set_trap_table: replaces handlers, up to an entry with address 0; a null table clears all.
-pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Result<()> {
+pub fn set_trap_table(current: &mut Current<'_>, args: Args) -> Result<()> {
     if args[0] == 0 {
         current.state.traps.fill(TrapGate::default());
         return Ok(());
@@ -37,7 +37,7 @@ pub fn set_trap_table(current: &mut Current<'_>, args: &Args) -> Result<()> {
 }
 
 /// HYPERVISOR_set_gdt: list of frames, number of descriptors.
-pub fn set_gdt(current: &mut Current<'_>, args: &Args) -> Result<()> {
+pub fn set_gdt(current: &mut Current<'_>, args: Args) -> Result<()> {
     let (machine, list) = (current.machine(), args[0]);
     let frame = |index: u64| {
         let mut word = [0; 4];
@@ -48,7 +48,7 @@ pub fn set_gdt(current: &mut Current<'_>, args: &Args) -> Result<()> {
 }
 
 /// HYPERVISOR_set_callbacks: selector and address of the event and of the failsafe callback.
-pub fn set_callbacks(current: &mut Current<'_>, args: &Args) -> Outcome {
+pub fn set_callbacks(current: &mut Current<'_>, args: Args) -> Outcome {
     let state = &mut *current.state;
     let place = |at: usize| (state.kernel_selector(args[at] as u16), args[at + 1]);
     let (event, failsafe) = (place(0), place(2));
@@ -58,7 +58,7 @@ pub fn set_callbacks(current: &mut Current<'_>, args: &Args) -> Outcome {
 }
 
 /// HYPERVISOR_callback_op.
-pub fn callback_op(current: &mut Current<'_>, args: &Args) -> Result<()> {
+pub fn callback_op(current: &mut Current<'_>, args: Args) -> Result<()> {
     match args[0] as u32 {
         CALLBACKOP_REGISTER => {
             let call = current.caller().read(GuestHandle::<CallbackRegister>::new(args[1]))?;
@@ -80,7 +80,7 @@ pub fn callback_op(current: &mut Current<'_>, args: &Args) -> Result<()> {
 }
 
 /// HYPERVISOR_nmi_op: registers or removes the NMI handler.
-pub fn nmi_op(current: &mut Current<'_>, args: &Args) -> Result<()> {
+pub fn nmi_op(current: &mut Current<'_>, args: Args) -> Result<()> {
     current.state.nmi = match args[0] as u32 {
         XENNMI_REGISTER_CALLBACK => {
             let call = current.caller().read(GuestHandle::<NmiCallback>::new(args[1]))?;
