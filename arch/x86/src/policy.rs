@@ -47,4 +47,8 @@ impl PvPolicy for X86 {
     fn set_m2p(&self, mfn: Mfn, gfn: Gfn) {
         hal::m2p::set(mfn, gfn.0);
     }
+
+    fn set_m2p_run(&self, first: Mfn, count: u64, gfn: Gfn) {
+        hal::m2p::set_run(first, count, gfn.0);
+    }
 }

@@ -109,6 +109,13 @@ pub struct MapHost<A: Arch> {
 }
 
 impl<A: Arch> MapHost<A> {
+    /// Takes a reference to each of the domain's own frames from `mfn` on, or none, and notes where they are.
+    fn take_own(&self, gfn: Gfn, mfn: Mfn, count: u64) -> Result<()> {
+        self.memory.get_writable_run(mfn, count, self.account.id())?;
+        self.memory.host().set_m2p_run(mfn, count, gfn);
+        Ok(())
+    }
+
     /// Takes one reference for an entry.
     fn take_one(&self, mfn: Mfn, ty: Type) -> Result<()> {
         let memory = &self.memory;
@@ -165,15 +172,13 @@ impl<A: Arch> Keeper for MapHost<A> {
         if ty == Type::MmioDirect {
             return Ok(());
         }
+        if ty.is_own_frame() {
+            return self.take_own(gfn, mfn, 1 << order);
+        }
         for index in 0..1u64 << order {
             if let Err(errno) = self.take_one(mfn.offset(index), ty) {
                 (0..index).for_each(|index| self.put_one(mfn.offset(index), ty));
                 return Err(errno);
-            }
-        }
-        if ty.is_own_frame() {
-            for index in 0..1u64 << order {
-                self.memory.host().set_m2p(mfn.offset(index), Gfn(gfn.0 + index));
             }
         }
         Ok(())

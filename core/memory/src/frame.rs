@@ -238,6 +238,15 @@ impl TypeWord {
         TypeWord((ty as u64) << Self::TYPE_SHIFT | 1)
     }
 
+    /// One more writable use, where that is no more than to count; `None` where more may have to be done.
+    pub const fn add_writable(self) -> Option<TypeWord> {
+        match (self.ty(), self.count()) {
+            (FrameType::None | FrameType::Writable, 0) => Some(Self::first(FrameType::Writable).with(Self::VALIDATED)),
+            (FrameType::Writable, 1..=0xffff_fffe) if self.has(Self::VALIDATED) => Some(TypeWord(self.0 + 1)),
+            _ => None,
+        }
+    }
+
     pub const fn count(self) -> u32 {
         (self.0 & Self::COUNT) as u32
     }
@@ -374,6 +383,13 @@ impl FrameInfo {
         Refs(self.refs.fetch_and(!Refs::ALLOCATED, Ordering::AcqRel)).has(Refs::ALLOCATED)
     }
 
+    /// Takes a writable use, for which the caller holds a reference, where that is no more than to count; whether it has.
+    #[inline]
+    pub(crate) fn add_writable(&self) -> bool {
+        let old = self.ty();
+        old.add_writable().is_some_and(|new| self.swap_ty(old, new))
+    }
+
     pub(crate) fn ty(&self) -> TypeWord {
         TypeWord(self.ty.load(Ordering::Acquire))
     }
@@ -419,8 +435,9 @@ impl FrameInfo {
         self.flags.store(flags, Ordering::Release);
     }
 
-    /// Takes a reference whoever owns the frame; the owner.
-    fn get(&self, mfn: Mfn) -> Outcome<DomId> {
+    /// Takes a reference whoever owns the frame; the owner. `EINVAL` if it is not in use.
+    #[inline]
+    pub(crate) fn get(&self, mfn: Mfn) -> Outcome<DomId> {
         loop {
             let old = self.refs();
             if old.state() != State::InUse || old.count() == 0 {
@@ -530,6 +547,7 @@ impl FrameTable {
     }
 
     /// Takes a reference to the frame, whoever owns it; the owner. `EINVAL` if it is not in use.
+    #[inline]
     pub(crate) fn get_any(&self, mfn: Mfn) -> Outcome<DomId> {
         match self.get(mfn) {
             Some(frame) => frame.get(mfn),

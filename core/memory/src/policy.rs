@@ -44,6 +44,11 @@ pub trait PvPolicy {
 
     /// Writes an entry of the machine-to-physical table; [`Gfn::INVALID`] when the frame leaves its domain.
     fn set_m2p(&self, mfn: Mfn, gfn: Gfn);
+
+    /// The same for `count` frames from `first` on, which are at the numbers from `gfn` on.
+    fn set_m2p_run(&self, first: Mfn, count: u64, gfn: Gfn) {
+        (0..count).for_each(|index| self.set_m2p(first.offset(index), Gfn(gfn.0 + index)));
+    }
 }
 
 /// Everything that [`crate::Memory`] needs around it.

@@ -50,6 +50,7 @@ impl Preempt for Never {
 
 impl<H: Host> Memory<H> {
     /// Takes a reference to a frame of `owner`. `EINVAL` if it is not that domain's.
+    #[inline]
     pub fn get_frame(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
         let found = self.table.get_any(mfn)?;
         if found == owner {
@@ -73,8 +74,37 @@ impl<H: Host> Memory<H> {
     }
 
     /// Takes a reference and a writable use. `EINVAL` if the frame is not `owner`'s, or is in another use.
+    #[inline]
     pub fn get_writable(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
-        self.get_with_type(mfn, owner, FrameType::Writable)
+        self.get_frame(mfn, owner)?;
+        if self.table.get(mfn).is_some_and(FrameInfo::add_writable) {
+            return Ok(());
+        }
+        self.get_simple_type(mfn, FrameType::Writable).inspect_err(|_| self.put_frame(mfn))
+    }
+
+    /// The same of `count` frames from `first` on; all or none.
+    pub fn get_writable_run(&self, first: Mfn, count: u64, owner: DomId) -> Outcome<()> {
+        let mut taken = 0;
+        // Nearly always each is only counted.
+        for frame in self.table.range(first, count) {
+            let mfn = first.offset(taken);
+            match frame.get(mfn) {
+                Ok(found) if found == owner && frame.add_writable() => taken += 1,
+                Ok(_) => {
+                    self.put_frame(mfn);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        for index in taken..count {
+            if let Err(denied) = self.get_writable(first.offset(index), owner) {
+                (0..index).for_each(|index| self.put_writable(first.offset(index)));
+                return Err(denied);
+            }
+        }
+        Ok(())
     }
 
     /// Drops a reference and a writable use.

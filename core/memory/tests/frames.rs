@@ -30,6 +30,28 @@ fn untyped_frames_are_plainly_written_and_descriptors_are_not() {
 }
 
 #[test]
+fn a_run_of_frames_is_taken_whole_or_not_at_all() {
+    let world = World::new();
+    let frames = world.memory.allocate(&world.domain, Request::order(2)).unwrap();
+    let at = |index| frames.offset(index);
+    let counts = || [0, 1, 2, 3].map(|index| (world.references(at(index)), world.uses(at(index)).1));
+    let take = |count, owner| world.memory.get_writable_run(frames, count, owner);
+    take(4, DOM1).unwrap();
+    take(2, DOM1).unwrap();
+    assert_eq!(counts(), [(3, 2), (3, 2), (2, 1), (2, 1)]);
+    (0..2).for_each(|index| world.memory.put_writable(at(index)));
+    (0..4).for_each(|index| world.memory.put_writable(at(index)));
+    assert_eq!(counts(), [(1, 0); 4]);
+    assert_eq!(errno(take(4, DOM0)), Errno::INVAL, "they are another's");
+    world.memory.get_descriptors(at(2), DOM1).unwrap();
+    assert_eq!(errno(take(4, DOM1)), Errno::INVAL, "one is used otherwise");
+    assert_eq!(counts(), [(1, 0), (1, 0), (2, 1), (1, 0)]);
+    world.memory.put_descriptors(at(2));
+    take(4, DOM1).unwrap();
+    assert_eq!(errno(world.memory.get_writable_run(Mfn(OURS), 2, DOM1)), Errno::INVAL, "past the end of RAM");
+}
+
+#[test]
 fn call_gates_only_raise_an_exception() {
     let gate = 0xffff_ec00_0008_1234;
     assert_eq!(memory::check_descriptor(gate, false), Some(0xffff_8c00_000b_1234));

@@ -21,8 +21,16 @@ use guest_kernel::shared::{self, MS};
 use guest_kernel::{Kernel, call, pvh as translated};
 use meter::Meter;
 
-/// How long dom0 gets to finish with the domain's creation before anything is measured, in milliseconds.
+/// How long dom0 gets to finish with what it does about this domain, in milliseconds.
 const QUIET: u64 = 1500;
+
+/// Lets dom0 do what it has to, so that nothing else is measured.
+fn let_dom0_finish() {
+    let end = shared::now() + QUIET * MS;
+    while shared::now() < end {
+        call::poll(&[], end);
+    }
+}
 
 guest_kernel::kernel!(Kernel { run, second: pair::second, interrupt: |_| {} });
 
@@ -34,10 +42,7 @@ fn run(guest: &Guest, name: &str) {
         _ => {}
     }
     pair::start_others(guest);
-    let end = shared::now() + QUIET * MS;
-    while shared::now() < end {
-        call::poll(&[], end);
-    }
+    let_dom0_finish();
     let mut meter = Meter::new(name.strip_prefix("only.").unwrap_or(""));
     common::run(guest, &mut meter);
     if translated::is_translated() {

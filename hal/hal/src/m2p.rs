@@ -88,13 +88,20 @@ pub(crate) unsafe fn publish(chunk: u64) {
 }
 
 fn slot(mfn: Mfn) -> Option<&'static AtomicU64> {
+    slots(mfn)?.first()
+}
+
+/// The entries from that of `mfn` on to the end of their page.
+#[inline]
+fn slots(mfn: Mfn) -> Option<&'static [AtomicU64]> {
     let chunk = mfn.0 / FRAMES_PER_CHUNK;
     let word = PRESENT.get(usize::try_from(chunk / 64).ok()?)?;
     if word.load(Ordering::Acquire) >> (chunk % 64) & 1 == 0 {
         return None;
     }
-    // SAFETY: the page that holds this entry is mapped for good, and only ever accessed as atomics.
-    Some(unsafe { &*core::ptr::with_exposed_provenance::<AtomicU64>((M2P + mfn.0 * 8) as usize) })
+    let first = core::ptr::with_exposed_provenance::<AtomicU64>((M2P + mfn.0 * 8) as usize);
+    // SAFETY: the page that holds these entries is mapped for good, and only ever accessed as atomics.
+    Some(unsafe { core::slice::from_raw_parts(first, (FRAMES_PER_CHUNK - mfn.0 % FRAMES_PER_CHUNK) as usize) })
 }
 
 /// The number that the owner of `mfn` knows it by; [`INVALID`] if there is none.
@@ -115,6 +122,27 @@ pub fn set(mfn: Mfn, pfn: u64) -> bool {
         }
     }
     true
+}
+
+/// The same for `count` frames from `first` on, by numbers from `pfn` on.
+pub fn set_run(first: Mfn, count: u64, pfn: u64) {
+    let mut done = 0;
+    while done < count {
+        let slots = slots(first.offset(done)).unwrap_or_default();
+        for (slot, pfn) in slots.iter().zip(pfn + done..pfn + count) {
+            slot.store(pfn, Ordering::Relaxed);
+        }
+        // A frame without an entry is left out.
+        done += (slots.len() as u64).max(1);
+    }
+    if KEEPS_NARROW.load(Ordering::Relaxed) {
+        for index in 0..count {
+            if let Some(slot) = narrow_slot(first.offset(index)) {
+                // As in `set`.
+                slot.store(narrow(pfn + index), Ordering::Release);
+            }
+        }
+    }
 }
 
 fn narrow(pfn: u64) -> u32 {

@@ -279,10 +279,13 @@ impl World {
                 // A failure is as good: the fuzzer names any frame.
                 let _ = self.memory.decrease(domain, mfn);
             }
-            18 => match self.random.below(3) {
+            18 => match self.random.below(4) {
                 0 if self.memory.get_frame(mfn, id).is_ok() => self.held[who].frames.push(mfn),
                 1 if self.memory.get_writable(mfn, id).is_ok() => self.held[who].writable.push(mfn),
                 2 if self.memory.get_descriptors(mfn, id).is_ok() => self.held[who].descriptors.push(mfn),
+                3 if self.memory.get_writable_run(mfn, 3, id).is_ok() => {
+                    self.held[who].writable.extend((0..3).map(|index| mfn.offset(index)));
+                }
                 _ => {}
             },
             19 => self.put_something(who),
