@@ -60,6 +60,8 @@ start() {
     make $config || return
     name=bench-$1
     log=$logs/guest-$name.log
+    # What another one of this name said is there still.
+    rm -f "$log"
     configure "$name" "$1" $vcpus "$2"
     make $config
 }
