@@ -31,18 +31,20 @@ pub fn owns_address(gpa: u64) -> bool {
     within(vioapic::ADDRESS, vioapic::LENGTH) || within(vhpet::BASE, vhpet::SIZE)
 }
 
-/// Whether a read moves no line and no deadline: those of the interval timer's counters, by which guests measure time.
-#[inline]
-pub fn reads_quietly(port: u16, size: u8) -> bool {
-    size == 1 && vpit::Pit::owns(port)
-}
-
 impl Chipset {
-    /// A read of a byte that [`reads_quietly`]; all ones for any other.
+    /// A read by which no line rises and no deadline comes earlier, as those by which guests measure time. `None`: it may be more, and
+    /// [`Chipset::port`] has to do it.
     #[inline]
-    pub fn read_quietly(&mut self, port: u16, steady: u64) -> u32 {
+    pub fn read_quietly(&mut self, port: u16, size: u8, steady: u64) -> Option<u32> {
         let now = self.now(steady);
-        self.pit.read(port, 1, now)
+        if size != 1 {
+            return self.pm.read_quietly(port, size, now);
+        }
+        if vpit::Pit::owns(port) {
+            return Some(self.pit.read(port, 1, now));
+        }
+        let pic = || self.virq.pic().and_then(|pic| pic.read_quietly(port));
+        pic().or_else(|| self.rtc.read_quietly(port, now)).map(u32::from)
     }
 
     /// An access of `size` bytes (1, 2 or 4) at a port: what is read there; of a write, anything. Nothing: it is a device

@@ -26,7 +26,7 @@ use vpmtimer::PmTimer;
 use vrtc::Rtc;
 use vtimer::{GuestClock, Now};
 
-pub use access::{owns_address, owns_port, reads_quietly};
+pub use access::{owns_address, owns_port};
 pub use ticks::Taken;
 pub use virq::Bus;
 pub use vrtc::WallTime;

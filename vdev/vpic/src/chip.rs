@@ -139,6 +139,11 @@ impl Chip {
         self.take_poll().unwrap_or(self.mask)
     }
 
+    /// Whether the next read is a poll.
+    pub const fn is_polled(&self) -> bool {
+        self.poll
+    }
+
     /// A poll acknowledges in the CPU's place: bit 7 says that there was an interrupt, bits 0 to 2 which.
     fn take_poll(&mut self) -> Option<u8> {
         if !core::mem::take(&mut self.poll) {

@@ -84,6 +84,13 @@ impl Vpic {
         Some(vector)
     }
 
+    /// What a port reads, where nothing follows from it: no poll is answered by it.
+    #[inline]
+    pub fn read_quietly(&self, port: u16) -> Option<u8> {
+        let chip = &self.chips[usize::from(port >> 7 & 1)];
+        (matches!(port, 0x21 | 0xa1) && !chip.is_polled()).then(|| chip.mask())
+    }
+
     /// Reads one of the ports that the crate's description lists; others read all ones.
     pub fn read(&mut self, port: u16) -> u8 {
         let value = match port {

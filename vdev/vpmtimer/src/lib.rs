@@ -89,6 +89,17 @@ impl PmTimer {
         }
     }
 
+    /// The same of the timer as a whole, where its top bit does not interrupt, so that nothing else follows from it.
+    #[inline]
+    pub fn read_quietly(&mut self, port: u16, size: u8, now: Now) -> Option<u32> {
+        let is_timer = size == 4 && matches!(self.block(port, size), Some(Block::Timer));
+        if !is_timer || self.enable & TIMER_STATUS != 0 {
+            return None;
+        }
+        let _same_line = self.tick(now);
+        Some(self.count)
+    }
+
     /// Writes `size` bytes: ones clear status bits; the timer cannot be written.
     pub fn write(&mut self, port: u16, size: u8, value: u32, now: Now) -> Action {
         let Some(Block::Events(offset)) = self.block(port, size) else { return Action::NONE };

@@ -122,7 +122,20 @@ impl Rtc {
             return Some((flags.into(), action));
         }
         let action = self.catch_up(now);
-        let value = match index {
+        Some((self.register(index, now).into(), action))
+    }
+
+    /// The same of a byte of the data port, where nothing else follows from it: no event is due, and it is not the flags that are read.
+    #[inline]
+    pub fn read_quietly(&mut self, port: u16, now: Now) -> Option<u8> {
+        let is_due = [self.update, self.alarm].into_iter().flatten().any(|at| at <= now.steady);
+        let index = self.chosen().filter(|&index| port == PORT + 1 && index != REG_C && !is_due)?;
+        Some(self.register(index, now))
+    }
+
+    /// A register other than that of flags.
+    fn register(&mut self, index: usize, now: Now) -> u8 {
+        match index {
             REG_A => self.registers.get(REG_A) | if self.updating(now) { UPDATING } else { 0 },
             SECONDS | MINUTES | HOURS | WEEKDAY | DAY | MONTH | YEAR => {
                 if !self.is_frozen() {
@@ -131,8 +144,7 @@ impl Rtc {
                 self.registers.get(index)
             }
             _ => self.registers.get(index),
-        };
-        Some((value.into(), action))
+        }
     }
 
     /// Writes `size` bytes, of which only one is no error. Nothing: the device model has to see it.

@@ -300,10 +300,13 @@ fn with<R>(current: &Current<'_, VcpuState>, act: impl FnOnce(&mut Chipset, u64,
 /// An access of the vCPU of `size` bytes (1, 2 or 4) at a port: what it reads, or for a write that it is done. `None`: the port is a
 /// device emulator's.
 pub fn port(current: &Current<'_, VcpuState>, port: u16, size: u8, write: Option<u32>) -> Option<u32> {
-    if write.is_none() && chipset::reads_quietly(port, size) {
-        // There is nothing to be noted after it.
+    if write.is_none() {
+        // Mostly there is nothing to be noted after it.
         let board = current.domain.arch.board.as_ref()?;
-        return Some(board.inner.lock().chips.read_quietly(port, current.machine().system_time()));
+        let read = board.inner.lock().chips.read_quietly(port, size, current.machine().system_time());
+        if read.is_some() {
+            return read;
+        }
     }
     with(current, |chips, now, wires| chips.port(port, size, write, now, wires))?
 }

@@ -188,13 +188,17 @@ impl Machine {
             let back = earlier.filter(is_near).filter(|(before, _)| (count.wrapping_sub(*before) as i32) < 0);
             assert!(back.is_none(), "{back:?}, then {count} at {}", self.time);
         }
-        for port in [0x40, 0x41, 0x42, 0x61] {
+        for (port, size) in [(0x40, 1), (0x41, 1), (0x42, 1), (0x61, 1), (0x21, 1), (0xa1, 1), (0x71, 1), (0x1f48, 4), (0xb008, 4)] {
             let (mut quiet, told) = (self.chips.clone(), self.apic.told);
             let deadline = self.chips.next_deadline(self.time);
-            assert!(chipset::reads_quietly(port, 1));
-            let value = quiet.read_quietly(port, self.time);
-            assert_eq!((self.port(port, 1, None), self.chips.next_deadline(self.time)), (Some(value), deadline));
-            assert_eq!(self.apic.told, told, "a read of a counter interrupts");
+            let value = quiet.read_quietly(port, size, self.time);
+            assert!(value.is_some() || !(0x40..0x62).contains(&port), "a counter of the interval timer is not read so");
+            if value.is_none() {
+                continue;
+            }
+            assert_eq!((self.port(port, size, None), self.chips.next_deadline(self.time)), (value, deadline));
+            assert_eq!(quiet.next_deadline(self.time), deadline);
+            assert_eq!(self.apic.told, told, "a read of {port:#x} interrupts");
         }
     }
 
