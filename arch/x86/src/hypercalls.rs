@@ -1,8 +1,8 @@
 //! The hypercalls that guests of every kind have, by number (xen.h).
 
 use crate::current::Current;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::X86;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hypercall::{Args, Caller, Outcome};
 use types::Errno;
 use xen_abi::xen::*;

@@ -62,7 +62,7 @@ impl<M: GuestMemory + Preempt> Call<'_, '_, M> {
 /// Carries out hypercall `number` of a 32-bit guest. The arguments, and those of an [`Outcome::Again`], have 32 bits each.
 /// `native` carries out 64-bit calls of the same guest; `machine` reaches the guest's memory and the window.
 pub fn translate<M: GuestMemory + Preempt>(machine: &M, number: u32, args: Args, native: &mut Native<'_>) -> Outcome {
-    let mut call = Call { machine, native, number, args: args };
+    let mut call = Call { machine, native, number, args };
     match number {
         HYPERVISOR_SET_TIMER_OP => small::set_timer(&mut call),
         HYPERVISOR_UPDATE_DESCRIPTOR => small::update_descriptor(&mut call),

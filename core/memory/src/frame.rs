@@ -541,11 +541,6 @@ impl FrameTable {
         self.range(first, count).iter().for_each(|frame| frame.set_refs(Refs::new(State::Reserved, 0, 0)));
     }
 
-    /// Marks frames as no RAM, as they are in a zeroed table.
-    pub fn mark_io(&self, first: Mfn, count: u64) {
-        self.range(first, count).iter().for_each(|frame| frame.set_refs(Refs::new(State::Io, 0, 0)));
-    }
-
     /// Takes a reference to the frame, whoever owns it; the owner. `EINVAL` if it is not in use.
     #[inline]
     pub(crate) fn get_any(&self, mfn: Mfn) -> Outcome<DomId> {

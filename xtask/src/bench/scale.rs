@@ -50,8 +50,12 @@ pub fn markdown(report: &Report) -> String {
             continue;
         }
         let points = POINTS.map(|(what, number)| format!("{number} {what}")).join(" | ");
-        writeln!(text, "| operation on {hypervisor} | as above | {points} |\n|---|{}", "---:|".repeat(POINTS.len() + 1))
-            .expect("a string takes everything");
+        writeln!(
+            text,
+            "| operation on {hypervisor} | as above | {points} |\n|---|{}",
+            "---:|".repeat(POINTS.len() + 1)
+        )
+        .expect("a string takes everything");
         for row in grown {
             let costs = row.costs.map(|cost| cost.map_or_else(String::new, grouped)).join(" | ");
             writeln!(text, "| {} | {} | {costs} |", row.name, grouped(row.plain)).expect("a string takes everything");

@@ -72,7 +72,8 @@ fn end<'a, 'b, A: Arch>(
     readonly: bool,
 ) -> Result<End<'a, 'b, A>, Status> {
     let Some(domain) = granter else {
-        let held = caller.hypervisor.hold(caller.domain, place.u, !readonly).map_err(|denied| refused(caller, denied))?;
+        let held =
+            caller.hypervisor.hold(caller.domain, place.u, !readonly).map_err(|denied| refused(caller, denied))?;
         return Ok(End { caller, mfn: held.keep(), readonly, grant: None });
     };
     let find = |owner: DomId, gfn: Gfn, _: bool| {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use types::{DomId, Gfn, Mfn, Progress};
+use zerocopy::FromZeros;
 
 /// Frames of RAM.
 pub const FRAMES: u64 = 64;
@@ -107,8 +108,9 @@ pub fn machine_of_nodes(nodes: Nodes) -> Mem {
     // Set already by another test of this process.
     let _ = log::set_logger(&ErrorsFail);
     log::set_max_level(log::LevelFilter::Error);
-    let table = FrameTable::new(Box::leak((0..FRAMES).map(|_| FrameInfo::new()).collect()));
-    table.mark_io(Mfn(IO), 2);
+    // Of what is no RAM there are zeros.
+    let info = |mfn| if (IO..IO + 2).contains(&mfn) { FrameInfo::new_zeroed() } else { FrameInfo::new() };
+    let table = FrameTable::new(Box::leak((0..FRAMES).map(info).collect()));
     let mut memory = Memory::new(Machine { fake: FakeMachine::new(FRAMES as usize), m2p: Mutex::default() }, table);
     memory.set_nodes(nodes);
     memory.add_free(Mfn(0), IO, false);

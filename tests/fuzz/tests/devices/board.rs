@@ -188,7 +188,9 @@ impl Machine {
             let back = earlier.filter(is_near).filter(|(before, _)| (count.wrapping_sub(*before) as i32) < 0);
             assert!(back.is_none(), "{back:?}, then {count} at {}", self.time);
         }
-        for (port, size) in [(0x40, 1), (0x41, 1), (0x42, 1), (0x61, 1), (0x21, 1), (0xa1, 1), (0x71, 1), (0x1f48, 4), (0xb008, 4)] {
+        for (port, size) in
+            [(0x40, 1), (0x41, 1), (0x42, 1), (0x61, 1), (0x21, 1), (0xa1, 1), (0x71, 1), (0x1f48, 4), (0xb008, 4)]
+        {
             let (mut quiet, told) = (self.chips.clone(), self.apic.told);
             let deadline = self.chips.next_deadline(self.time);
             let value = quiet.read_quietly(port, size, self.time);
