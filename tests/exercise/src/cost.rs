@@ -187,7 +187,8 @@ mod tests {
     fn commands_have_to_succeed() {
         let command = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
         run("work.test", 1, &command(&["true"])).expect("succeeds");
-        let error = run("work.test", 1, &command(&["sh", "-c", "echo why >&2; exit 3"])).expect_err("fails").to_string();
+        let error =
+            run("work.test", 1, &command(&["sh", "-c", "echo why >&2; exit 3"])).expect_err("fails").to_string();
         assert!(error.contains('3') && error.ends_with("why"), "{error}");
     }
 

@@ -127,7 +127,8 @@ impl Report {
         let over = |cost: Option<u64>| Some(cost? as f64 - none? as f64);
         let part = |some: Option<f64>, of: Option<f64>| Some(some? / of?).filter(|part| part.is_finite());
         let real = |cost: Option<u64>| cost.map(|cost| cost as f64);
-        let percent = |cost| part(over(cost), real(none)).map_or_else(String::new, |part| format!("{:+.1} %", part * 100.0));
+        let percent =
+            |cost| part(over(cost), real(none)).map_or_else(String::new, |part| format!("{:+.1} %", part * 100.0));
         let ratio = |part: Option<f64>| part.map_or_else(String::new, |part| format!("{part:.2}"));
         let shown = |cost: Option<u64>| cost.map_or_else(String::new, grouped);
         let cells = [
@@ -235,7 +236,10 @@ mod tests {
         all.measured.extend(report("xen", &[("system-pv/a.b", 3000), ("system-pvh/a.b", 1000)]).measured);
         all.measured.extend(report("none", &[("system/a.b", 1000)]).measured);
         let text = all.markdown();
-        assert!(text.contains("| system-pv/a.b | 1,000 | 1,500 | 3,000 | 0.50 | +50.0 % | +200.0 % | 0.25 |"), "{text}");
+        assert!(
+            text.contains("| system-pv/a.b | 1,000 | 1,500 | 3,000 | 0.50 | +50.0 % | +200.0 % | 0.25 |"),
+            "{text}"
+        );
         assert!(text.contains("| system-pvh/a.b | 1,000 | 900 | 1,000 | 0.90 | -10.0 % | +0.0 % |  |"), "{text}");
         assert!(!text.contains("| system/a.b"), "{text}");
         assert_eq!(text.matches("| operation |").count(), 1, "{text}");
