@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// How long a boot with all its guests may take, in seconds.
-const TIME_LIMIT: u64 = 1200;
+const TIME_LIMIT: u64 = 900;
 /// Memory of the machine without a hypervisor, in MiB: dom0's.
 const MEMORY: u32 = 1024;
 /// What stands before the names of figures, but for those without a hypervisor.
