@@ -247,12 +247,15 @@ shortest guest code that asks for it, less the loop around it: the least of 5 av
 calls. The machine has one CPU whose clock counts instructions (QEMU's icount), so that the same
 binary has the same figures everywhere. Caches, TLBs and the price of a real VM exit are not in them.
 Figures in memory/ are KiB; start/boot.entry-to-dom0 counts from the image's entry to dom0's first
-instruction.
+instruction. Figures in system-dom0/, system-pv/ and system-pvh/ are what Debian's kernel and all that
+it needs of other domains take for a system call, a compilation, a disk, a stream by TCP; a second
+table compares them with the same kernel on the bare machine.
 
 A table goes to stdout; bench.json, bench.md and a plot of each group go to the folder.
 
   ./x bench                                            all of it, on both; takes some minutes
   ./x bench --hypervisor xenolith --kind pv --short    PV operations alone
+  ./x bench --systems                                  whole systems alone
   ./x bench --hypervisor xenolith --against OLD.json   exit status 1, and a line for each count that
                                                        has grown by more than 3 %
   ./x bench --kind pv --short --scale                  also with 1, 4 and 8 virtual processors, and among
@@ -265,12 +268,15 @@ pub struct BenchOptions {
     /// Kinds of guest in which to measure
     #[arg(long, value_enum, value_name = "KIND", default_values_t = Kind::ALL)]
     pub kind: Vec<Kind>,
-    /// Leave out start-up, memory and the image's size
+    /// Leave out start-up, memory, the image's size and whole systems
     #[arg(long)]
     pub short: bool,
     /// Also with other numbers of virtual processors and of domains: do costs depend on them?
     #[arg(long)]
     pub scale: bool,
+    /// Measure nothing but whole systems: Debian's kernel and programs as dom0, as a guest, and with no hypervisor
+    #[arg(long, conflicts_with_all = ["short", "kind", "scale", "profile"])]
+    pub systems: bool,
     /// Compare with this earlier bench.json; exit status 1 where a count has grown by more than 3 % or is missing
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,

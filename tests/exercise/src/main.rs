@@ -1,8 +1,9 @@
 //! What tests need inside of guests and dom0, and Debian's small tools do not do: a load on a disk or a network that
-//! verifies each byte, and a look at a screen over VNC.
+//! verifies each byte, a look at a screen over VNC, and what the kernel's operations cost.
 
 #![forbid(unsafe_code)]
 
+mod cost;
 mod disk;
 mod net;
 mod noise;
@@ -14,7 +15,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Parser)]
-#[command(about = "Exercises a guest's disk, network and screen")]
+#[command(about = "Exercises a guest's disk, network and screen, and measures its kernel")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -69,6 +70,49 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
         console: Option<u8>,
     },
+    /// Prints what operations cost, in ns of the monotonic clock: the least of some averages, as lines `cost GROUP.NAME NS`
+    Cost {
+        #[command(subcommand)]
+        what: Cost,
+    },
+}
+
+#[derive(Subcommand)]
+enum Cost {
+    /// System calls, fresh pages, new processes, pipes
+    Kernel,
+    /// A command
+    Run {
+        /// Name of the figure
+        name: String,
+        /// The least of so many runs after the first
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// The command
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// A stream by TCP, until the receiver has said how long it was
+    Stream {
+        /// Name of the figure
+        name: String,
+        /// Address and port of `cost drain`
+        to: String,
+        /// How much
+        #[arg(long, default_value_t = 16)]
+        mib: u64,
+        /// The least of so many streams after the first
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
+    /// Takes such streams
+    Drain {
+        /// Port to listen on
+        port: u16,
+    },
+    /// The other end of pipes
+    #[command(hide = true)]
+    Answer,
 }
 
 fn main() -> Result<()> {
@@ -89,5 +133,12 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Command::Cost { what } => match what {
+            Cost::Kernel => cost::kernel(),
+            Cost::Run { name, rounds, command } => cost::run(&name, rounds, &command),
+            Cost::Stream { name, to, mib, rounds } => cost::stream(&name, rounds, &to, mib),
+            Cost::Drain { port } => cost::drain(port),
+            Cost::Answer => cost::answer(),
+        },
     }
 }

@@ -12,6 +12,7 @@ use clap::Parser;
 use object::Endianness;
 use object::elf::FileHeader32;
 use object::read::elf::FileHeader;
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -50,35 +51,54 @@ pub struct Measured {
     pub costs: BTreeMap<String, u64>,
 }
 
-/// A machine with all that the test kernel needs in dom0.
-struct Bench {
-    options: RunOptions,
+/// A machine with what is measured in dom0.
+pub struct Bench {
+    /// Options of the machine.
+    pub options: RunOptions,
     prepared: Prepared,
     folder: PathBuf,
 }
 
 impl Bench {
+    /// One with the test kernel.
     fn new(hypervisor: Hypervisor, quick: bool) -> Result<Self> {
+        Self::with_files(hypervisor, quick, guests::put_bench_kernel)
+    }
+
+    /// One with the files that `put` puts into a folder.
+    ///
+    /// # Errors
+    /// Where they or the machine cannot be made.
+    pub fn with_files(hypervisor: Hypervisor, quick: bool, put: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let mut options = MachineOptions::try_parse_from(["machine", "--icount", "--smp", "1"])?.run;
         options.hypervisor = hypervisor;
         options.quick = quick;
         let folder = host::run_folder()?;
         let files = folder.join("files");
-        guests::put_bench_kernel(&files)?;
+        put(&files)?;
         options.files = Some(files);
         let prepared = run::prepare(&options)?;
         Ok(Self { options, prepared, folder })
     }
 
-    fn log(&self) -> PathBuf {
+    /// The log of its console.
+    pub fn log(&self) -> PathBuf {
         self.folder.join("serial.log")
     }
 
     /// Boots, and runs the test kernel's script; gives what it printed.
     fn run(&self, arguments: &[String], limit: u64) -> Result<String> {
+        self.run_script("run.sh", arguments, limit)
+    }
+
+    /// Boots, and runs this script of tests/bench; gives what it printed.
+    ///
+    /// # Errors
+    /// Where the machine does not start, or the script fails.
+    pub fn run_script(&self, script: &str, arguments: &[impl Borrow<str>], limit: u64) -> Result<String> {
         let log = self.log();
         eprintln!("boots {:?} to count; serial log: {}", self.options.hypervisor, log.display());
-        let path = host::workspace().join("tests/bench/run.sh");
+        let path = host::workspace().join("tests/bench").join(script);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let script = text.replacen("#!/bin/sh\n", &format!("#!/bin/sh\nset -- {}\n", arguments.join(" ")), 1);
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -136,7 +156,7 @@ pub fn profile(hypervisor: Hypervisor, name: &str, quick: bool) -> Result<String
 }
 
 /// The lines `cost NAME COUNT`.
-fn costs(text: &str) -> BTreeMap<String, u64> {
+pub fn costs(text: &str) -> BTreeMap<String, u64> {
     let one = |line: &str| {
         let (name, count) = line.strip_prefix("cost ")?.rsplit_once(' ')?;
         Some((name.to_string(), count.parse().ok()?))
@@ -145,7 +165,7 @@ fn costs(text: &str) -> BTreeMap<String, u64> {
 }
 
 /// What the first line of the hypervisor's log says that has its version.
-fn version(log: &str) -> String {
+pub fn version(log: &str) -> String {
     let line = log.lines().find(|line| line.contains("(XEN) Xen") && line.contains(" version "));
     let text = line.and_then(|line| line.split_once("(XEN) ")).map_or("unknown", |(_, text)| text).trim();
     // When and by whom Debian's was built does not matter.

@@ -1,4 +1,4 @@
-//! `./x bench`: what operations cost in instructions, on Xenolith and on Debian's Xen.
+//! `./x bench`: what operations cost in instructions, on Xenolith, on Debian's Xen and, of whole systems, on neither.
 //!
 //! Under QEMU's icount a guest's time-stamp counter counts one per instruction, so that a figure is the same in every run.
 
@@ -6,10 +6,9 @@ mod measure;
 mod plot;
 mod report;
 mod scale;
+mod systems;
 
-#[cfg(test)]
-pub use measure::Measured;
-pub use measure::{Wanted, measure};
+pub use measure::{Measured, Wanted, measure};
 pub use report::{Report, grown};
 
 use crate::cli::{Against, BenchOptions, Hypervisor};
@@ -39,7 +38,17 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
         Wanted { kinds: options.kind.clone(), whole: !options.short, scale: options.scale, quick: options.quick };
     let mut measured = BTreeMap::new();
     for hypervisor in hypervisors {
-        measured.insert(name(*hypervisor).to_string(), measure(*hypervisor, &wanted)?);
+        let mut one = if options.systems { Measured::default() } else { measure(*hypervisor, &wanted)? };
+        if !options.short {
+            let Measured { version, costs } = systems::measure(*hypervisor, options.quick)?;
+            one.version = version;
+            one.costs.extend(costs);
+        }
+        measured.insert(name(*hypervisor).to_string(), one);
+    }
+    if !options.short {
+        let hypervisor = Hypervisor::None;
+        measured.insert(name(hypervisor).to_string(), systems::measure(hypervisor, options.quick)?);
     }
     let report = Report { measured, ..Report::of_today()? };
     let folder = options.out.clone().unwrap_or_else(|| host::target().join("bench"));

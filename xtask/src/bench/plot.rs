@@ -11,7 +11,8 @@ const GAP: f64 = 8.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 26.0;
 /// The hypervisors, as they are named in results and in the legend, and their colours.
-const SIDES: [(&str, &str, &str); 2] = [("xenolith", "Xenolith", "#b5482a"), ("xen", "Xen", "#5b7d9e")];
+const SIDES: [(&str, &str, &str); 3] =
+    [("none", "no hypervisor", "#8a8a8a"), ("xenolith", "Xenolith", "#b5482a"), ("xen", "Xen", "#5b7d9e")];
 
 /// The pictures, as SVG, by group.
 pub fn plots(report: &Report) -> Vec<(String, String)> {
@@ -19,11 +20,13 @@ pub fn plots(report: &Report) -> Vec<(String, String)> {
 }
 
 fn plot(report: &Report, group: &str, names: &[String]) -> String {
-    let costs = names.iter().flat_map(|name| SIDES.iter().filter_map(|(side, ..)| report.cost(side, name)));
+    let sides: Vec<_> =
+        SIDES.iter().filter(|(side, ..)| names.iter().any(|name| report.cost(side, name).is_some())).collect();
+    let costs = names.iter().flat_map(|name| sides.iter().filter_map(|(side, ..)| report.cost(side, name)));
     let decades = costs.max().unwrap_or(1).max(10) as f64;
     let decades = decades.log10().ceil();
     let length = |cost: u64| (cost.max(1) as f64).log10() / decades * BARS;
-    let step = BAR * SIDES.len() as f64 + GAP;
+    let step = BAR * sides.len() as f64 + GAP;
     let bottom = TOP + step * names.len() as f64;
     let (width, height) = (NAMES + BARS + NUMBERS, bottom + BOTTOM);
     let mut lines = vec![
@@ -34,7 +37,7 @@ fn plot(report: &Report, group: &str, names: &[String]) -> String {
         format!("<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>"),
         format!("<text x=\"8\" y=\"18\" font-size=\"14\">{group}: {}</text>", unit(group)),
     ];
-    for (number, (_, shown, colour)) in SIDES.iter().enumerate() {
+    for (number, (_, shown, colour)) in sides.iter().enumerate() {
         let x = NAMES + 90.0 * number as f64;
         lines.push(format!("<rect x=\"{x}\" y=\"26\" width=\"10\" height=\"10\" fill=\"{colour}\"/>"));
         lines.push(format!("<text x=\"{}\" y=\"35\">{shown}</text>", x + 14.0));
@@ -52,7 +55,7 @@ fn plot(report: &Report, group: &str, names: &[String]) -> String {
         let y = TOP + step * row as f64 + GAP / 2.0;
         let short = name.split_once('.').map_or(name.as_str(), |(_, short)| short);
         lines.push(format!("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{short}</text>", NAMES - 6.0, y + BAR + 4.0));
-        for (side, (id, _, colour)) in SIDES.iter().enumerate() {
+        for (side, (id, _, colour)) in sides.iter().enumerate() {
             let Some(cost) = report.cost(id, name) else { continue };
             let (y, end) = (y + BAR * side as f64, length(cost));
             lines.push(bar(y, end, colour, cost));

@@ -2,6 +2,7 @@
 
 use super::measure::Measured;
 use super::scale;
+use super::systems;
 use crate::machine;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use std::process::Command;
 
 /// A count may have grown by so many parts in a hundred.
 pub const TOLERANCE: u64 = 3;
+
+/// Where no hypervisor is, as in `super::name`.
+const NONE: &str = "none";
 
 /// Results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,9 +73,10 @@ impl Report {
         format!("{all:#}\n")
     }
 
-    /// All costs but for the scaled ones, the groups in order.
+    /// All costs on hypervisors but for the scaled ones, the groups in order.
     pub fn groups(&self) -> BTreeMap<String, Vec<String>> {
-        let names = self.measured.values().flat_map(|one| one.costs.keys());
+        let hypervisors = self.measured.iter().filter(|(on, _)| on.as_str() != NONE);
+        let names = hypervisors.flat_map(|(_, one)| one.costs.keys());
         let names: BTreeSet<&String> = names.filter(|name| !scale::is_scaled(name)).collect();
         let mut groups = BTreeMap::<_, Vec<_>>::new();
         for name in names {
@@ -81,9 +86,10 @@ impl Report {
         groups
     }
 
-    /// The cost of `name` on hypervisor `on`.
+    /// The cost of `name` on hypervisor `on`, or of the like of it on none.
     pub fn cost(&self, on: &str, name: &str) -> Option<u64> {
-        self.measured.get(on)?.costs.get(name).copied()
+        let costs = &self.measured.get(on)?.costs;
+        if on == NONE { costs.get(&systems::bare(name)?) } else { costs.get(name) }.copied()
     }
 
     /// For people.
@@ -92,9 +98,12 @@ impl Report {
         for one in self.measured.values() {
             write!(text, "; {}", one.version).expect("a string takes everything");
         }
-        text.push_str("\n\n| operation | Xenolith | Xen | ratio |\n|---|---:|---:|---:|\n");
-        for names in self.groups().values() {
-            for name in names {
+        let groups = self.groups();
+        let (systems, operations): (Vec<_>, Vec<_>) =
+            groups.values().flatten().partition(|name| systems::bare(name).is_some());
+        if !operations.is_empty() {
+            text.push_str("\n\n| operation | Xenolith | Xen | ratio |\n|---|---:|---:|---:|\n");
+            for name in operations {
                 let (ours, theirs) = (self.cost("xenolith", name), self.cost("xen", name));
                 let ratio = match (ours, theirs) {
                     (Some(ours), Some(theirs)) if theirs > 0 => format!("{:.2}", ours as f64 / theirs as f64),
@@ -106,7 +115,36 @@ impl Report {
                 writeln!(text, "| {name}{unit} | {ours} | {theirs} | {ratio} |").expect("a string takes everything");
             }
         }
+        if !systems.is_empty() {
+            text.push_str("\n\n| operation | none | Xenolith | Xen | ratio | Xenolith over none | Xen over none | ratio of these |\n");
+            text.push_str("|---|---:|---:|---:|---:|---:|---:|---:|\n");
+            systems.iter().for_each(|name| text.push_str(&self.system(name)));
+        }
         text + &scale::markdown(self)
+    }
+
+    /// The line of a table for one operation of a whole system.
+    fn system(&self, name: &str) -> String {
+        let [none, ours, theirs] = [NONE, "xenolith", "xen"].map(|on| self.cost(on, name));
+        let over = |cost: Option<u64>| Some(cost? as f64 - none? as f64);
+        let part = |some: Option<f64>, of: Option<f64>| Some(some? / of?).filter(|part| part.is_finite());
+        let real = |cost: Option<u64>| cost.map(|cost| cost as f64);
+        let percent =
+            |cost| part(over(cost), real(none)).map_or_else(String::new, |part| format!("{:+.1} %", part * 100.0));
+        let ratio = |part: Option<f64>| part.map_or_else(String::new, |part| format!("{part:.2}"));
+        let shown = |cost: Option<u64>| cost.map_or_else(String::new, grouped);
+        let cells = [
+            name.to_string(),
+            shown(none),
+            shown(ours),
+            shown(theirs),
+            ratio(part(real(ours), real(theirs))),
+            percent(ours),
+            percent(theirs),
+            // Where Xen adds nothing, there is nothing to compare with.
+            ratio(part(over(ours), over(theirs).filter(|over| *over > 0.0))),
+        ];
+        format!("| {} |\n", cells.join(" | "))
     }
 }
 
@@ -191,5 +229,23 @@ mod tests {
         let text = both.markdown();
         assert!(text.contains("| pv/a.b | 1,500 | 3,000 | 0.50 |"), "{text}");
         assert!(text.contains("| pv/a.c |  | 9 |  |"), "{text}");
+        assert!(!text.contains("over none"), "{text}");
+    }
+
+    #[test]
+    fn whole_systems_are_compared_with_no_hypervisor() {
+        let mut all = report("xenolith", &[("system-pv/a.b", 1500), ("system-pvh/a.b", 900)]);
+        all.measured.extend(report("xen", &[("system-pv/a.b", 3000), ("system-pvh/a.b", 1000)]).measured);
+        all.measured.extend(report("none", &[("system/a.b", 1000)]).measured);
+        let text = all.markdown();
+        assert!(
+            text.contains("| system-pv/a.b | 1,000 | 1,500 | 3,000 | 0.50 | +50.0 % | +200.0 % | 0.25 |"),
+            "{text}"
+        );
+        assert!(text.contains("| system-pvh/a.b | 1,000 | 900 | 1,000 | 0.90 | -10.0 % | +0.0 % |  |"), "{text}");
+        assert!(!text.contains("| system/a.b"), "{text}");
+        assert_eq!(text.matches("| operation |").count(), 1, "{text}");
+        all.measured.remove("none");
+        assert!(all.markdown().contains("| system-pv/a.b |  | 1,500 | 3,000 | 0.50 |  |  |  |"), "{text}");
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A cache folder holds one Debian tree (`root-KEY`) and what is made from it: the small dom0 (`mini-KEY.cpio`), the
 //! full one (`full-KEY.ext4`) and a Debian guest for it (`debian-KEY.ext4`), an HVM guest (`hvm-KEY.img`, `hvm-KEY.iso`) and QEMU for the
-//! small dom0 (`emulator-KEY.cpio`), what other guests need where a test asks for it (`more-KEY.*`), GRUB (`grub-KEY.img`,
-//! `grub-KEY.efi`), and Debian's own Xen for comparison (`xen-KEY.elf`).
+//! small dom0 (`emulator-KEY.cpio`), what other guests need where a test asks for it (`more-KEY.*`), a C compiler to measure
+//! (`compiler-KEY.cpio`), GRUB (`grub-KEY.img`, `grub-KEY.efi`), and Debian's own Xen for comparison (`xen-KEY.elf`).
 
 mod apt;
+mod compiler;
 pub mod cpio;
 mod debian;
 mod elf;
@@ -166,6 +167,17 @@ pub fn more_guests() -> Result<Vec<(&'static str, PathBuf)>> {
     add("uefi-firmware", &|path| more::fetch_firmware(&keyring, &folder, path));
     add("uefi-guest", &|path| more::make_uefi(&tree, path));
     Ok(disks)
+}
+
+/// An archive of a C compiler, whose work is measured; `None`, with a note, where it cannot be had.
+///
+/// # Errors
+/// Where the tree is not cached and cannot be made.
+pub fn compiler() -> Result<Option<PathBuf>> {
+    let Cache { folder, root_key, tree, _lock } = open_cache()?;
+    let path = folder.join(format!("compiler-{}.cpio", key(&[&root_key, compiler::RECIPE])));
+    let made = cached(&path, |path| compiler::make(&tree, &tree.root().join(KEYRING), &folder, path));
+    Ok(made.map_err(|error| eprintln!("no C compiler: {error:#}")).ok().map(|()| path))
 }
 
 /// GRUB for both kinds of firmware.
