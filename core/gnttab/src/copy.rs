@@ -52,7 +52,7 @@ fn access(readonly: bool) -> Access {
 impl GrantTable {
     /// Pins a grant for a copy from it (`readonly`) or to it, by `peer`. Order of GNTTABOP_copy for each operation: this for
     /// each end that is a reference; [`CopyGrant::allows`]; a reference of each frame (and a writable type of the
-    /// destination's); [`crate::copy_bytes`]; the references dropped; [`GrantTable::release_copy`] for each.
+    /// destination's); [`Frames::copy_part`]; the references dropped; [`GrantTable::release_copy`] for each.
     ///
     /// `resolve` is as with [`GrantTable::map`], with the domain whose frame it is.
     ///

@@ -14,7 +14,6 @@
 extern crate alloc;
 
 mod access;
-mod bytes;
 mod copy;
 mod entry;
 mod maptrack;
@@ -24,7 +23,6 @@ mod transfer;
 mod version;
 
 pub use access::{Access, Granted, Released};
-pub use bytes::copy_bytes;
 pub use copy::{CopyGrant, Tables};
 pub use maptrack::{Claim, Handle, MapTrack, Mapping};
 pub use status::Status;

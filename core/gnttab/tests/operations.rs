@@ -3,10 +3,9 @@
 mod common;
 
 use common::*;
-use gnttab::{Access, FrameKind, GrantTable, Limits, MapTrack, Mapping, Status, copy_bytes};
+use gnttab::{Access, FrameKind, GrantTable, Limits, MapTrack, Mapping, Status};
 use platform::Frames;
 use platform::fakes::FakeMachine;
-use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use types::{DomId, Errno, Gfn, Mfn};
 
@@ -299,32 +298,4 @@ fn handles_are_claimed_once() {
     track.commit(other, mapping);
     assert_eq!(track.mappings().collect::<Vec<_>>(), [(other, mapping)]);
     assert_eq!(MapTrack::new(0).reserve(), Err(Status::NoSpace));
-}
-
-proptest! {
-    #[test]
-    fn bytes_are_copied_exactly(
-        (from, to, length) in prop_oneof![
-            (0..4096_usize, 0..4096_usize, 0..4096_usize),
-            // Whole words, which are copied another way, and a whole frame.
-            (0..512_usize, 0..512_usize, 0..=512_usize).prop_map(|(from, to, length)| (from * 8, to * 8, length * 8)),
-            Just((0, 0, 4096)),
-        ],
-        seed: u64,
-    ) {
-        let m = FakeMachine::new(4);
-        let bytes: Vec<u8> = (0..4096_u64).map(|at| (at.wrapping_mul(seed | 1) >> 7) as u8).collect();
-        platform::write_bytes(m.table(Mfn(1)).unwrap(), 0, &bytes);
-        platform::write_bytes(m.table(Mfn(2)).unwrap(), 0, &[0xee; 4096]);
-        let fits = from + length <= 4096 && to + length <= 4096;
-        prop_assert_eq!(copy_bytes(&m, (Mfn(1), from), (Mfn(2), to), length), fits);
-        let mut wanted = vec![0xee; 4096];
-        if fits {
-            wanted[to..to + length].copy_from_slice(&bytes[from..from + length]);
-        }
-        let mut got = vec![0; 4096];
-        platform::read_bytes(m.table(Mfn(2)).unwrap(), 0, &mut got);
-        prop_assert_eq!(got, wanted);
-        prop_assert!(!copy_bytes(&m, (Mfn(1), 0), (Mfn(9), 0), 1));
-    }
 }

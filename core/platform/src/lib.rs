@@ -13,5 +13,5 @@ mod machine;
 mod nodes;
 pub mod sync;
 
-pub use machine::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb, read_bytes, write_bytes};
+pub use machine::{Clock, Frames, GuestMemory, Kick, Preempt, Table, Tlb, fits, read_bytes, write_bytes};
 pub use nodes::{NodeMemory, Nodes};

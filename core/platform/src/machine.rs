@@ -1,7 +1,7 @@
 //! What logic needs of a machine.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use types::{CpuId, DomId, Mfn, Result};
+use types::{CpuId, DomId, Mfn, PAGE_SIZE, Result};
 
 /// A frame seen as 512 words. Guests and page walkers change it at any time, hence the atomics. Smaller fields are reached
 /// through the word that holds them: on x86 a locked access to a word is coherent with a guest's access to a part of it.
@@ -25,6 +25,27 @@ pub trait Frames {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         true
+    }
+
+    /// Copies `length` bytes from byte `from.1` of frame `from.0` to byte `to.1` of frame `to.0`. False, and nothing is copied, if a
+    /// range leaves its frame, or a frame is no RAM or the hypervisor's own. Within one frame overlapping ranges give some mixture.
+    fn copy_part(&self, from: (Mfn, usize), to: (Mfn, usize), length: usize) -> bool {
+        let (Some(source), Some(target)) = (self.table(from.0), self.table(to.0)) else { return false };
+        if !fits(from.1, length) || !fits(to.1, length) {
+            return false;
+        }
+        let mut bytes = [0; PAGE_SIZE];
+        read_bytes(source, from.1, &mut bytes[..length]);
+        write_bytes(target, to.1, &bytes[..length]);
+        true
+    }
+}
+
+/// Whether `length` bytes from byte `offset` on are within a frame.
+pub const fn fits(offset: usize, length: usize) -> bool {
+    match offset.checked_add(length) {
+        Some(end) => end <= PAGE_SIZE,
+        None => false,
     }
 }
 
@@ -110,5 +131,33 @@ pub fn write_bytes(table: &Table, offset: usize, from: &[u8]) {
         }
         at += count;
         rest = later;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::FakeMachine;
+
+    #[test]
+    fn parts_of_frames_are_copied_exactly() {
+        let bytes: Vec<u8> = (0..PAGE_SIZE).map(|at| (at * 7 + at / 256) as u8).collect();
+        for (from, to, length) in
+            [(0, 0, 4096), (3, 14, 1514), (14, 3, 7), (8, 16, 64), (4095, 0, 1), (0, 4096, 0), (5, 5, 4091)]
+        {
+            let machine = FakeMachine::new(3);
+            write_bytes(machine.table(Mfn(1)).unwrap(), 0, &bytes);
+            write_bytes(machine.table(Mfn(2)).unwrap(), 0, &[0xee; PAGE_SIZE]);
+            assert!(machine.copy_part((Mfn(1), from), (Mfn(2), to), length));
+            let mut wanted = vec![0xee; PAGE_SIZE];
+            wanted[to..to + length].copy_from_slice(&bytes[from..from + length]);
+            let mut got = vec![0; PAGE_SIZE];
+            read_bytes(machine.table(Mfn(2)).unwrap(), 0, &mut got);
+            assert_eq!(got, wanted, "{from} {to} {length}");
+            for (from, to, length) in [(1, 0, 4096), (0, 4000, 97), (usize::MAX, 0, 2)] {
+                assert!(!machine.copy_part((Mfn(1), from), (Mfn(2), to), length));
+            }
+            assert!(!machine.copy_part((Mfn(1), 0), (Mfn(9), 0), 1), "no such frame");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::{AllTables, explain, resolve};
 use crate::Caller;
 use alloc::sync::Arc;
 use domain::{Arch, Domain};
-use gnttab::{CopyGrant, Status, copy_bytes};
+use gnttab::{CopyGrant, Status};
 use memory::Denied;
 use types::{DomId, Gfn, Mfn, PAGE_SIZE};
 use xen_abi::grant_table::*;
@@ -48,7 +48,7 @@ pub fn copy<A: Arch>(caller: &Caller<'_, A>, call: &Copy) -> Result<(), Status> 
         }
     }
     let (from, to) = ((source.mfn, call.source.offset.into()), (target.mfn, call.dest.offset.into()));
-    if copy_bytes(caller.machine(), from, to, call.len.into()) { Ok(()) } else { Err(Status::BadPage) }
+    if caller.machine().copy_part(from, to, call.len.into()) { Ok(()) } else { Err(Status::BadPage) }
 }
 
 /// The domain whose grant an end is; none for a frame of the caller's.
