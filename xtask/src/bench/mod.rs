@@ -37,18 +37,30 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
     let wanted =
         Wanted { kinds: options.kind.clone(), whole: !options.short, scale: options.scale, quick: options.quick };
     let mut measured = BTreeMap::new();
+    let mut is_whole = true;
+    // What was measured before is shown whatever comes of whole systems.
+    let mut add_systems = |hypervisor: Hypervisor, to: &mut Measured| match systems::measure(hypervisor, options.quick)
+    {
+        Ok(Measured { version, costs }) => {
+            to.version = version;
+            to.costs.extend(costs);
+        }
+        Err(error) => {
+            eprintln!("x: whole systems on {hypervisor:?} are left out: {error:#}");
+            is_whole = false;
+        }
+    };
     for hypervisor in hypervisors {
         let mut one = if options.systems { Measured::default() } else { measure(*hypervisor, &wanted)? };
         if !options.short {
-            let Measured { version, costs } = systems::measure(*hypervisor, options.quick)?;
-            one.version = version;
-            one.costs.extend(costs);
+            add_systems(*hypervisor, &mut one);
         }
         measured.insert(name(*hypervisor).to_string(), one);
     }
     if !options.short {
-        let hypervisor = Hypervisor::None;
-        measured.insert(name(hypervisor).to_string(), systems::measure(hypervisor, options.quick)?);
+        let mut bare = Measured::default();
+        add_systems(Hypervisor::None, &mut bare);
+        measured.insert(name(Hypervisor::None).to_string(), bare);
     }
     let report = Report { measured, ..Report::of_today()? };
     let folder = options.out.clone().unwrap_or_else(|| host::target().join("bench"));
@@ -61,12 +73,11 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
     }
     print!("{markdown}");
     eprintln!("JSON, Markdown and plots are in {}", folder.display());
-    let Some(before) = before else { return Ok(ExitCode::SUCCESS) };
-    let worse = grown(&before, &report);
+    let worse = before.map_or_else(Vec::new, |before| grown(&before, &report));
     for line in &worse {
         println!("{line}");
     }
-    Ok(ExitCode::from(u8::from(!worse.is_empty())))
+    Ok(ExitCode::from(u8::from(!worse.is_empty() || !is_whole)))
 }
 
 /// A hypervisor's name in reports.
