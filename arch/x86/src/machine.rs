@@ -148,10 +148,6 @@ impl Frames for X86 {
         self.frames.zero(mfn)
     }
 
-    fn copy(&self, from: Mfn, to: Mfn) -> bool {
-        self.frames.copy(from, to)
-    }
-
     fn copy_part(&self, from: (Mfn, usize), to: (Mfn, usize), length: usize) -> bool {
         self.frames.copy_part(from, to, length)
     }

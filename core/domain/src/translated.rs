@@ -116,16 +116,11 @@ impl<A: Arch> MapHost<A> {
         Ok(())
     }
 
-    /// Takes one reference for an entry.
+    /// Takes a reference to another domain's frame for an entry.
     fn take_one(&self, mfn: Mfn, ty: Type) -> Result<()> {
         let memory = &self.memory;
-        let owner = match ty {
-            Type::GrantMapRw | Type::GrantMapRo | Type::MapForeign => {
-                // Whoever maps it holds a reference, so the owner stays the same.
-                memory.frames().view(mfn).ok_or(Errno::INVAL)?.owner
-            }
-            _ => self.account.id(),
-        };
+        // Whoever maps it holds a reference, so the owner stays the same.
+        let owner = memory.frames().view(mfn).ok_or(Errno::INVAL)?.owner;
         if ty == Type::GrantMapRo {
             memory.get_frame(mfn, owner)?;
         } else {
@@ -150,10 +145,6 @@ impl<A: Arch> Frames for MapHost<A> {
 
     fn zero(&self, mfn: Mfn) -> bool {
         self.memory.host().zero(mfn)
-    }
-
-    fn copy(&self, from: Mfn, to: Mfn) -> bool {
-        self.memory.host().copy(from, to)
     }
 }
 

@@ -141,13 +141,18 @@ impl Entry<'_> {
     fn mark_after(self, wanted: Wanted, meanwhile: impl FnMut()) -> Result<Snapshot, Status> {
         match self {
             Entry::V1(word) => mark_v1(word, wanted, meanwhile),
-            Entry::V2 { .. } => self.mark_v2(wanted, meanwhile),
+            Entry::V2 { status, shift, .. } => self.mark_v2((status, shift), wanted, meanwhile),
         }
     }
 
+    /// The same of an entry of version 2, whose status is apart.
     #[inline(never)]
-    fn mark_v2(self, wanted: Wanted, mut meanwhile: impl FnMut()) -> Result<Snapshot, Status> {
-        let Entry::V2 { status, shift, .. } = self else { return Err(Status::GeneralError) };
+    fn mark_v2(
+        self,
+        (status, shift): (&AtomicU64, u32),
+        wanted: Wanted,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<Snapshot, Status> {
         self.read().check(wanted, true)?;
         meanwhile();
         let marks = wanted.marks();

@@ -114,7 +114,8 @@ impl<H: Host> Memory<H> {
 
     /// Takes a reference and a use as descriptors, all of which are checked. `EINVAL`.
     pub fn get_descriptors(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
-        self.get_with_type(mfn, owner, FrameType::SegDesc)
+        self.get_frame(mfn, owner)?;
+        self.get_simple_type(mfn, FrameType::SegDesc).inspect_err(|_| self.put_frame(mfn))
     }
 
     /// Drops a reference and a use as descriptors.
@@ -132,11 +133,6 @@ impl<H: Host> Memory<H> {
     pub fn writable_ref(&self, mfn: Mfn, owner: DomId) -> Outcome<FrameRef<'_, H>> {
         self.get_writable(mfn, owner)?;
         Ok(FrameRef { memory: self, mfn, writable: true })
-    }
-
-    fn get_with_type(&self, mfn: Mfn, owner: DomId, ty: FrameType) -> Outcome<()> {
-        self.get_frame(mfn, owner)?;
-        self.get_simple_type(mfn, ty).inspect_err(|_| self.put_frame(mfn))
     }
 
     fn put_with_type(&self, mfn: Mfn) {

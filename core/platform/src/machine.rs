@@ -18,15 +18,6 @@ pub trait Frames {
         self.table(mfn).map(|table| table.iter().for_each(|word| word.store(0, Ordering::Relaxed))).is_some()
     }
 
-    /// Copies a whole frame. False if one of them is no RAM, or the hypervisor's own.
-    fn copy(&self, from: Mfn, to: Mfn) -> bool {
-        let (Some(from), Some(to)) = (self.table(from), self.table(to)) else { return false };
-        for (to, from) in to.iter().zip(from) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        true
-    }
-
     /// Copies `length` bytes from byte `from.1` of frame `from.0` to byte `to.1` of frame `to.0`. False, and nothing is copied, if a
     /// range leaves its frame, or a frame is no RAM or the hypervisor's own. Within one frame overlapping ranges give some mixture.
     fn copy_part(&self, from: (Mfn, usize), to: (Mfn, usize), length: usize) -> bool {

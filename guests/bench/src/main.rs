@@ -2,7 +2,8 @@
 //! cost. On a machine whose counter counts instructions (QEMU's icount) a figure repeats to the instruction.
 //!
 //! It prints `cost GROUP.NAME COUNT` on its console when all is measured. With `run=only.GROUP.NAME` on its command line it carries out
-//! that one operation for long; with `run=answer` it answers another domain's events, with `run=wait` it does nothing. On the host it is a program that does nothing.
+//! that one operation for long; with `run=answer` it answers another domain's events, with `run=wait` it does nothing. On the host it is
+//! a program that does nothing.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]

@@ -144,16 +144,6 @@ unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
 }
 
 impl Frames for LendableFrames {
-    fn copy_part(&self, from: (Mfn, usize), to: (Mfn, usize), length: usize) -> bool {
-        let (Ok(source), Ok(target)) = (self.pointer(from.0), self.pointer(to.0)) else { return false };
-        if !platform::fits(from.1, length) || !platform::fits(to.1, length) {
-            return false;
-        }
-        // SAFETY: both ranges lie within lendable frames, which are RAM that backs no Rust object; stores race with guests only.
-        unsafe { copy_bytes(source.wrapping_add(from.1), target.wrapping_add(to.1), length) };
-        true
-    }
-
     #[inline]
     fn table(&self, mfn: Mfn) -> Option<&Table> {
         let pointer = self.pointer(mfn).ok()?;
@@ -175,13 +165,13 @@ impl Frames for LendableFrames {
         true
     }
 
-    fn copy(&self, from: Mfn, to: Mfn) -> bool {
-        let (Ok(from), Ok(to)) = (self.pointer(from), self.pointer(to)) else { return false };
-        // SAFETY: as in `zero`; both are whole frames.
-        unsafe {
-            asm!("rep movsq", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") PAGE_SIZE / 8 => _,
-                options(nostack, preserves_flags));
+    fn copy_part(&self, from: (Mfn, usize), to: (Mfn, usize), length: usize) -> bool {
+        let (Ok(source), Ok(target)) = (self.pointer(from.0), self.pointer(to.0)) else { return false };
+        if !platform::fits(from.1, length) || !platform::fits(to.1, length) {
+            return false;
         }
+        // SAFETY: both ranges lie within lendable frames, which are RAM that backs no Rust object; stores race with guests only.
+        unsafe { copy_bytes(source.wrapping_add(from.1), target.wrapping_add(to.1), length) };
         true
     }
 }

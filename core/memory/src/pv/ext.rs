@@ -5,7 +5,7 @@ use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameType, TypeWord};
 use crate::memory::Memory;
 use crate::policy::Host;
-use types::{DomId, Errno, Mfn, Progress};
+use types::{DomId, Errno, Mfn, PAGE_SIZE, Progress};
 
 impl<H: Host> Memory<H> {
     /// `MMUEXT_PIN_L1_TABLE` to `MMUEXT_PIN_L4_TABLE` on a frame of the tables' domain. `EINVAL` if it is pinned already or
@@ -92,7 +92,7 @@ impl<H: Host> Memory<H> {
     pub fn copy_page(&self, domain: DomId, from: Mfn, to: Mfn) -> Outcome<()> {
         let from = self.frame_ref(from, domain)?;
         let to = self.writable_ref(to, domain)?;
-        let copied = self.host.copy(from.mfn(), to.mfn());
+        let copied = self.host.copy_part((from.mfn(), 0), (to.mfn(), 0), PAGE_SIZE);
         if copied { Ok(()) } else { Err(Denied::new(Errno::INVAL, Why::NotLendable { mfn: to.mfn() })) }
     }
 }
