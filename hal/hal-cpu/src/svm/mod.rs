@@ -53,6 +53,10 @@ pub(crate) struct CpuState {
     /// Physical address of the control block that holds the hypervisor's own part of what VMLOAD loads.
     host: u64,
     features: Features,
+    /// Whether it delivers an interrupt that is injected again, as an exception and whatever the guest's flags, where it happens to
+    /// pause before the next exit: QEMU's emulated CPU (10.0, helper_vmrun in target/i386/tcg/system/svm_helper.c, which leaves the
+    /// vector in `exception_index`). Where instructions are counted it pauses at each expiry of a timer.
+    repeats_interrupts: bool,
     asids: Cell<Asids>,
 }
 
@@ -93,6 +97,14 @@ fn examine() -> Result<(Features, u32), Unavailable> {
     Ok((features, leaf.ebx))
 }
 
+/// Whether the CPU is QEMU's emulation, by the leaf in which hypervisors and emulators sign.
+fn is_emulated() -> bool {
+    const PRESENT: u32 = 1 << 31;
+    let signature = cpuid(0x4000_0000, 0);
+    let words = [signature.ebx, signature.ecx, signature.edx].map(u32::to_le_bytes);
+    cpuid(1, 0).ecx & PRESENT != 0 && words.as_flattened() == b"TCGTCGTCGTCG"
+}
+
 /// Takes a zeroed page for good; gives its physical address.
 fn take_page() -> Result<u64, Unavailable> {
     let page = VmcbPage::new_box_zeroed().map_err(|_| Unavailable::NoMemory)?;
@@ -126,8 +138,8 @@ pub fn enable() -> Result<Svm, Unavailable> {
     crate::tables::drop_ldt();
     // SAFETY: SVM is on; the block is a private page that nothing else uses.
     unsafe { enter::vmsave(host) };
-    let asids = Cell::new(Asids::new(count));
-    Ok(Svm { state: STATE.get().get_or_init(|| CpuState { host, features, asids }) })
+    let (asids, repeats_interrupts) = (Cell::new(Asids::new(count)), is_emulated());
+    Ok(Svm { state: STATE.get().get_or_init(|| CpuState { host, features, repeats_interrupts, asids }) })
 }
 
 /// Drops all translations that this CPU has of its guests. (Each gets a new ASID at its next entry.) Does nothing where SVM is

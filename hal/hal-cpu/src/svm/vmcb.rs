@@ -6,9 +6,9 @@ use crate::area;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use types::{CpuId, Errno, Mfn, Result};
-use x86_defs::control::{Efer, Vector};
+use x86_defs::control::{Efer, RFlags, Vector};
 use x86_defs::svm::{
-    Clean, Event, ExitCode, Features, INTERRUPT_SHADOW, Intercepts, Misc1, Misc2, Misc3, NESTED_PAGING, SaveArea,
+    Clean, Event, EventKind, ExitCode, Features, INTERRUPT_SHADOW, Intercepts, Misc1, Misc2, Misc3, NESTED_PAGING, SaveArea,
     VirtualInterrupt, VmcbPage, tlb_control,
 };
 use zerocopy::FromZeros;
@@ -77,6 +77,8 @@ pub struct Vmcb {
     /// Where it ran last, and by which ASID.
     last: Option<(CpuId, Tag)>,
     clean: Clean,
+    /// What [`Vmcb::make_virtual`] has put aside: the event, and the window that is requested.
+    aside: Option<(Event, VirtualInterrupt)>,
 }
 
 impl Vmcb {
@@ -84,7 +86,8 @@ impl Vmcb {
     pub fn new(msrs: Arc<MsrMap>, ports: Arc<PortMap>) -> Result<Vmcb> {
         let page = VmcbPage::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
         let clean = Clean::empty();
-        let mut vmcb = Vmcb { page, msrs, ports, addresses: None, intercepts: USUAL, root: None, last: None, clean };
+        let (addresses, intercepts, root, last, aside) = (None, USUAL, None, None, None);
+        let mut vmcb = Vmcb { page, msrs, ports, addresses, intercepts, root, last, clean, aside };
         vmcb.page.control.virtual_interrupt = VirtualInterrupt::MASKING;
         vmcb.write_intercepts();
         Ok(vmcb)
@@ -332,6 +335,38 @@ impl Vmcb {
         Some(())
     }
 
+    /// For an emulated CPU that delivers an injected interrupt twice ([`CpuState::repeats_interrupts`]): has it take the interrupt that
+    /// is injected as a virtual one (15.21.4), if the guest can take it now. A window that is requested waits for the next entry.
+    pub(super) fn make_virtual(&mut self) {
+        let Some(event) = self.injected().filter(|event| event.kind() == Some(EventKind::Interrupt)) else { return };
+        let is_open = self.page.save.rflags & RFlags::IF.bits() != 0 && !self.is_in_shadow();
+        if !is_open {
+            return;
+        }
+        let window = self.virtual_interrupt();
+        self.aside = Some((event, window));
+        let control = &mut self.page.control;
+        control.injected_event = 0;
+        control.virtual_interrupt = window.with_pending(event.vector(), 15, true).0;
+        control.intercept_misc1 &= !Misc1::VINTR.bits();
+        control.clean &= !Clean::INTERRUPT.union(Clean::INTERCEPTS).bits();
+    }
+
+    /// Undoes that after the exit. An interrupt that the CPU has not taken, or whose delivery was interrupted, is injected again.
+    fn make_real(&mut self) {
+        let Some((event, window)) = self.aside.take() else { return };
+        let left = self.virtual_interrupt();
+        let control = &mut self.page.control;
+        if left.is_pending() {
+            (control.injected_event, control.exit_event) = (event.0, 0);
+        }
+        control.virtual_interrupt = window.with_task_priority(left.task_priority()).0;
+        if window.is_pending() {
+            control.intercept_misc1 |= Misc1::VINTR.bits();
+        }
+        self.clean.remove(Clean::INTERRUPT.union(Clean::INTERCEPTS));
+    }
+
     /// After an exit: the event is delivered, and the CPU's cache and the block agree. Not so if VMRUN refused the block.
     pub(super) fn left(&mut self, features: Features) {
         let was_accepted = self.exit_code() != ExitCode::INVALID;
@@ -340,6 +375,7 @@ impl Vmcb {
         }
         let is_known = was_accepted && features.contains(Features::CLEAN_BITS);
         self.clean = if is_known { Clean::all() } else { Clean::empty() };
+        self.make_real();
     }
 
     pub(super) fn save_area(&mut self) -> &mut SaveArea {
@@ -454,6 +490,39 @@ mod tests {
         assert_eq!(vmcb.injected(), None);
         vmcb.set_in_shadow(true);
         assert!(vmcb.is_in_shadow());
+    }
+
+    #[test]
+    fn an_interrupt_made_virtual_is_taken_or_stays() {
+        let event = Event::interrupt(0x30);
+        // Asked for: (may the guest take it, is a window requested), what the CPU does.
+        for (is_open, window, takes) in [(true, true, true), (true, true, false), (true, false, true), (false, true, true)] {
+            let mut vmcb = fresh();
+            vmcb.page.save.rflags = if is_open { RFlags::IF.bits() } else { 0 };
+            if window {
+                vmcb.request_window(4, false);
+            }
+            let before = (vmcb.virtual_interrupt(), vmcb.page.control.intercept_misc1);
+            vmcb.inject(event);
+            vmcb.make_virtual();
+            assert_eq!(vmcb.injected(), Some(event).filter(|_| !is_open));
+            if is_open {
+                let wanted = before.0.with_pending(0x30, 15, true);
+                assert_eq!(vmcb.virtual_interrupt(), wanted);
+                assert_eq!(vmcb.page.control.intercept_misc1 & Misc1::VINTR.bits(), 0, "it comes without an exit");
+                vmcb.page.control.virtual_interrupt = if takes { wanted.without_pending() } else { wanted }.0;
+                // What QEMU says of a delivery that a nested fault has interrupted.
+                vmcb.page.control.exit_event = if takes { 0 } else { Event::exception(0x30, None).0 };
+            }
+            vmcb.left(Features::CLEAN_BITS);
+            assert_eq!((vmcb.virtual_interrupt(), vmcb.page.control.intercept_misc1), before);
+            assert_eq!((vmcb.injected(), vmcb.interrupted_event()), (Some(event).filter(|_| !takes), None));
+        }
+        let mut vmcb = fresh();
+        vmcb.page.save.rflags = RFlags::IF.bits();
+        vmcb.inject(Event::exception(14, Some(0)));
+        vmcb.make_virtual();
+        assert_eq!(vmcb.injected(), Some(Event::exception(14, Some(0))), "exceptions are injected");
     }
 
     #[test]
