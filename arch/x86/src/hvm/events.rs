@@ -40,12 +40,21 @@ pub fn deliver(current: &mut Current<'_, VcpuState>) {
     match (pending.first(callback), next) {
         (Source::None, Next::Held(vector)) => current.state.await_window(Some(vector), false),
         (Source::None, _) => current.state.await_window(None, false),
-        (source, _) => take(current, source),
+        (source, next) => take(current, source, next),
     }
 }
 
-/// Has the vCPU take the interrupt now, or leave once it can.
-fn take(current: &mut Current<'_, VcpuState>, source: Source) {
+/// The local APIC's interrupt that comes right behind the one that is taken. One of its own holds back all that could come next until
+/// the guest ends it, which is an exit.
+fn behind(source: Source, next: Next) -> Option<u8> {
+    match (source, next) {
+        (Source::Upcall(_) | Source::Pic, Next::Ready(vector)) => Some(vector),
+        _ => None,
+    }
+}
+
+/// Has the vCPU take the interrupt now, or leave once it can. `next` is what the local APIC has.
+fn take(current: &mut Current<'_, VcpuState>, source: Source, next: Next) {
     let state = &mut *current.state;
     let is_open =
         state.regs.rflags & RFlags::IF.bits() != 0 && !state.engine.is_in_shadow() && !state.engine.has_injection();
@@ -68,10 +77,10 @@ fn take(current: &mut Current<'_, VcpuState>, source: Source) {
         }
         Source::None | Source::Nmi | Source::MachineCheck => None,
     };
-    match vector {
-        Some(vector) => current.state.engine.inject(Injection::Interrupt(vector)),
-        None => current.state.await_window(None, false),
+    if let Some(vector) = vector {
+        current.state.engine.inject(Injection::Interrupt(vector));
     }
+    current.state.await_window(behind(source, next), false);
 }
 
 /// Takes an event of a device emulator's. One that stands for an instruction goes on behind it.
@@ -100,4 +109,18 @@ fn take_given(current: &mut Current<'_, VcpuState>, event: &GivenEvent) {
 pub fn callback(current: &Current<'_, VcpuState>) -> Callback {
     let Some(translated) = &current.domain.translated else { return Callback::None };
     Callback::from_parameter(translated.params[HVM_PARAM_CALLBACK_IRQ as usize].load(Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_apic_has_comes_behind_an_upcall() {
+        let ready = Next::Ready(0x61);
+        assert_eq!([Source::Upcall(0xf3), Source::Pic].map(|source| behind(source, ready)), [Some(0x61); 2]);
+        assert_eq!(behind(Source::Apic(0x61), ready), None, "until its end");
+        assert_eq!(behind(Source::Upcall(0xf3), Next::Held(0x61)), None);
+        assert_eq!(behind(Source::Upcall(0xf3), Next::None), None);
+    }
 }

@@ -8,8 +8,8 @@ use alloc::sync::Arc;
 use types::{CpuId, Errno, Mfn, Result};
 use x86_defs::control::{Efer, RFlags, Vector};
 use x86_defs::svm::{
-    Clean, Event, EventKind, ExitCode, Features, INTERRUPT_SHADOW, Intercepts, Misc1, Misc2, Misc3, NESTED_PAGING, SaveArea,
-    VirtualInterrupt, VmcbPage, tlb_control,
+    Clean, Event, EventKind, ExitCode, Features, INTERRUPT_SHADOW, Intercepts, Misc1, Misc2, Misc3, NESTED_PAGING,
+    SaveArea, VirtualInterrupt, VmcbPage, tlb_control,
 };
 use zerocopy::FromZeros;
 
@@ -496,7 +496,9 @@ mod tests {
     fn an_interrupt_made_virtual_is_taken_or_stays() {
         let event = Event::interrupt(0x30);
         // Asked for: (may the guest take it, is a window requested), what the CPU does.
-        for (is_open, window, takes) in [(true, true, true), (true, true, false), (true, false, true), (false, true, true)] {
+        for (is_open, window, takes) in
+            [(true, true, true), (true, true, false), (true, false, true), (false, true, true)]
+        {
             let mut vmcb = fresh();
             vmcb.page.save.rflags = if is_open { RFlags::IF.bits() } else { 0 };
             if window {
