@@ -55,13 +55,16 @@ const POWER_OFF: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a machine that has not ended in time is asked on its console, and for how long it may answer: the hypervisor by
-/// its debug keys (registers and stacks, run queues, domains, event channels), QEMU by its monitor, twice, since a
-/// CPU that makes no progress shows itself only so.
+/// its debug keys (registers and stacks, run queues, domains, event channels), QEMU by its monitor: registers twice, since
+/// a CPU that makes no progress shows itself only so, and the interrupts that the first CPUs and the board hold.
 const QUESTIONS: &[(&str, Duration)] = &[
     ("\x01\x01\x01drqe", Duration::from_secs(6)),
     (MONITOR, Duration::from_millis(300)),
     ("info registers -a\n", Duration::from_secs(1)),
     ("info registers -a\n", Duration::from_secs(1)),
+    ("info lapic 0\n", Duration::from_millis(300)),
+    ("info lapic 1\n", Duration::from_millis(300)),
+    ("info pic\n", Duration::from_millis(300)),
 ];
 
 /// A file that another process appends to, read as it grows.

@@ -270,6 +270,16 @@ impl Engine for Amd {
         self.set_control(&system.control);
     }
 
+    fn injection(&self) -> Option<Injection> {
+        let event = self.vmcb.injected()?;
+        Some(match event.kind()? {
+            EventKind::Interrupt => Injection::Interrupt(event.vector()),
+            EventKind::Nmi => Injection::Nmi,
+            EventKind::Exception => Injection::Exception(event.vector(), event.error_code()),
+            EventKind::Software => return None,
+        })
+    }
+
     fn has_injection(&self) -> bool {
         self.vmcb.injected().is_some()
     }

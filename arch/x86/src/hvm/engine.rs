@@ -181,7 +181,9 @@ pub trait Engine: Send {
     /// Sets them all.
     fn set_system(&mut self, system: &System);
 
-    /// The event that the next entry delivers.
+    /// The event that the next entry delivers, unless it is an instruction's.
+    fn injection(&self) -> Option<Injection>;
+    /// Whether there is one.
     fn has_injection(&self) -> bool;
     /// Has the next entry deliver an event, in place of the one that it was to deliver.
     fn inject(&mut self, event: Injection);

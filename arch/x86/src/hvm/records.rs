@@ -1,7 +1,7 @@
 //! Xen's save records of an HVM guest (hvm/save.h): the toolstack builds and moves guests by them.
 
 use super::VcpuState;
-use super::engine::{Control, System};
+use super::engine::{Control, Injection, System};
 use super::mtrr::{FIXED, VARIABLE};
 use super::{enlightened, vcpu_records};
 use crate::machine::X86;
@@ -12,6 +12,7 @@ use domain::{Domain, Hypervisor, Vcpu};
 use hal_cpu::GuestRegs;
 use platform::Clock;
 use types::{Errno, Result, VcpuId};
+use x86_defs::control::Vector;
 use x86_emulate::hvm::{DescriptorTable, Segment};
 use xen_abi::hvm_save::clocks::HVM_SAVE_CODE_PMTIMER;
 use xen_abi::hvm_save::cpu::*;
@@ -22,6 +23,12 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Bits 8 to 15 of a segment's attributes in old records of Intel's CPUs, and where they belong.
 const OLD_FLAGS: (u32, u32) = (0xf000, 0x0f00);
+/// Of `pending_event` (hvm/save.h), above the vector: the kind, and whether there is an error code, and an event at all.
+const EVENT_KIND: u32 = 7 << 8;
+const EVENT_NMI: u32 = 2 << 8;
+const EVENT_EXCEPTION: u32 = 3 << 8;
+const EVENT_HAS_ERROR: u32 = 1 << 11;
+const EVENT_VALID: u32 = 1 << 31;
 /// RFLAGS bit that is always set.
 const ALWAYS_SET: u64 = 2;
 
@@ -238,7 +245,34 @@ fn cpu_record(state: &VcpuState) -> HwCpu {
     to.msr_syscall_mask = system.fmask;
     to.msr_tsc_aux = state.tsc_aux.into();
     to.tsc = hal_cpu::rdtsc();
+    (to.pending_event, to.error_code) = event_record(state.engine.injection());
     to
+}
+
+/// An event that was not delivered yet, with its error code.
+fn event_record(event: Option<Injection>) -> (u32, u32) {
+    match event {
+        None => (0, 0),
+        Some(Injection::Interrupt(vector)) => (EVENT_VALID | u32::from(vector), 0),
+        Some(Injection::Nmi) => (EVENT_VALID | EVENT_NMI | u32::from(Vector::NMI), 0),
+        Some(Injection::Exception(vector, None)) => (EVENT_VALID | EVENT_EXCEPTION | u32::from(vector), 0),
+        Some(Injection::Exception(vector, Some(code))) => {
+            (EVENT_VALID | EVENT_EXCEPTION | EVENT_HAS_ERROR | u32::from(vector), code)
+        }
+    }
+}
+
+/// The event of a record. Those of instructions come again by themselves.
+fn event_of(event: u32, error_code: u32) -> Option<Injection> {
+    let vector = event as u8;
+    match (event & EVENT_VALID != 0, event & EVENT_KIND) {
+        (true, 0) => Some(Injection::Interrupt(vector)),
+        (true, EVENT_NMI) => Some(Injection::Nmi),
+        (true, EVENT_EXCEPTION) if !matches!(vector, Vector::BREAKPOINT | Vector::OVERFLOW) => {
+            Some(Injection::Exception(vector, (event & EVENT_HAS_ERROR != 0).then_some(error_code)))
+        }
+        _ => None,
+    }
 }
 
 fn segments_to(to: &mut HwCpu, system: &System) {
@@ -344,6 +378,9 @@ fn load_cpu(
     state.replace_regs(regs_of(from));
     state.debug = [from.dr0, from.dr1, from.dr2, from.dr3];
     state.tsc_aux = from.msr_tsc_aux as u32;
+    if let Some(event) = event_of(from.pending_event, from.error_code) {
+        state.engine.inject(event);
+    }
     state.vectors.replace((from.flags & XEN_X86_FPU_INITIALISED != 0).then_some(&from.fpu_regs));
     vcpu.initialised.store(true, SeqCst);
     hypervisor.bring_up(vcpu);
@@ -368,6 +405,20 @@ mod tests {
         segments_to(&mut to, &system);
         assert_eq!((to.cs_sel, to.cs_limit, to.cs_arbytes, to.ss_arbytes), (8, !0, 0xc9b, 0xcf3));
         assert_eq!((to.gdtr_base, to.gdtr_limit), (0x2000, 0xff));
+    }
+
+    #[test]
+    fn events_come_back() {
+        let page_fault = Injection::Exception(Vector::PAGE_FAULT, Some(7));
+        for event in [Injection::Interrupt(0xf3), Injection::Nmi, Injection::Exception(6, None), page_fault] {
+            let (record, error_code) = event_record(Some(event));
+            assert_eq!(event_of(record, error_code), Some(event));
+        }
+        assert_eq!(event_record(Some(page_fault)), (0x8000_0b0e, 7));
+        assert_eq!(event_record(None), (0, 0));
+        assert_eq!(event_of(0xf3, 0), None, "there is none");
+        assert_eq!(event_of(0x8000_0303, 0), None, "INT3 is executed again");
+        assert_eq!(event_of(0x8000_0480, 0), None, "so is INTn");
     }
 
     #[test]
