@@ -6,7 +6,7 @@
 
 bridge
 tools
-create /root/guests/pv.cfg "vif = [ 'bridge=xenbr0' ]" "disk = [ '/run/tools.img,raw,xvda,ro' ]"
+create /root/guests/pv.cfg "vif = [ 'bridge=xenbr0' ]" "disk = [ $(tools_disk pv) ]"
 address=$(networked pv) || fail "$address"
 to_guest pv "$address" 7001 1024
 from_guest pv "$address" 7002 1024
