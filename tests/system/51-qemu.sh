@@ -10,11 +10,11 @@ own=$(pidof xen-qemu-system-i386)
 dd if=/dev/zero of=/run/disk.img bs=1M count=0 seek=64 2>/dev/null
 # QEMU 10 serves vfb only when told of its screen (hw/display/xenfb.c), which libxl 4.20 does not do.
 create /root/guests/pv.cfg "device_model_args = [ '-vga', 'xenfb' ]" "vfb = [ 'vnc=1,vnclisten=127.0.0.1,vncunused=0,vncdisplay=3' ]" \
-    "disk = [ '/run/tools.img,raw,xvda,ro', 'format=raw, vdev=xvdb, access=rw, backendtype=qdisk, target=/run/disk.img' ]" "extra = 'console=tty0 console=hvc0'"
+    "disk = [ $(tools_disk pv), 'format=raw, vdev=xvdc, access=rw, backendtype=qdisk, target=/run/disk.img' ]" "extra = 'console=tty0 console=hvc0'"
 guest_shell pv
 equal "backend of the disk" "$(xenstore-list /local/domain/0/backend/qdisk | tr '\n' ' ')" "$(xl domid pv) "
 load_tools pv
-say '/mnt/exercise disk /dev/xvdb --mib 16 --seconds 20; echo exercised-$?'
+say '/mnt/exercise disk /dev/xvdc --mib 16 --seconds 20; echo exercised-$?'
 heard pv 'exercised-[0-9]' 240
 heard pv exercised-0 1
 
