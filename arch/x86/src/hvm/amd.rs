@@ -271,13 +271,7 @@ impl Engine for Amd {
     }
 
     fn injection(&self) -> Option<Injection> {
-        let event = self.vmcb.injected()?;
-        Some(match event.kind()? {
-            EventKind::Interrupt => Injection::Interrupt(event.vector()),
-            EventKind::Nmi => Injection::Nmi,
-            EventKind::Exception => Injection::Exception(event.vector(), event.error_code()),
-            EventKind::Software => return None,
-        })
+        Injection::of(self.vmcb.injected()?)
     }
 
     fn has_injection(&self) -> bool {
@@ -288,11 +282,7 @@ impl Engine for Amd {
         if event == Injection::Nmi {
             self.set_nmi_masked(true);
         }
-        self.vmcb.inject(match event {
-            Injection::Interrupt(vector) => Event::interrupt(vector),
-            Injection::Nmi => Event::nmi(),
-            Injection::Exception(vector, error_code) => Event::exception(vector, error_code),
-        });
+        self.vmcb.inject(event.event());
     }
 
     fn await_window(&mut self, vector: Option<u8>, ignores_priority: bool) {

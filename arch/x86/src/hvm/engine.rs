@@ -2,6 +2,8 @@
 
 use hal_cpu::GuestRegs;
 use types::{Mfn, Result};
+use x86_defs::control::Vector;
+use x86_defs::svm::{Event, EventKind};
 use x86_emulate::hvm::{CodeSize, DescriptorTable, Segment, TaskSwitch};
 
 /// An access to memory.
@@ -91,6 +93,31 @@ pub enum Injection {
     Nmi,
     /// An exception, with its error code where it has one.
     Exception(u8, Option<u32>),
+}
+
+impl Injection {
+    /// As AMD's CPUs (APM vol. 2, 15.20) and Xen's save records (`pending_event` in hvm/save.h) have it.
+    pub fn event(self) -> Event {
+        match self {
+            Injection::Interrupt(vector) => Event::interrupt(vector),
+            Injection::Nmi => Event::nmi(),
+            Injection::Exception(vector, error_code) => Event::exception(vector, error_code),
+        }
+    }
+
+    /// Back from there; `None` for no event, and for an instruction's (INT3, INTO, INTn), which comes again by itself.
+    pub fn of(event: Event) -> Option<Injection> {
+        let vector = event.vector();
+        match event.kind()? {
+            _ if !event.is_valid() => None,
+            EventKind::Interrupt => Some(Injection::Interrupt(vector)),
+            EventKind::Nmi => Some(Injection::Nmi),
+            EventKind::Exception if !matches!(vector, Vector::BREAKPOINT | Vector::OVERFLOW) => {
+                Some(Injection::Exception(vector, event.error_code()))
+            }
+            EventKind::Exception | EventKind::Software => None,
+        }
+    }
 }
 
 /// Registers that decide how addresses are translated and code is executed.
@@ -183,7 +210,7 @@ pub trait Engine: Send {
 
     /// The event that the next entry delivers, unless it is an instruction's.
     fn injection(&self) -> Option<Injection>;
-    /// Whether there is one.
+    /// Whether the next entry delivers any event.
     fn has_injection(&self) -> bool;
     /// Has the next entry deliver an event, in place of the one that it was to deliver.
     fn inject(&mut self, event: Injection);

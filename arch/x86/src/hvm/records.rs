@@ -12,7 +12,7 @@ use domain::{Domain, Hypervisor, Vcpu};
 use hal_cpu::GuestRegs;
 use platform::Clock;
 use types::{Errno, Result, VcpuId};
-use x86_defs::control::Vector;
+use x86_defs::svm::Event;
 use x86_emulate::hvm::{DescriptorTable, Segment};
 use xen_abi::hvm_save::clocks::HVM_SAVE_CODE_PMTIMER;
 use xen_abi::hvm_save::cpu::*;
@@ -23,12 +23,6 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Bits 8 to 15 of a segment's attributes in old records of Intel's CPUs, and where they belong.
 const OLD_FLAGS: (u32, u32) = (0xf000, 0x0f00);
-/// Of `pending_event` (hvm/save.h), above the vector: the kind, and whether there is an error code, and an event at all.
-const EVENT_KIND: u32 = 7 << 8;
-const EVENT_NMI: u32 = 2 << 8;
-const EVENT_EXCEPTION: u32 = 3 << 8;
-const EVENT_HAS_ERROR: u32 = 1 << 11;
-const EVENT_VALID: u32 = 1 << 31;
 /// RFLAGS bit that is always set.
 const ALWAYS_SET: u64 = 2;
 
@@ -251,28 +245,13 @@ fn cpu_record(state: &VcpuState) -> HwCpu {
 
 /// An event that was not delivered yet, with its error code.
 fn event_record(event: Option<Injection>) -> (u32, u32) {
-    match event {
-        None => (0, 0),
-        Some(Injection::Interrupt(vector)) => (EVENT_VALID | u32::from(vector), 0),
-        Some(Injection::Nmi) => (EVENT_VALID | EVENT_NMI | u32::from(Vector::NMI), 0),
-        Some(Injection::Exception(vector, None)) => (EVENT_VALID | EVENT_EXCEPTION | u32::from(vector), 0),
-        Some(Injection::Exception(vector, Some(code))) => {
-            (EVENT_VALID | EVENT_EXCEPTION | EVENT_HAS_ERROR | u32::from(vector), code)
-        }
-    }
+    let bits = event.map_or(0, |event| event.event().0);
+    (bits as u32, (bits >> 32) as u32)
 }
 
-/// The event of a record. Those of instructions come again by themselves.
+/// The event of a record.
 fn event_of(event: u32, error_code: u32) -> Option<Injection> {
-    let vector = event as u8;
-    match (event & EVENT_VALID != 0, event & EVENT_KIND) {
-        (true, 0) => Some(Injection::Interrupt(vector)),
-        (true, EVENT_NMI) => Some(Injection::Nmi),
-        (true, EVENT_EXCEPTION) if !matches!(vector, Vector::BREAKPOINT | Vector::OVERFLOW) => {
-            Some(Injection::Exception(vector, (event & EVENT_HAS_ERROR != 0).then_some(error_code)))
-        }
-        _ => None,
-    }
+    Injection::of(Event(u64::from(error_code) << 32 | u64::from(event)))
 }
 
 fn segments_to(to: &mut HwCpu, system: &System) {
@@ -390,6 +369,7 @@ fn load_cpu(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use x86_defs::control::Vector;
 
     #[test]
     fn registers_come_back() {

@@ -57,9 +57,7 @@ pub fn enter_hvm(svm: Svm, vmcb: &mut Vmcb, regs: &mut GuestRegs) -> HvmExit {
     tables::drop_ldt();
     let save = vmcb.save_area();
     (save.rax, save.rsp, save.rip, save.rflags) = (regs.rax, regs.rsp, regs.rip, regs.rflags);
-    if svm.state.repeats_interrupts {
-        vmcb.make_virtual();
-    }
+    let aside = if svm.state.repeats_interrupts { vmcb.make_virtual() } else { None };
     let guest = vmcb.address();
     // SAFETY: the token says that SVM is on here. `arm` has just written all of the control block on which the hypervisor's
     // safety rests; block and registers are exclusive borrows; `host` is what VMSAVE wrote on this CPU, and its LDTR is null, as
@@ -76,6 +74,9 @@ pub fn enter_hvm(svm: Svm, vmcb: &mut Vmcb, regs: &mut GuestRegs) -> HvmExit {
         );
     }
     vmcb.left(svm.state.features);
+    if let Some(aside) = aside {
+        vmcb.make_real(aside);
+    }
     let save = vmcb.state();
     (regs.rax, regs.rsp, regs.rip, regs.rflags) = (save.rax, save.rsp, save.rip, save.rflags);
     (regs.cs, regs.ss) = (save.cs.selector.into(), save.ss.selector.into());

@@ -77,8 +77,13 @@ pub struct Vmcb {
     /// Where it ran last, and by which ASID.
     last: Option<(CpuId, Tag)>,
     clean: Clean,
-    /// What [`Vmcb::make_virtual`] has put aside: the event, and the window that is requested.
-    aside: Option<(Event, VirtualInterrupt)>,
+}
+
+/// What [`Vmcb::make_virtual`] puts aside for an entry.
+pub(super) struct Aside {
+    event: Event,
+    /// The window that is requested, if any.
+    window: VirtualInterrupt,
 }
 
 impl Vmcb {
@@ -86,8 +91,7 @@ impl Vmcb {
     pub fn new(msrs: Arc<MsrMap>, ports: Arc<PortMap>) -> Result<Vmcb> {
         let page = VmcbPage::new_box_zeroed().map_err(|_| Errno::NOMEM)?;
         let clean = Clean::empty();
-        let (addresses, intercepts, root, last, aside) = (None, USUAL, None, None, None);
-        let mut vmcb = Vmcb { page, msrs, ports, addresses, intercepts, root, last, clean, aside };
+        let mut vmcb = Vmcb { page, msrs, ports, addresses: None, intercepts: USUAL, root: None, last: None, clean };
         vmcb.page.control.virtual_interrupt = VirtualInterrupt::MASKING;
         vmcb.write_intercepts();
         Ok(vmcb)
@@ -337,24 +341,23 @@ impl Vmcb {
 
     /// For an emulated CPU that delivers an injected interrupt twice ([`CpuState::repeats_interrupts`]): has it take the interrupt that
     /// is injected as a virtual one (15.21.4), if the guest can take it now. A window that is requested waits for the next entry.
-    pub(super) fn make_virtual(&mut self) {
-        let Some(event) = self.injected().filter(|event| event.kind() == Some(EventKind::Interrupt)) else { return };
+    pub(super) fn make_virtual(&mut self) -> Option<Aside> {
+        let event = self.injected().filter(|event| event.kind() == Some(EventKind::Interrupt))?;
         let is_open = self.page.save.rflags & RFlags::IF.bits() != 0 && !self.is_in_shadow();
         if !is_open {
-            return;
+            return None;
         }
         let window = self.virtual_interrupt();
-        self.aside = Some((event, window));
         let control = &mut self.page.control;
         control.injected_event = 0;
         control.virtual_interrupt = window.with_pending(event.vector(), 15, true).0;
         control.intercept_misc1 &= !Misc1::VINTR.bits();
         control.clean &= !Clean::INTERRUPT.union(Clean::INTERCEPTS).bits();
+        Some(Aside { event, window })
     }
 
-    /// Undoes that after the exit. An interrupt that the CPU has not taken, or whose delivery was interrupted, is injected again.
-    fn make_real(&mut self) {
-        let Some((event, window)) = self.aside.take() else { return };
+    /// Undoes that after the exit, behind [`Vmcb::left`]. An interrupt that the CPU has not taken, or whose delivery was interrupted, is injected again.
+    pub(super) fn make_real(&mut self, Aside { event, window }: Aside) {
         let left = self.virtual_interrupt();
         let control = &mut self.page.control;
         if left.is_pending() {
@@ -375,7 +378,6 @@ impl Vmcb {
         }
         let is_known = was_accepted && features.contains(Features::CLEAN_BITS);
         self.clean = if is_known { Clean::all() } else { Clean::empty() };
-        self.make_real();
     }
 
     pub(super) fn save_area(&mut self) -> &mut SaveArea {
@@ -506,7 +508,7 @@ mod tests {
             }
             let before = (vmcb.virtual_interrupt(), vmcb.page.control.intercept_misc1);
             vmcb.inject(event);
-            vmcb.make_virtual();
+            let aside = vmcb.make_virtual();
             assert_eq!(vmcb.injected(), Some(event).filter(|_| !is_open));
             if is_open {
                 let wanted = before.0.with_pending(0x30, 15, true);
@@ -517,13 +519,14 @@ mod tests {
                 vmcb.page.control.exit_event = if takes { 0 } else { Event::exception(0x30, None).0 };
             }
             vmcb.left(Features::CLEAN_BITS);
+            aside.into_iter().for_each(|aside| vmcb.make_real(aside));
             assert_eq!((vmcb.virtual_interrupt(), vmcb.page.control.intercept_misc1), before);
             assert_eq!((vmcb.injected(), vmcb.interrupted_event()), (Some(event).filter(|_| !takes), None));
         }
         let mut vmcb = fresh();
         vmcb.page.save.rflags = RFlags::IF.bits();
         vmcb.inject(Event::exception(14, Some(0)));
-        vmcb.make_virtual();
+        assert!(vmcb.make_virtual().is_none());
         assert_eq!(vmcb.injected(), Some(Event::exception(14, Some(0))), "exceptions are injected");
     }
 
