@@ -103,7 +103,7 @@ fn replace(path: &Path, data: &[u8]) -> Result<()> {
 }
 
 fn compile(toolchain: &Toolchain, package: &str, profile: &str, folder: &Path) -> Result<()> {
-    let mut flags = vec!["-Cforce-frame-pointers=yes"];
+    let mut flags = vec!["-Cforce-frame-pointers=no"];
     if has_program("ld") {
         flags.extend(["-Clinker=ld", "-Clinker-flavor=ld"]);
     }

@@ -4,6 +4,8 @@ use crate::machine::X86;
 use crate::pv;
 use crate::vcpu::Guest;
 use alloc::sync::Arc;
+use core::cell::Cell;
+use core::sync::atomic::AtomicBool;
 use domain::{Domain, Hypervisor, ShutdownCode, Vcpu};
 use hypercall::Caller;
 
@@ -17,6 +19,10 @@ pub struct Current<'a, S = pv::VcpuState> {
     pub vcpu: &'a Arc<Vcpu<X86>>,
     /// Its own state.
     pub state: &'a mut S,
+    /// Another vCPU is to run on this CPU, or this one no more.
+    pub reschedule: &'a AtomicBool,
+    /// When this CPU looks next whether interrupts wait ([`crate::machine::next_look`]).
+    pub next_look: &'static Cell<u64>,
 }
 
 impl<S> Current<'_, S> {

@@ -71,12 +71,14 @@ fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X8
     let mut state = vcpu.state.lock();
     vcpu.set_running_on(Some(cpu));
     vcpu.runstate.lock().change(Runstate::Running, hypervisor.machine().system_time());
+    let (reschedule, next_look) = (&hypervisor.cpu(cpu).reschedule, machine::next_look());
+    let domain = &domain;
     let decision = match &mut *state {
         VcpuState::Pv(state) => {
-            run_while_chosen(Current { hypervisor, domain: &domain, vcpu, state: &mut **state }, cpu)
+            run_while_chosen(Current { hypervisor, domain, vcpu, state: &mut **state, reschedule, next_look }, cpu)
         }
         VcpuState::Hvm(state) => {
-            run_while_chosen(Current { hypervisor, domain: &domain, vcpu, state: &mut **state }, cpu)
+            run_while_chosen(Current { hypervisor, domain, vcpu, state: &mut **state, reschedule, next_look }, cpu)
         }
     };
     drop(state);
@@ -89,7 +91,7 @@ fn run_while_chosen<S: Guest>(mut current: Current<'_, S>, cpu: CpuId) -> Decisi
     let hypervisor = current.hypervisor;
     load(&mut current);
     let decision = loop {
-        run_guest(&mut current, cpu);
+        run_guest(&mut current);
         let decision = choose(hypervisor, cpu);
         if decision.unit != Some(current.vcpu.unit) || !hypervisor.may_run(current.vcpu) {
             break decision;
@@ -134,16 +136,14 @@ fn save<S: Guest>(current: &mut Current<'_, S>) {
 }
 
 /// Enters the guest again and again until the schedule has to be looked at.
-fn run_guest<S: Guest>(current: &mut Current<'_, S>, cpu: CpuId) {
-    let reschedule = &current.hypervisor.cpu(cpu).reschedule;
-    let next_look = machine::next_look();
+fn run_guest<S: Guest>(current: &mut Current<'_, S>) {
     loop {
         // A guest without a place to deliver to is crashed, so this comes before the question.
         S::deliver(current);
-        if reschedule.load(Relaxed) {
+        if current.reschedule.load(Relaxed) {
             return;
         }
-        next_look.set(0);
+        current.next_look.set(0);
         S::run(current);
     }
 }

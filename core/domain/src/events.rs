@@ -130,6 +130,18 @@ impl<A: Arch> Hypervisor<A> {
         }
     }
 
+    /// Has a vCPU take an NMI, unless one waits already.
+    pub fn send_nmi(&self, vcpu: &Vcpu<A>) {
+        if vcpu.nmi_pending.swap(true, SeqCst) {
+            return;
+        }
+        self.notify(vcpu);
+        // The way back from a hypercall looks for events only.
+        if vcpu.running_on() == Some(self.machine().this_cpu()) {
+            self.cpu(self.machine().this_cpu()).reschedule.store(true, Relaxed);
+        }
+    }
+
     /// Ends a vCPU's waiting for an event; whether it did wait.
     #[inline]
     pub fn end_wait(&self, vcpu: &Vcpu<A>) -> bool {

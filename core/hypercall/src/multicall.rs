@@ -50,8 +50,9 @@ macro_rules! entry {
 entry!(MulticallEntry, u64);
 entry!(compat::MulticallEntry, u32);
 
-/// HYPERVISOR_multicall: address of the entries, their number. `call` carries one out.
-pub fn multicall<E: Entry, M: GuestMemory + Preempt>(
+/// HYPERVISOR_multicall: address of the entries, their number. `call` carries one out. The addresses are those of the address space
+/// that is loaded where that is certain (`LOADED`, [`GuestMemory::copy_in_loaded`]).
+pub fn multicall<E: Entry, M: GuestMemory + Preempt, const LOADED: bool>(
     machine: &M,
     args: Args,
     mut call: impl FnMut(u64, Args) -> Outcome,
@@ -62,7 +63,7 @@ pub fn multicall<E: Entry, M: GuestMemory + Preempt>(
         if done % CHUNK == CHUNK - 1 && machine.should_yield() {
             return again(at, done);
         }
-        match carry_out::<E, M>(machine, at, &mut call) {
+        match carry_out::<E, M, LOADED>(machine, at, &mut call) {
             Ok(true) => at = at.wrapping_add(size_of::<E>() as u64),
             Ok(false) => return again(at, done),
             Err(errno) => return errno.into(),
@@ -71,15 +72,20 @@ pub fn multicall<E: Entry, M: GuestMemory + Preempt>(
     Outcome::Done(0)
 }
 
+type CopyIn<M> = fn(&M, u64, &mut [u8]) -> Result<()>;
+type CopyOut<M> = fn(&M, u64, &[u8]) -> Result<()>;
+
 /// Carries out the entry at an address; whether it is done. It is read just before its call and answered just after: a call may
 /// write those that follow. What is left of a call that was cut off is put in the entry's place, for the next time.
-fn carry_out<E: Entry, M: GuestMemory>(
+fn carry_out<E: Entry, M: GuestMemory, const LOADED: bool>(
     machine: &M,
     at: u64,
     mut call: impl FnMut(u64, Args) -> Outcome,
 ) -> Result<bool> {
+    let (copy_in, copy_out): (CopyIn<M>, CopyOut<M>) =
+        if LOADED { (M::copy_in_loaded, M::copy_out_loaded) } else { (M::copy_in, M::copy_out) };
     let mut entry = E::new_zeroed();
-    machine.copy_in(at, entry.as_mut_bytes())?;
+    copy_in(machine, at, entry.as_mut_bytes())?;
     let (number, args) = entry.call();
     let outcome = match number as u32 {
         HYPERVISOR_MULTICALL => Errno::INVAL.into(),
@@ -88,12 +94,12 @@ fn carry_out<E: Entry, M: GuestMemory>(
     };
     match outcome {
         Outcome::Done(value) => {
-            machine.copy_out(at.wrapping_add(E::RESULT as u64), E::word(value as u64).as_bytes())?;
+            copy_out(machine, at.wrapping_add(E::RESULT as u64), E::word(value as u64).as_bytes())?;
             Ok(true)
         }
         Outcome::Again(rest) => {
             entry.set_args(rest);
-            machine.copy_out(at, entry.as_bytes())?;
+            copy_out(machine, at, entry.as_bytes())?;
             Ok(false)
         }
     }

@@ -42,9 +42,7 @@ pub fn vcpu_op<A: Arch>(caller: &Caller<'_, A>, args: Args) -> Outcome {
         VCPUOP_STOP_SINGLESHOT_TIMER => stop_singleshot(caller, vcpu),
         VCPUOP_REGISTER_VCPU_INFO => register_info(caller, vcpu, GuestHandle::new(at)),
         VCPUOP_SEND_NMI => {
-            if !vcpu.nmi_pending.swap(true, SeqCst) {
-                caller.hypervisor.notify(vcpu);
-            }
+            caller.hypervisor.send_nmi(vcpu);
             Ok(())
         }
         // Only for vCPUs that are bound to a CPU for good, of which there are none.

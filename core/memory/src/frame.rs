@@ -402,6 +402,16 @@ impl FrameInfo {
         self.ty.compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Gives up the lock on the entries.
+    pub(crate) fn unlock(&self) {
+        self.ty.fetch_and(!TypeWord::LOCKED, Ordering::AcqRel);
+    }
+
+    /// Whether the frame is in use, and a domain's. It is sure while a reference is known to be held.
+    pub(crate) fn is_in_use_by(&self, owner: DomId) -> bool {
+        self.refs().state() == State::InUse && self.owner() == owner
+    }
+
     /// Changes the type word until `change` declines. The old word, or what it was declined for.
     pub(crate) fn update_ty(&self, change: impl Fn(TypeWord) -> Option<TypeWord>) -> Result<TypeWord, TypeWord> {
         self.ty
@@ -460,39 +470,6 @@ impl Default for FrameInfo {
     }
 }
 
-/// A snapshot of one frame's state, for reports and tests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FrameView {
-    /// What the frame is.
-    pub state: State,
-    /// Who owns it; meaningful while `references` is above 0.
-    pub owner: DomId,
-    /// How many references there are, the owner's own included.
-    pub references: u32,
-    /// Whether the owner's own reference stands.
-    pub allocated: bool,
-    /// Whether it is a frame of the hypervisor that the owner may map.
-    pub shared: bool,
-    /// The use.
-    pub ty: FrameType,
-    /// How many uses there are.
-    pub uses: u32,
-    /// Whether one of the uses is a pin.
-    pub pinned: bool,
-    /// Whether the contents were checked for the use.
-    pub validated: bool,
-    /// Whether a promotion was cut off.
-    pub partial: bool,
-    /// Whether a demotion is under way.
-    pub demoting: bool,
-    /// Whether a CPU is changing entries.
-    pub locked: bool,
-    /// Entries done by a promotion, or left to a demotion.
-    pub cursor: usize,
-    /// Linear mappings, see the type word.
-    pub linear: i64,
-}
-
 /// The state of all frames from frame 0 to the end of RAM.
 #[derive(Clone, Copy)]
 pub struct FrameTable {
@@ -548,28 +525,6 @@ impl FrameTable {
             Some(frame) => frame.get(mfn),
             None => Err(Denied::new(Errno::INVAL, Why::NotAllocated { mfn })),
         }
-    }
-
-    /// A snapshot of a frame; `None` past the end of RAM.
-    pub fn view(&self, mfn: Mfn) -> Option<FrameView> {
-        let frame = self.get(mfn)?;
-        let (refs, ty) = (frame.refs(), frame.ty());
-        Some(FrameView {
-            state: refs.state(),
-            owner: frame.owner(),
-            references: refs.count(),
-            allocated: refs.has(Refs::ALLOCATED),
-            shared: refs.has(Refs::SHARED),
-            ty: ty.ty(),
-            uses: ty.count(),
-            pinned: ty.has(TypeWord::PINNED),
-            validated: ty.has(TypeWord::VALIDATED),
-            partial: ty.has(TypeWord::PARTIAL),
-            demoting: ty.has(TypeWord::DEMOTING),
-            locked: ty.has(TypeWord::LOCKED),
-            cursor: ty.cursor(),
-            linear: ty.linear(),
-        })
     }
 }
 

@@ -31,12 +31,14 @@ mod policy;
 mod pv;
 mod refs;
 mod relinquish;
+mod view;
 
 pub use denied::{Denied, Outcome, Place, Why};
 pub use domain::DomainMemory;
-pub use frame::{FrameInfo, FrameTable, FrameType, FrameView, State};
+pub use frame::{FrameInfo, FrameTable, FrameType, State};
 pub use heap::MAX_ORDER;
 pub use memory::{Memory, Request};
 pub use policy::{Host, PvPolicy};
 pub use pv::{Cas, Context, GrantTarget, Keep};
 pub use refs::{FrameRef, check_descriptor};
+pub use view::FrameView;

@@ -244,6 +244,9 @@ impl<H: Host> Memory<H> {
                 if frame.swap_ty(old, TypeWord(old.0 - 1)) {
                     return;
                 }
+            } else if old.has(TypeWord::LOCKED) {
+                // Of a level-1 table, whose entries another CPU changes: this use is what it relies on.
+                sync::relax();
             } else if old.ty().level() != 0 {
                 let new = old.without(TypeWord::VALIDATED).with(TypeWord::DEMOTING).with_cursor(512);
                 if frame.swap_ty(old, new) {

@@ -288,6 +288,34 @@ fn granted_frames_change_hands_with_the_entry() {
 }
 
 #[test]
+fn a_change_of_rights_takes_or_drops_a_use_alone() {
+    let world = World::new();
+    let tables = world.tree(0);
+    let leaf = world.frame();
+    for _ in 0..2 {
+        world.set(tables[0], 1, entry(leaf, P)).unwrap();
+        assert_eq!((world.references(leaf), world.uses(leaf).1), (2, 0));
+        world.set(tables[0], 1, entry(leaf, P | RW)).unwrap();
+        assert_eq!((world.references(leaf), world.uses(leaf)), (2, (FrameType::Writable, 1)));
+    }
+    world.set(tables[0], 2, entry(tables[1], P)).unwrap();
+    assert_eq!(world.set(tables[0], 2, entry(tables[1], P | RW)).unwrap_err().errno, Errno::BUSY);
+    assert_eq!(peek(&world.memory, tables[0], 2), entry(tables[1], P | US));
+    assert_eq!((world.references(tables[1]), world.uses(tables[1])), (3, (FrameType::L2, 1)));
+
+    let granted = world.memory.allocate(&world.other, Request::order(0)).unwrap();
+    world.memory.get_frame(granted, DOM0).unwrap();
+    let at = GrantTarget::Address { root: tables[3], address: 0x5000 };
+    world.memory.map_grant(&world.context(), at, Pte(entry(granted, P))).unwrap();
+    let writable = entry(granted, P | RW);
+    assert_eq!(world.set(tables[0], 5, writable).unwrap_err().errno, Errno::BUSY, "granted to be read");
+    let stored = world.memory.emulate_pte_write(&world.context(), tables[0], 5, None, writable);
+    assert_eq!(stored.unwrap_err().errno, Errno::BUSY);
+    assert_eq!(peek(&world.memory, tables[0], 5), entry(granted, P | US));
+    assert_eq!((world.references(granted), world.uses(granted).1), (2, 0));
+}
+
+#[test]
 fn roots_are_held_and_let_go() {
     let world = World::new();
     let tables = world.tree(0);

@@ -58,8 +58,6 @@ pub(crate) struct CpuInfo {
     pub window: Cell<*const AtomicU64>,
     /// Entry of the page without descriptors.
     pub empty_entry: Cell<u64>,
-    /// Entry of the root tables by which the hypervisor recognises its own.
-    pub own_slot: Cell<u64>,
     /// Bits of CR4 that may follow the guest.
     pub cr4_supported: Cell<u64>,
     /// Bits that XCR0 may have.

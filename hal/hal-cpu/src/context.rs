@@ -1,9 +1,8 @@
 //! A guest's registers, and the way into ring 3 and back. Soundness: docs/soundness/hal-cpu.md.
 
 use crate::area;
-use alloc::alloc::{Layout, alloc};
-use alloc::boxed::Box;
 use core::arch::{asm, global_asm};
+use core::marker::PhantomData;
 use core::mem::offset_of;
 use x86_defs::control::{RFlags, Vector};
 use x86_defs::descriptor::selector;
@@ -32,7 +31,8 @@ pub struct GuestRegs {
     /// Error code of the exception that the guest left by; 0 where it has none.
     pub error_code: u32,
     /// What the guest left by: a vector below 256, or [`GuestRegs::BY_SYSCALL`] and beyond. With `BY_SYSCALL` the next entry
-    /// uses SYSRET where it can, hence restores neither rcx and r11 (they become rip and rflags) nor ss.
+    /// uses SYSRET where it can, hence restores neither rcx and r11 (they become rip and rflags) nor cs and ss (they become the
+    /// flat ones).
     pub vector: u32,
     pub rip: u64,
     pub cs: u64,
@@ -74,7 +74,12 @@ impl GuestRegs {
         }
     }
 
-    /// Makes the next entry restore every register, rcx, r11 and ss too. To be called when the registers were replaced (an
+    /// Lets the next entry use SYSRET: neither rcx nor r11 need be what they are, and the segments are the flat ones.
+    pub fn spare_rcx_and_r11(&mut self) {
+        self.vector = Self::BY_SYSCALL;
+    }
+
+    /// Makes the next entry restore every register, rcx, r11, cs and ss too. To be called when the registers were replaced (an
     /// upcall, an iret, a new context) after a system call.
     pub fn restore_all(&mut self) {
         self.vector = Self::BY_NOTHING;
@@ -116,19 +121,6 @@ impl GuestContext {
     pub fn allow_ring1(&mut self) {
         self.ring = 1;
     }
-
-    /// The same on the heap; `None` if that is full.
-    pub fn new_boxed() -> Option<Box<GuestContext>> {
-        // SAFETY: the layout has a size; the memory is written whole before it becomes a box of the same layout.
-        unsafe {
-            let memory = alloc(Layout::new::<GuestContext>()).cast::<GuestContext>();
-            if memory.is_null() {
-                return None;
-            }
-            memory.write(GuestContext::new());
-            Some(Box::from_raw(memory))
-        }
-    }
 }
 
 impl Default for GuestContext {
@@ -137,22 +129,13 @@ impl Default for GuestContext {
     }
 }
 
-/// Why a guest left ring 3.
+/// Why a guest left ring 3, but by SYSCALL of 64-bit code or an exception.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    /// SYSCALL of 64-bit code: rcx is rip, r11 is rflags.
-    Syscall,
     /// SYSCALL of 32-bit code (AMD).
     Syscall32,
     /// SYSENTER: rip and rsp are lost and read 0, rflags are made up.
     Sysenter,
-    /// An exception, #MC too. After a page fault [`crate::fault_address`] has the address.
-    Exception {
-        /// Its number, below 32.
-        vector: u8,
-        /// Its error code; 0 where it has none.
-        error_code: u32,
-    },
     /// An interrupt of this number, which is not yet acknowledged.
     Interrupt(u8),
     /// An NMI. Further ones are held back until the next IRET.
@@ -168,49 +151,27 @@ pub enum Exit {
 
 /// Bit of an exit's code that stands for [`Exit::BadFrame`].
 const BAD_FRAME: u32 = 0x200;
-
-/// How a guest left, as the entry code says it: the kind in bits 0 to 31, for a bad frame the error code above. Apart from
-/// [`Exit`], so that the most frequent reason is told by one comparison.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left(u64);
-
-impl Left {
-    /// Whether it is [`Exit::Syscall`].
-    #[inline(always)]
-    pub fn is_syscall(self) -> bool {
-        self.0 == u64::from(GuestRegs::BY_SYSCALL)
-    }
-
-    /// Why the guest left that has this context.
-    #[inline(always)]
-    pub fn exit(self, context: &GuestContext) -> Exit {
-        Exit::decode(self.0, context.regs.error_code)
-    }
-}
+/// Vectors of exceptions; NMI is among them.
+const EXCEPTIONS: u64 = 32;
 
 impl Exit {
-    /// From what the entry code returns. The error code of an exception is in the context.
-    #[inline(always)]
-    fn decode(code: u64, error_code: u32) -> Exit {
-        let kind = code as u32;
-        match kind {
-            GuestRegs::BY_SYSCALL => Exit::Syscall,
+    /// From the entry code's word: the kind in bits 0 to 31, for a bad frame the error code above.
+    fn decode(code: u64) -> Exit {
+        match code as u32 {
             GuestRegs::BY_SYSCALL32 => Exit::Syscall32,
             GuestRegs::BY_SYSENTER => Exit::Sysenter,
-            2 => Exit::Nmi,
-            0..32 => Exit::Exception { vector: kind as u8, error_code },
-            32..256 => Exit::Interrupt(kind as u8),
-            _ => Exit::BadFrame { vector: kind as u8, error_code: (code >> 32) as u32 },
+            kind if kind == u32::from(Vector::NMI) => Exit::Nmi,
+            kind if kind & BAD_FRAME != 0 => Exit::BadFrame { vector: kind as u8, error_code: (code >> 32) as u32 },
+            kind => Exit::Interrupt(kind as u8),
         }
     }
 }
 
 /// Flags that a guest may have. IF is forced on; IOPL, VM, VIF and VIP are not for ring 3 under a hypervisor.
 const USER_FLAGS: u64 = 0x25_4dd5 | RFlags::RF.bits();
-/// Flags that must have their usual value (IF set, the others clear) for SYSRET to do.
+/// Flags that must be clear for SYSRET to do. IF is forced on there too.
 const NOT_FOR_SYSRET: u64 = RFlags::TF.bits()
     | RFlags::RF.bits()
-    | RFlags::IF.bits()
     | RFlags::IOPL.bits()
     | RFlags::VM.bits()
     | RFlags::VIF.bits()
@@ -245,6 +206,7 @@ global_asm!(
     SYSCALL32 = const GuestRegs::BY_SYSCALL32,
     SYSENTER = const GuestRegs::BY_SYSENTER,
     BAD_FRAME = const BAD_FRAME,
+    LEAVES = const LEAVES,
     CS64 = const selector::FLAT_RING3_CS64,
     CS32 = const selector::FLAT_RING3_CS32,
     SS64 = const selector::FLAT_RING3_SS,
@@ -256,38 +218,117 @@ global_asm!(
 );
 
 unsafe extern "sysv64" {
-    fn hal_cpu_enter(context: *mut GuestContext) -> u64;
+    fn hal_cpu_enter();
 }
 
-/// Runs the guest until it leaves ring 3. Interrupts are off before and after, on while the guest runs. Whatever the registers
-/// hold, the guest runs in ring 3 (or 1, see [`GuestContext::allow_ring1`]): the privilege in `cs` and `ss` is forced, and so
-/// are the flags. Segments, page tables and descriptor tables are as loaded before.
-#[inline]
-pub fn enter(context: &mut GuestContext) -> Left {
-    if context.ring == 1 { enter_ring1(context) } else { enter_unguarded(context) }
+/// Whoever runs a guest, and serves what it leaves for between two entries: without the detour by the caller of [`enter`] most
+/// of that is over in a few instructions.
+pub trait Server {
+    /// The guest's registers.
+    fn context(&mut self) -> &mut GuestContext;
+
+    /// Serves a SYSCALL of 64-bit code: rcx is rip, r11 is rflags. Of the registers, rbx, rbp and r12 to r15 are not in the
+    /// context meanwhile: what they hold there is old, and what is stored there is lost.
+    fn syscall(&mut self) -> Served<'_>;
+
+    /// Serves an exception, #MC too; its error code is 0 where it has none. After a page fault [`crate::fault_address`] has the
+    /// address.
+    fn exception(&mut self, vector: u8, error_code: u32) -> Served<'_>;
+
+    /// Serves all else.
+    fn exit(&mut self, exit: Exit) -> Served<'_>;
+}
+
+/// What came of an exit: the guest's registers, and whether the guest goes on. A single word, the context's address with
+/// [`LEAVES`] added where it does not: so functions that answer can end with a jump to each other.
+#[repr(transparent)]
+pub struct Served<'a>(*mut GuestContext, PhantomData<&'a mut GuestContext>);
+
+/// Bit of a [`Served`] that makes [`enter`] return.
+const LEAVES: usize = 1;
+
+impl<'a> Served<'a> {
+    /// The guest goes on with these registers, or `leaves`.
+    #[inline(always)]
+    pub fn new(context: &'a mut GuestContext, leaves: bool) -> Served<'a> {
+        Served(core::ptr::from_mut(context).wrapping_byte_add(usize::from(leaves) * LEAVES), PhantomData)
+    }
+
+    fn leaves(&self) -> bool {
+        self.0.addr() & LEAVES != 0
+    }
+}
+
+extern "sysv64" fn serve_syscall<'a, S: Server + 'a>(server: *mut S) -> Served<'a> {
+    // SAFETY: the entry code calls this with what `enter_with` gave it, which borrows the server until it returns, and uses
+    // the context that it is given here, up to the next call of this or `serve_exit`.
+    unsafe { (*server).syscall() }
+}
+
+extern "sysv64" fn serve_exit<'a, S: Server + 'a>(server: *mut S, code: u64) -> Served<'a> {
+    // SAFETY: as in `serve_syscall`.
+    let server = unsafe { &mut *server };
+    if code < EXCEPTIONS && code != u64::from(Vector::NMI) {
+        let error_code = server.context().regs.error_code;
+        return server.exception(code as u8, error_code);
+    }
+    server.exit(Exit::decode(code))
 }
 
 /// Ring 1 is no user mode to the CPU: with SMEP and SMAP on, a kernel there could neither run user code's pages nor access
-/// them.
-#[cold]
-fn enter_ring1(context: &mut GuestContext) -> Left {
-    let guards = crate::registers::lift_guards();
-    let left = enter_unguarded(context);
-    crate::registers::restore_guards(guards);
-    left
+/// them. So they are off while it runs, and only then.
+struct Ring1;
+
+impl Ring1 {
+    extern "sysv64" fn serve_syscall<'a, S: Server + 'a>(server: *mut S) -> Served<'a> {
+        Self::guarded(|| serve_syscall(server))
+    }
+
+    extern "sysv64" fn serve_exit<'a, S: Server + 'a>(server: *mut S, code: u64) -> Served<'a> {
+        Self::guarded(|| serve_exit(server, code))
+    }
+
+    fn guarded<'a>(serve: impl FnOnce() -> Served<'a>) -> Served<'a> {
+        crate::registers::restore_guards();
+        let served = serve();
+        if !served.leaves() {
+            crate::registers::lift_guards();
+        }
+        served
+    }
+}
+
+/// Runs the guest until its server has it leave. Interrupts are off before and after, on while the guest runs. Whatever the
+/// registers hold, the guest runs in ring 3 (or 1, see [`GuestContext::allow_ring1`]): the privilege in `cs` and `ss` is forced,
+/// and so are the flags. Segments, page tables and descriptor tables are as loaded before.
+#[inline]
+pub fn enter<S: Server>(server: &mut S) {
+    if server.context().ring == 1 {
+        crate::registers::lift_guards();
+        enter_with(server, Ring1::serve_syscall, Ring1::serve_exit);
+    } else {
+        enter_with(server, serve_syscall, serve_exit);
+    }
 }
 
 #[inline(always)]
-fn enter_unguarded(context: &mut GuestContext) -> Left {
-    let code: u64;
-    // SAFETY: a context exists, hence this CPU is set up. The entry code writes into the context only, returns on the same stack,
-    // and all registers that it does not keep are named here. Ring 3 reaches no memory of the hypervisor.
+fn enter_with<'a, S: Server + 'a>(
+    server: &mut S,
+    syscall: extern "sysv64" fn(*mut S) -> Served<'a>,
+    exit: extern "sysv64" fn(*mut S, u64) -> Served<'a>,
+) {
+    let context = core::ptr::from_mut(server.context());
+    // SAFETY: a context exists, hence this CPU is set up. The entry code writes into the context, and from each call of a function
+    // that serves into the one that this gives; it returns on the same stack, and all registers that it does not keep are named
+    // here. Ring 3 reaches no memory of the hypervisor.
     unsafe {
         asm!(
             "call {enter}",
             enter = sym hal_cpu_enter,
-            inout("rdi") core::ptr::from_mut(context) => _,
-            lateout("rax") code,
+            inout("rdi") context => _,
+            inout("rsi") syscall => _,
+            inout("rdx") exit => _,
+            inout("rcx") core::ptr::from_mut(server) => _,
             lateout("r12") _,
             lateout("r13") _,
             lateout("r14") _,
@@ -295,7 +336,6 @@ fn enter_unguarded(context: &mut GuestContext) -> Left {
             clobber_abi("sysv64"),
         );
     }
-    Left(code)
 }
 
 #[cfg(test)]
@@ -304,21 +344,12 @@ mod tests {
 
     #[test]
     fn exits_decode() {
-        assert_eq!(Exit::decode(0x100, 7), Exit::Syscall);
-        assert!(Left(0x100).is_syscall() && !Left(0x101).is_syscall() && !Left(14).is_syscall());
-        assert_eq!(Exit::decode(0x101, 7), Exit::Syscall32);
-        assert_eq!(Exit::decode(0x102, 7), Exit::Sysenter);
-        assert_eq!(Exit::decode(14, 7), Exit::Exception { vector: 14, error_code: 7 });
-        assert_eq!(Exit::decode(2, 0), Exit::Nmi);
-        assert_eq!(Exit::decode(18, 0), Exit::Exception { vector: 18, error_code: 0 });
-        assert_eq!(Exit::decode(32, 0), Exit::Interrupt(32));
-        assert_eq!(Exit::decode(255, 0), Exit::Interrupt(255));
-        assert_eq!(Exit::decode(0xe030_0000_020d, 7), Exit::BadFrame { vector: 13, error_code: 0xe030 });
-    }
-
-    #[test]
-    fn an_exit_fits_a_register() {
-        assert_eq!(size_of::<Exit>(), 8);
+        assert_eq!(Exit::decode(0x101), Exit::Syscall32);
+        assert_eq!(Exit::decode(0x102), Exit::Sysenter);
+        assert_eq!(Exit::decode(2), Exit::Nmi);
+        assert_eq!(Exit::decode(32), Exit::Interrupt(32));
+        assert_eq!(Exit::decode(255), Exit::Interrupt(255));
+        assert_eq!(Exit::decode(0xe030_0000_020d), Exit::BadFrame { vector: 13, error_code: 0xe030 });
     }
 
     #[test]

@@ -74,10 +74,19 @@ macro_rules! guarded {
 /// Reads a word at an address in guest range.
 #[inline(always)]
 fn load64(address: u64, failed: &mut u32) -> u64 {
+    load64_behind::<0>(address, failed)
+}
+
+/// Reads the word `BEHIND` bytes behind an address: many in a row need one register for their addresses.
+#[inline(always)]
+fn load64_behind<const BEHIND: usize>(address: u64, failed: &mut u32) -> u64 {
     let value: u64;
     let mut flag = *failed;
     // SAFETY: the caller has checked the range; a fault is fixed up, and whatever value there is then is of no use.
-    unsafe { guarded!("mov {value}, [{address}]", flag, value = out(reg) value, address = in(reg) address,) };
+    unsafe {
+        guarded!("mov {value}, [{address} + {behind}]", flag, value = out(reg) value, address = in(reg) address,
+            behind = const BEHIND,)
+    };
     *failed = flag;
     value
 }
@@ -107,9 +116,18 @@ fn load8(address: u64, failed: &mut u32) -> u8 {
 /// Writes a word at an address in guest range.
 #[inline(always)]
 fn store64(address: u64, value: u64, failed: &mut u32) {
+    store64_behind::<0>(address, value, failed);
+}
+
+/// Writes the word `BEHIND` bytes behind an address.
+#[inline(always)]
+fn store64_behind<const BEHIND: usize>(address: u64, value: u64, failed: &mut u32) {
     let mut flag = *failed;
     // SAFETY: the caller has checked the range, which never holds a Rust object; a fault is fixed up.
-    unsafe { guarded!("mov [{address}], {value}", flag, value = in(reg) value, address = in(reg) address,) };
+    unsafe {
+        guarded!("mov [{address} + {behind}], {value}", flag, value = in(reg) value, address = in(reg) address,
+            behind = const BEHIND,)
+    };
     *failed = flag;
 }
 
@@ -166,7 +184,15 @@ impl GuestMemory for GuestSpace {
             to = &mut to[..length / 8 * 8];
         }
         let mut at = address;
-        let mut words = to.chunks_exact_mut(8);
+        let mut blocks = to.chunks_exact_mut(32);
+        for words in &mut blocks {
+            words[..8].copy_from_slice(&load64_behind::<0>(at, &mut failed).to_le_bytes());
+            words[8..16].copy_from_slice(&load64_behind::<8>(at, &mut failed).to_le_bytes());
+            words[16..24].copy_from_slice(&load64_behind::<16>(at, &mut failed).to_le_bytes());
+            words[24..].copy_from_slice(&load64_behind::<24>(at, &mut failed).to_le_bytes());
+            at = at.wrapping_add(32);
+        }
+        let mut words = blocks.into_remainder().chunks_exact_mut(8);
         for word in &mut words {
             word.copy_from_slice(&load64(at, &mut failed).to_le_bytes());
             at = at.wrapping_add(8);
@@ -185,7 +211,7 @@ impl GuestMemory for GuestSpace {
     }
 
     #[inline(always)]
-    fn copy_out(&self, address: u64, from: &[u8]) -> Result<()> {
+    fn copy_out(&self, address: u64, mut from: &[u8]) -> Result<()> {
         if !is_guest_range(address, from.len() as u64) {
             return Err(Errno::FAULT);
         }
@@ -197,12 +223,22 @@ impl GuestMemory for GuestSpace {
             return outcome(failed);
         }
         let mut at = address;
+        let value = |word: &[u8]| {
+            let mut value = [0; 8];
+            value.copy_from_slice(word);
+            u64::from_le_bytes(value)
+        };
+        while let Some((words, rest)) = from.split_first_chunk::<32>() {
+            store64_behind::<0>(at, value(&words[..8]), &mut failed);
+            store64_behind::<8>(at, value(&words[8..16]), &mut failed);
+            store64_behind::<16>(at, value(&words[16..24]), &mut failed);
+            store64_behind::<24>(at, value(&words[24..]), &mut failed);
+            (at, from) = (at.wrapping_add(32), rest);
+        }
         let words = from.chunks_exact(8);
         let mut rest = words.remainder();
         for word in words {
-            let mut value = [0; 8];
-            value.copy_from_slice(word);
-            store64(at, u64::from_le_bytes(value), &mut failed);
+            store64(at, value(word), &mut failed);
             at = at.wrapping_add(8);
         }
         if let Some((half, bytes)) = rest.split_first_chunk() {

@@ -4,7 +4,7 @@ use crate::area::{
     self, AREA_SIZE, CpuInfo, GDT, INFO, IST_STACK_PAGES, IST_STACKS, MAIN_STACK, MAIN_STACK_PAGES, PAGE,
 };
 use crate::area::{MAX_CPUS, WINDOW_PAGES, stack_top};
-use crate::registers::{GUEST_CR4, write_msr, write_tsc_aux};
+use crate::registers::{GUEST_CR4, OWN_ENTRY, OWN_SLOT, write_msr, write_tsc_aux};
 use crate::{guest, tables, traps, xstate};
 use alloc::alloc::{Layout, alloc_zeroed};
 use core::arch::asm;
@@ -85,6 +85,8 @@ pub fn prepare(cpu: CpuId) -> Result<()> {
     for page in 0..selector::GUEST_PAGES as u64 {
         entries(page)?.store(empty, Ordering::Release);
     }
+    let own_entry = paging::hypervisor_slots()[OWN_SLOT - hal::layout::FIRST_SLOT];
+    OWN_ENTRY.store(own_entry, Ordering::Relaxed);
     let info = take_pages(1)?;
     let value = CpuInfo {
         scratch: Cell::new(0),
@@ -96,7 +98,6 @@ pub fn prepare(cpu: CpuId) -> Result<()> {
         ldt: [const { Cell::new(tables::NO_FRAME) }; WINDOW_PAGES],
         window: Cell::new(entries(0)?),
         empty_entry: Cell::new(empty),
-        own_slot: Cell::new(paging::hypervisor_slots()[261 - hal::layout::FIRST_SLOT]),
         cr4: Cell::new(0),
         cr4_supported: Cell::new(0),
         xcr0: Cell::new(0),

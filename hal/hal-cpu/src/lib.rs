@@ -46,7 +46,7 @@ mod traps;
 mod xstate;
 
 pub use area::{AREA_BASE, AREA_SHIFT, AREA_SIZE, MAX_CPUS, PerCpu, Slot, cpu_id, stack_top, try_cpu_id};
-pub use context::{Exit, GuestContext, GuestRegs, Left, enter};
+pub use context::{Exit, GuestContext, GuestRegs, Served, Server, enter};
 pub use guest::GuestSpace;
 pub use hal::cpu::{Cpuid, cpuid, rdtsc};
 pub use init::{prepare, start_ap, start_bsp};

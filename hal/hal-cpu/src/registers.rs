@@ -3,7 +3,8 @@
 use crate::area::{self, PerCpu};
 use core::arch::asm;
 use core::cell::Cell;
-use hal::cpu;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use hal::{LendableFrames, cpu};
 use platform::Frames;
 use types::Mfn;
 use x86_defs::control::{Cr4, DR6_DEFAULT, DR7_DEFAULT, DR7_GENERAL_DETECT, Dr6};
@@ -19,7 +20,9 @@ pub const HOLE_START: u64 = 0xffff_8000_0000_0000;
 pub const HOLE_END: u64 = 0xffff_8800_0000_0000;
 
 /// Slot of the root table by which the hypervisor recognises its own.
-const OWN_SLOT: usize = 261;
+pub(crate) const OWN_SLOT: usize = 261;
+/// The entry there, which never changes; that of no table before the first CPU's area is made.
+pub(crate) static OWN_ENTRY: AtomicU64 = AtomicU64::new(0);
 
 /// Reads a model-specific register; `Gp` where the CPU has none of that number. Reading has no side effect on the
 /// hypervisor; a few device-like ones (x2APIC) are hal-irq's business.
@@ -96,14 +99,19 @@ pub(crate) fn write_tsc_aux(value: u32) {
 /// # Panics
 /// If the table has not the hypervisor's slots, or is not in a lendable frame: the hypervisor would lose its own memory.
 #[inline]
-pub fn load_root(root: Mfn) {
+pub fn load_root(frames: &LendableFrames, root: Mfn) {
     let accessed = PteFlags::ACCESSED.bits();
-    let own = hal::frames::LendableFrames::get()
-        .and_then(|frames| frames.table(root).map(|table| table[OWN_SLOT].load(core::sync::atomic::Ordering::Relaxed)))
-        .is_some_and(|entry| (entry ^ area::info().own_slot.get()) & !accessed == 0);
-    assert!(own, "root table {root:x} has not the hypervisor's slots");
+    let own = OWN_ENTRY.load(Relaxed);
+    if frames.table(root).is_none_or(|table| (table[OWN_SLOT].load(Relaxed) ^ own) & !accessed != 0) {
+        not_own(root);
+    }
     // SAFETY: the table maps the hypervisor's slots, as just checked; the others are guest space, where no Rust object lives.
     unsafe { cpu::write_cr3(root.address()) };
+}
+
+#[cold]
+fn not_own(root: Mfn) -> ! {
+    panic!("root table {root:x} has not the hypervisor's slots")
 }
 
 /// Loads the hypervisor's own root table, which maps no guest.
@@ -146,18 +154,18 @@ pub fn set_guest_cr4(bits: Cr4) {
 /// Bits of CR4 that keep ring 0 to 2 from user pages.
 const GUARDS: Cr4 = Cr4::SMEP.union(Cr4::SMAP);
 
-/// Clears SMEP and SMAP for a guest kernel in ring 1; what is to be given to [`restore_guards`].
-pub(crate) fn lift_guards() -> u64 {
+/// Clears SMEP and SMAP for a guest kernel in ring 1.
+pub(crate) fn lift_guards() {
     let now = area::info().cr4.get();
     if now & GUARDS.bits() != 0 {
         // SAFETY: the bits only restrict the use of user pages, and the hypervisor uses them by checked copies alone.
         unsafe { cpu::write_cr4(now & !GUARDS.bits()) };
     }
-    now
 }
 
 /// Sets them again.
-pub(crate) fn restore_guards(before: u64) {
+pub(crate) fn restore_guards() {
+    let before = area::info().cr4.get();
     if before & GUARDS.bits() != 0 {
         // SAFETY: CR4 as it was.
         unsafe { cpu::write_cr4(before) };

@@ -22,6 +22,8 @@ static PANICKING: AtomicU32 = AtomicU32::new(0);
 
 /// Deepest backtrace.
 const FRAMES: usize = 32;
+/// Size and alignment of the largest stack. None goes beyond, and before the end of a smaller one is a page that is not mapped.
+const STACK: u64 = 64 << 10;
 /// Ticks of the counter that five seconds take at 2.5 GHz: nothing calibrated can be relied on here.
 const FIVE_SECONDS: u64 = 12_500_000_000;
 
@@ -130,33 +132,49 @@ fn peek(address: u64) -> Option<u64> {
     Some(unsafe { core::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() })
 }
 
-/// The frame of the function that calls this.
+/// The stack pointer of the function that calls this.
 #[inline(always)]
-fn frame_pointer() -> u64 {
-    let frame: u64;
+fn stack_pointer() -> u64 {
+    let rsp: u64;
     // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
-    frame
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack)) };
+    rsp
 }
 
-/// Prints where the hypervisor was, if `rip` tells, and the chain of callers from a frame pointer on.
-fn backtrace(out: &mut impl Write, rip: Option<u64>, mut frame: u64) -> fmt::Result {
+/// Whether a CALL ends at `address`, going by the bytes before it: relative, or through a register or memory (SDM vol. 2, CALL).
+fn follows_call(before: [u8; 7]) -> bool {
+    let indirect = |length: usize| before[7 - length] == 0xff && before[8 - length] >> 3 & 7 == 2;
+    before[2] == 0xe8 || indirect(2) || indirect(3) || indirect(6) || indirect(7)
+}
+
+/// The bytes before an address of the hypervisor's code.
+fn bytes_before(address: u64) -> Option<[u8; 7]> {
+    let start = address - 7;
+    let words = [peek(start & !7)?, peek((start & !7) + 8)?];
+    let bytes = u128::from(words[0]) | u128::from(words[1]) << 64;
+    let wanted = (bytes >> (start % 8 * 8)) as u64;
+    wanted.to_le_bytes()[..7].try_into().ok()
+}
+
+/// Prints where the hypervisor was, if `rip` tells, and what on the stack from `stack` on looks like return addresses: there are no
+/// frame pointers, so that one of a call that is over may be among them.
+fn backtrace(out: &mut impl Write, rip: Option<u64>, stack: u64) -> fmt::Result {
     writeln!(out, "Xen call trace:")?;
     if let Some((rip, (name, offset))) = rip.and_then(|rip| Some((rip, symbols::lookup(rip)?))) {
         writeln!(out, "   [<{rip:016x}>] R {name}+{offset:#x}")?;
     }
-    for _ in 0..FRAMES {
-        let (Some(next), Some(caller)) = (peek(frame), peek(frame.wrapping_add(8))) else {
-            break;
-        };
-        let Some((name, offset)) = symbols::lookup(caller) else {
-            break;
-        };
-        writeln!(out, "   [<{caller:016x}>] F {name}+{offset:#x}")?;
-        if next <= frame {
-            break;
+    let start = stack & !7;
+    let mut left = FRAMES;
+    for at in (start..(start | (STACK - 1))).step_by(8) {
+        let Some(word) = peek(at) else { break };
+        let Some((name, offset)) = symbols::lookup(word) else { continue };
+        if bytes_before(word).is_some_and(follows_call) {
+            writeln!(out, "   [<{word:016x}>] S {name}+{offset:#x}")?;
+            left -= 1;
+            if left == 0 {
+                break;
+            }
         }
-        frame = next;
     }
     Ok(())
 }
@@ -200,9 +218,9 @@ pub fn unexpected_exception(vector: u64, error: u64, registers: &Registers) -> !
     let _ = writeln!(out, "----[ Xenolith-{}  x86_64 ]----\nCPU:    {}", env!("CARGO_PKG_VERSION"), cpu_number());
     let _ = write!(out, "{registers}");
     // A guest's frames are its own affair: those of the hypervisor that ran it are shown.
-    let (rip, frame) =
-        if registers.in_guest() { (None, frame_pointer()) } else { (Some(registers.rip), registers.rbp) };
-    let _ = backtrace(&mut out, rip, frame);
+    let (rip, stack) =
+        if registers.in_guest() { (None, stack_pointer()) } else { (Some(registers.rip), registers.rsp) };
+    let _ = backtrace(&mut out, rip, stack);
     block(&mut out, format_args!("FATAL TRAP: vector = {vector} ({})\n[error_code={error:04x}]", name(vector)));
     end(out)
 }
@@ -252,9 +270,9 @@ macro_rules! fatal {
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let frame = frame_pointer();
+    let stack = stack_pointer();
     let mut out = begin();
-    let _ = backtrace(&mut out, None, frame);
+    let _ = backtrace(&mut out, None, stack);
     match info.location() {
         Some(place) => {
             block(&mut out, format_args!("{} ({}:{})", info.message(), place.file(), place.line()));
@@ -262,4 +280,28 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
         None => block(&mut out, format_args!("{}", info.message())),
     }
     end(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_known_by_their_bytes() {
+        // call rel32; call rax; call r9; call [rax+8]; call [rip+x]; call [rsp+x]
+        for bytes in [
+            [0, 0, 0xe8, 1, 2, 3, 4],
+            [0, 0, 0, 0, 0, 0xff, 0xd0],
+            [0, 0, 0, 0, 0x41, 0xff, 0xd1],
+            [0, 0, 0, 0, 0xff, 0x50, 8],
+            [0, 0xff, 0x15, 1, 2, 3, 4],
+            [0xff, 0x94, 0x24, 1, 2, 3, 4],
+        ] {
+            assert!(follows_call(bytes), "{bytes:x?}");
+        }
+        // jmp rel32; jmp rax; push [rax+8]; nothing of the kind
+        for bytes in [[0, 0, 0xe9, 1, 2, 3, 4], [0, 0, 0, 0, 0, 0xff, 0xe0], [0, 0, 0, 0, 0xff, 0x70, 8], [0x90; 7]] {
+            assert!(!follows_call(bytes), "{bytes:x?}");
+        }
+    }
 }

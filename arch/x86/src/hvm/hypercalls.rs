@@ -59,7 +59,7 @@ pub fn with_space<T>(current: &mut Current<'_, VcpuState>, act: impl FnOnce(&mut
 
 /// Carries out one hypercall, from registers or from a multicall.
 pub fn call(current: &mut Current<'_, VcpuState>, number: u64, args: Args) -> Outcome {
-    hypercalls::carry_out!(current, u32::try_from(number).unwrap_or(u32::MAX), args, {
+    hypercalls::carry_out!(current, number, args, {
         HYPERVISOR_VCPU_OP => vcpu_op,
         HYPERVISOR_MEMORY_OP => memory_op,
         HYPERVISOR_MULTICALL => multicall_here,
@@ -85,5 +85,5 @@ fn memory_op(current: &mut Current<'_, VcpuState>, args: Args) -> Outcome {
 fn multicall_here(current: &mut Current<'_, VcpuState>, args: Args) -> Outcome {
     let machine = current.machine();
     let each = |number, args: Args| call(current, number, args);
-    multicall::<MulticallEntry, _>(machine, args, each)
+    multicall::<MulticallEntry, _, false>(machine, args, each)
 }

@@ -43,7 +43,7 @@ fn call(current: &mut Current<'_, VcpuState>, number: u32, args: Args) -> Outcom
     let machine = current.machine();
     if number == HYPERVISOR_MULTICALL {
         let each = |number, args: Args| call(current, number as u32, args);
-        return multicall::<MulticallEntry, _>(machine, args, each);
+        return multicall::<MulticallEntry, _, false>(machine, args, each);
     }
     let native = &mut |number: u32, args: Args| hypercalls::call(current, number.into(), args);
     compat::translate(machine, number, args, native)

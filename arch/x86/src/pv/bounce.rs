@@ -2,10 +2,11 @@
 
 use super::state::{Callback, VcpuState};
 use crate::machine::X86;
-use hal_cpu::{GuestRegs, is_guest_address};
+use hal_cpu::GuestRegs;
 use platform::GuestMemory;
 use types::{Errno, Result};
 use x86_defs::control::RFlags;
+use x86_defs::descriptor::selector::{FLAT_RING3_CS64, FLAT_RING3_SS};
 use xen_abi::arch_x86::{FLAT_KERNEL_CS64, FLAT_KERNEL_SS64};
 use zerocopy::IntoBytes;
 
@@ -32,7 +33,8 @@ impl Bounce {
 ///
 /// # Errors
 /// `EFAULT` where the guest has no stack there: the domain is to be crashed.
-pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: bool) -> Result<()> {
+#[inline(always)]
+pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: &Bounce, was_user: bool) -> Result<()> {
     let masked = state.info.is_none_or(|info| info.upcall_state().1);
     let regs = &state.context.regs;
     let [rcx, r11] = [regs.rcx, regs.r11];
@@ -40,13 +42,10 @@ pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: b
     let (cs, flags) = (frame_cs(regs, was_user, masked), frame_flags(regs, masked));
     let top = if was_user { state.kernel_sp } else { rsp } & !15;
     let bottom = match (bounce.with_segments, bounce.error_code) {
-        (false, None) => put(machine, top, &bounce, [rcx, r11, rip, cs, flags, rsp, ss]),
-        (false, Some(code)) => put(machine, top, &bounce, [rcx, r11, code.into(), rip, cs, flags, rsp, ss]),
+        (false, None) => put(machine, top, bounce, [rcx, r11, rip, cs, flags, rsp, ss]),
+        (false, Some(code)) => put(machine, top, bounce, [rcx, r11, code.into(), rip, cs, flags, rsp, ss]),
         // The failsafe callback is not one of an exception.
-        (true, _) => {
-            let [ds, es, fs, gs] = hal_cpu::read_selectors().map(u64::from);
-            put(machine, top, &bounce, [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss])
-        }
+        (true, _) => put_with_segments(machine, top, bounce, [rcx, r11, rip, cs, flags, rsp, ss]),
     }?;
 
     let regs = &mut state.context.regs;
@@ -55,8 +54,9 @@ pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: b
     regs.cs = u64::from(FLAT_KERNEL_CS64);
     regs.rip = bounce.to.rip;
     regs.rflags &= !(RFlags::AC | RFlags::VM | RFlags::RF | RFlags::NT | RFlags::TF).bits();
-    // The frame is not that of a system call any more, so the way back must load all of it.
-    regs.restore_all();
+    // The kernel takes them from its stack.
+    const { assert!(FLAT_KERNEL_CS64 == FLAT_RING3_CS64 && FLAT_KERNEL_SS64 == FLAT_RING3_SS) };
+    regs.spare_rcx_and_r11();
     if let Some(info) = state.info.filter(|_| bounce.to.masks_events) {
         info.set_upcall_mask(true);
     }
@@ -67,11 +67,22 @@ pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: b
 #[inline(always)]
 fn put<const N: usize>(machine: &X86, top: u64, bounce: &Bounce, frame: [u64; N]) -> Result<u64> {
     let bottom = top.wrapping_sub(size_of_val(&frame) as u64);
-    if bounce.to.rip == 0 || !is_guest_address(top) || !is_guest_address(bottom) {
+    if bounce.to.rip == 0 {
         return Err(Errno::FAULT);
     }
     machine.copy_out_loaded(bottom, frame.as_bytes())?;
     Ok(bottom)
+}
+
+#[cold]
+fn put_with_segments(
+    machine: &X86,
+    top: u64,
+    bounce: &Bounce,
+    [rcx, r11, rip, cs, flags, rsp, ss]: [u64; 7],
+) -> Result<u64> {
+    let [ds, es, fs, gs] = hal_cpu::read_selectors().map(u64::from);
+    put(machine, top, bounce, [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss])
 }
 
 /// CS as the guest sees it: ring 0 for its kernel, and the upcall mask in bits 32 to 39.

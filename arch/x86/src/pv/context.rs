@@ -12,7 +12,7 @@ pub fn load(current: &mut Current<'_>) {
         current.crash("it has no page tables");
         return;
     };
-    hal_cpu::load_root(root);
+    hal_cpu::load_root(current.machine().lendable(), root);
     let state = &mut *current.state;
     hal_cpu::set_flat_segments(if state.narrow.is_some() { FlatSegments::Narrow } else { FlatSegments::Wide });
     let tables =
@@ -52,10 +52,10 @@ pub fn write_records(current: &mut Current<'_>) {
     if wanted.is_empty() {
         return;
     }
-    let was_user = mode::to_kernel(current.state);
+    let was_user = mode::to_kernel(current.machine(), current.state);
     wanted.write(current.machine(), current.domain, current.vcpu);
     if was_user {
         // It came from user mode, so it has tables for it.
-        let _ = mode::to_user(current.state);
+        let _ = mode::to_user(current.machine(), current.state);
     }
 }

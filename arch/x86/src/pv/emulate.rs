@@ -16,6 +16,7 @@ const OWN_CR4: Cr4 = Cr4::TSD.union(Cr4::DE).union(Cr4::FSGSBASE).union(Cr4::OSX
 const SHOWN_CR4: Cr4 = Cr4::PAE.union(Cr4::MCE).union(Cr4::OSFXSR).union(Cr4::OSXMMEXCPT);
 
 /// Carries out the instruction that raised #GP. False if the guest is to get the exception.
+#[inline(never)]
 pub fn privileged(current: &mut Current<'_>) -> bool {
     let flags = current.state.context.regs.rflags;
     let result = x86_emulate::privileged(&mut Guest(current));
@@ -23,6 +24,7 @@ pub fn privileged(current: &mut Current<'_>) -> bool {
 }
 
 /// Carries out CPUID behind the forced-emulation prefix, which raised #UD. False if the guest is to get the exception.
+#[inline(never)]
 pub fn forced_cpuid(current: &mut Current<'_>) -> bool {
     let flags = current.state.context.regs.rflags;
     let result = x86_emulate::forced_cpuid(&mut Guest(current));

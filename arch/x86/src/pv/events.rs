@@ -1,23 +1,32 @@
 //! Delivery of events and NMIs to a PV vCPU on its way into the guest.
 
 use super::bounce::Bounce;
-use super::state::Callback;
+use super::state::{Callback, VcpuState};
 use super::traps;
 use crate::current::Current;
 use core::sync::atomic::Ordering::SeqCst;
 use evtchn::Info;
 use x86_defs::control::Vector;
 
-/// Makes the vCPU enter its event callback if events wait and are not masked. A guest that unmasks events without a
-/// callback is crashed.
+/// Delivers an NMI or an event that waits.
 #[inline]
 pub fn deliver_pending(current: &mut Current<'_>) {
     if current.vcpu.nmi_pending.load(SeqCst) {
         deliver_nmi(current);
     }
-    if !current.state.info.is_some_and(Info::is_upcall_due) {
-        return;
+    if is_due(current.state) {
+        deliver(current);
     }
+}
+
+/// Whether events wait and are not masked.
+#[inline(always)]
+pub fn is_due(state: &VcpuState) -> bool {
+    state.info.is_some_and(Info::is_upcall_due)
+}
+
+/// Makes the vCPU enter its event callback. A guest that unmasks events without a callback is crashed.
+pub fn deliver(current: &mut Current<'_>) {
     let to = Callback { masks_events: true, ..current.state.event };
     traps::deliver(current, Bounce::plain(to));
 }

@@ -1,9 +1,10 @@
 //! The hypercalls of a PV guest, by number (xen.h).
 
-use super::{VcpuState, descriptors, iret, mmu, operations, traps};
+use super::{VcpuState, descriptors, mmu, operations, run, traps};
 use crate::current::Current;
 use crate::hypercalls::{self, Given};
 use crate::{physdev, platform_op};
+use hal_cpu::Served;
 use hypercall::multicall::multicall;
 use hypercall::{Args, Outcome};
 use xen_abi::vcpu::VCPUOP_REGISTER_VCPU_INFO;
@@ -13,36 +14,50 @@ use xen_abi::xen::*;
 const SYSCALL_LENGTH: u64 = 2;
 
 /// Carries out the hypercall that the vCPU has just made.
-#[inline]
-pub fn dispatch(current: &mut Current<'_>) {
-    let regs = &current.state.context.regs;
-    let number = regs.rax;
+#[inline(always)]
+pub fn dispatch<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    let number = current.state.context.regs.rax;
+    // The most frequent call.
     if number == u64::from(HYPERVISOR_IRET) {
-        if let Err(errno) = iret::iret(current.machine(), current.state) {
-            traps::crash_on(current, "iret: bad frame", errno);
-        }
-        return;
+        return iret(current);
     }
-    let outcome = carry_out(current, number, InRegisters);
-    let regs = &mut current.state.context.regs;
-    match outcome {
-        Outcome::Done(value) => regs.rax = value as u64,
-        Outcome::Again(args) => {
-            regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
-            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
-        }
-    }
+    carry_out(current, number, InRegisters)
 }
 
-/// The arguments of the hypercall that the vCPU has just made.
+#[inline(never)]
+fn iret<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    if let Err(errno) = super::iret::iret(current.machine(), current.state) {
+        traps::crash_on(current, "iret: bad frame", errno);
+    }
+    run::go_on(current)
+}
+
+/// The call that the vCPU has just made.
 #[derive(Clone, Copy)]
 struct InRegisters;
 
 impl Given<VcpuState> for InRegisters {
-    #[inline(always)]
-    fn args(self, current: &Current<'_>) -> Args {
+    type Answer<'c> = Served<'c>;
+
+    /// A function of its own for each call, so that a short one saves only the registers which it needs itself.
+    #[inline(never)]
+    fn answer<'c>(
+        self,
+        current: &'c mut Current<'_>,
+        call: impl FnOnce(&mut Current<'_>, Args) -> Outcome,
+    ) -> Served<'c> {
         let regs = &current.state.context.regs;
-        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
+        let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+        let outcome = call(current, args);
+        let regs = &mut current.state.context.regs;
+        match outcome {
+            Outcome::Done(value) => regs.rax = value as u64,
+            Outcome::Again(args) => {
+                regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
+                [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+            }
+        }
+        run::go_on(current)
     }
 }
 
@@ -53,8 +68,8 @@ pub fn call(current: &mut Current<'_>, number: u64, args: Args) -> Outcome {
 
 /// Carries out one hypercall. Part of its callers: most hypercalls do less than another frame of registers costs.
 #[inline(always)]
-fn carry_out(current: &mut Current<'_>, number: u64, given: impl Given<VcpuState>) -> Outcome {
-    hypercalls::carry_out!(current, u32::try_from(number).unwrap_or(u32::MAX), given, {
+fn carry_out<'c, G: Given<VcpuState>>(current: &'c mut Current<'_>, number: u64, given: G) -> G::Answer<'c> {
+    hypercalls::carry_out!(current, number, given, {
         HYPERVISOR_VCPU_OP => vcpu_op,
         HYPERVISOR_MEMORY_OP => memory_op,
         HYPERVISOR_MULTICALL => multicall_here,
@@ -98,7 +113,7 @@ fn memory_op(current: &mut Current<'_>, args: Args) -> Outcome {
 fn multicall_here(current: &mut Current<'_>, args: Args) -> Outcome {
     let machine = current.machine();
     let each = |number, args: Args| call(current, number, args);
-    multicall::<MulticallEntry, _>(machine, args, each)
+    multicall::<MulticallEntry, _, true>(machine, args, each)
 }
 
 fn sched_op_compat(current: &mut Current<'_>, args: Args) -> Outcome {

@@ -3,10 +3,10 @@
 use super::mode;
 use super::state::VcpuState;
 use crate::machine::X86;
-use hal_cpu::GuestRegs;
 use platform::GuestMemory;
 use types::{Errno, Result};
 use x86_defs::control::RFlags;
+use x86_defs::descriptor::selector::FLAT_RING3_CS64;
 use xen_abi::arch_x86::IretContext;
 use xen_abi::arch_x86::VGCF_IN_SYSCALL;
 use zerocopy::{FromZeros, IntoBytes};
@@ -23,7 +23,7 @@ pub fn iret(machine: &X86, state: &mut VcpuState) -> Result<()> {
         if !state.kernel_mode {
             return Err(Errno::FAULT);
         }
-        mode::to_user(state)?;
+        mode::to_user(machine, state)?;
     }
     let regs = &mut state.context.regs;
     regs.rip = frame.rip;
@@ -32,13 +32,13 @@ pub fn iret(machine: &X86, state: &mut VcpuState) -> Result<()> {
     regs.ss = frame.ss & 0xffff | 3;
     regs.rflags = guest_flags(frame.rflags);
     regs.rax = frame.rax;
-    if frame.flags & VGCF_IN_SYSCALL == 0 {
+    if frame.flags & VGCF_IN_SYSCALL != 0 && regs.cs == u64::from(FLAT_RING3_CS64) {
+        // The kernel's promise.
+        regs.spare_rcx_and_r11();
+    } else {
         regs.r11 = frame.r11;
         regs.rcx = frame.rcx;
         regs.restore_all();
-    } else {
-        // The kernel promises that rcx and r11 need not survive, so the way back may be SYSRET.
-        regs.vector = GuestRegs::BY_SYSCALL;
     }
     if let Some(info) = state.info {
         info.set_upcall_mask(frame.rflags & RFlags::IF.bits() == 0);

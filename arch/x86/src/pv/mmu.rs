@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use domain::Domain;
 use hal_irq::FlushKind;
 use hypercall::{Args, Outcome};
-use memory::{Context, Denied, DomainMemory, Why};
+use memory::{Context, Denied, Why};
 use platform::{GuestMemory, Preempt};
 use types::{CpuMask, DomId, Errno, Mfn, Progress, Result};
 use xen_abi::GuestHandle;
@@ -38,12 +38,14 @@ fn frame_owner(current: &Current<'_>, raw: u16) -> Result<DomId> {
     }
 }
 
-/// The domain on which mmuext_op acts.
-fn extended_owner(current: &Current<'_>, raw: u16) -> Result<Arc<Domain<crate::X86>>> {
+/// Another domain than the caller's, on which mmuext_op acts; `None` for the caller's, which counts no reference.
+fn extended_owner(current: &Current<'_>, raw: u16) -> Result<Option<Arc<Domain<crate::X86>>>> {
     match DomId(raw) {
+        DomId::SELF => Ok(None),
+        // By its own number no domain is a foreign one.
         id if id == current.domain.id => Err(Errno::SRCH),
         DomId::IO | DomId::XEN => Err(Errno::PERM),
-        _ => current.caller().controlled_domain(raw).and_then(with_own_tables),
+        _ => current.caller().controlled_domain(raw).and_then(with_own_tables).map(Some),
     }
 }
 
@@ -78,12 +80,13 @@ pub fn mmu_update(current: &mut Current<'_>, args: Args) -> Outcome {
         Ok(counts) => counts,
         Err(errno) => return errno.into(),
     };
-    let (frames, tables) = match update_owners(current, args[3] as u32) {
+    let (frames, other) = match update_owners(current, args[3] as u32) {
         Ok(owners) => owners,
         // Rights are a matter of each request.
         Err(Errno::PERM) if count == 0 => return Outcome::Done(0),
         Err(errno) => return errno.into(),
     };
+    let tables = &other.as_ref().unwrap_or(current.domain).memory;
     let handle = GuestHandle::<MmuUpdate>::new(args[0]);
     let machine = current.machine();
     let mut done = 0;
@@ -96,7 +99,7 @@ pub fn mmu_update(current: &mut Current<'_>, args: Args) -> Outcome {
                 break;
             }
         };
-        let context = Context { caller: current.domain.id, tables: &tables, frames, preempt: machine };
+        let context = Context { caller: current.domain.id, tables, frames, preempt: machine };
         match current.hypervisor.memory.mmu_update(&context, request.ptr, request.val) {
             Ok(Progress::Done(())) => done += 1,
             Ok(Progress::Again(_)) => return again(current, args, handle, (count, done, before)),
@@ -124,11 +127,11 @@ fn again<T>(
     Outcome::Again([handle.offset(done).address(), (count - done) | PREEMPTED, args[2], args[3], args[4], args[5]])
 }
 
-/// Bits 0 to 15 name the frames' owner, bits 16 to 31 the tables' owner plus one (xen.h).
-fn update_owners(current: &Current<'_>, raw: u32) -> Result<(DomId, Arc<DomainMemory>)> {
+/// Bits 0 to 15 name the frames' owner, bits 16 to 31 the tables' owner plus one (xen.h), here `None` for the caller.
+fn update_owners(current: &Current<'_>, raw: u32) -> Result<(DomId, Option<Arc<Domain<crate::X86>>>)> {
     let tables = match (raw >> 16) as u16 {
-        0 => current.domain.memory.clone(),
-        other => current.caller().controlled_domain(other - 1).and_then(with_own_tables)?.memory.clone(),
+        0 => None,
+        other => Some(current.caller().controlled_domain(other - 1).and_then(with_own_tables)?),
     };
     Ok((frame_owner(current, raw as u16)?, tables))
 }
@@ -207,16 +210,17 @@ pub fn mmuext_op(current: &mut Current<'_>, args: Args) -> Outcome {
         Ok(counts) => counts,
         Err(errno) => return errno.into(),
     };
-    let owner = match extended_owner(current, args[3] as u16) {
-        Ok(owner) => owner,
+    let other = match extended_owner(current, args[3] as u16) {
+        Ok(other) => other,
         Err(errno) => return errno.into(),
     };
+    let owner = other.as_ref().unwrap_or(current.domain);
     let handle = GuestHandle::<MmuextOp>::new(args[0]);
     let mut done = 0;
     let mut result = Ok(());
     while done < count {
         let op = current.caller().read(handle.offset(done));
-        match op.and_then(|op| extended(current, &owner, &op)) {
+        match op.and_then(|op| extended(current, owner, &op)) {
             Ok(Progress::Done(())) => done += 1,
             Ok(Progress::Again(_)) => return again(current, args, handle, (count, done, before)),
             Err(errno) => {
@@ -313,7 +317,7 @@ fn new_root(current: &mut Current<'_>, mfn: Mfn) -> Result<Progress<()>> {
     let old = current.state.root_kernel.replace(mfn);
     super::compat::put_below_top(current.machine(), current.state);
     if let Some(root) = current.state.kernel_root().filter(|_| current.state.kernel_mode) {
-        hal_cpu::load_root(root);
+        hal_cpu::load_root(current.machine().lendable(), root);
     }
     drop_root(current, old);
     Ok(Progress::Done(()))

@@ -2,38 +2,44 @@
 //! a 32-bit one differ in the ring only.
 
 use super::state::VcpuState;
-use types::{Errno, Result};
+use crate::machine::X86;
+use types::{Errno, Mfn, Result};
 
 /// Switches a running vCPU to kernel mode; true if it was in user mode.
-pub fn to_kernel(state: &mut VcpuState) -> bool {
-    let was_user = !state.kernel_mode;
-    if was_user {
-        toggle(state);
+#[inline]
+pub fn to_kernel(machine: &X86, state: &mut VcpuState) -> bool {
+    if state.kernel_mode {
+        return false;
     }
-    was_user
+    state.kernel_mode = true;
+    if state.narrow.is_none() {
+        change_space(machine, state.root_kernel);
+    }
+    true
 }
 
 /// Switches a running vCPU to user mode.
 ///
 /// # Errors
 /// `EFAULT` where it has no page tables for it.
-pub fn to_user(state: &mut VcpuState) -> Result<()> {
+#[inline]
+pub fn to_user(machine: &X86, state: &mut VcpuState) -> Result<()> {
     if state.root_user.is_none() && state.narrow.is_none() {
         return Err(Errno::FAULT);
     }
     if state.kernel_mode {
-        toggle(state);
+        state.kernel_mode = false;
+        if state.narrow.is_none() {
+            change_space(machine, state.root_user);
+        }
     }
     Ok(())
 }
 
-fn toggle(state: &mut VcpuState) {
-    state.kernel_mode = !state.kernel_mode;
-    if state.narrow.is_some() {
-        return;
-    }
+#[inline(always)]
+fn change_space(machine: &X86, root: Option<Mfn>) {
     hal_cpu::swap_gs();
-    if let Some(root) = state.root() {
-        hal_cpu::load_root(root);
+    if let Some(root) = root {
+        hal_cpu::load_root(machine.lendable(), root);
     }
 }

@@ -1,10 +1,11 @@
 //! A PV guest on a CPU.
 
-use super::{VcpuState, compat, context, events, traps};
+use super::{VcpuState, compat, context, events, hypercalls, traps};
 use crate::current::Current;
 use crate::run;
 use crate::vcpu::Guest;
-use hal_cpu::Exit;
+use core::sync::atomic::Ordering::Relaxed;
+use hal_cpu::{Exit, GuestContext, Served, Server};
 
 impl Guest for VcpuState {
     #[inline]
@@ -32,23 +33,77 @@ impl Guest for VcpuState {
 
     #[inline]
     fn run(current: &mut Current<'_, VcpuState>) {
-        let left = hal_cpu::enter(&mut current.state.context);
-        // The most frequent reason by far.
-        if left.is_syscall() && current.state.narrow.is_none() {
-            return traps::syscall(current);
-        }
-        let exit = left.exit(&current.state.context);
-        let exit = match current.state.narrow {
-            None => exit,
-            Some(_) => match compat::sort(current, exit) {
-                Some(exit) => exit,
-                None => return,
-            },
-        };
-        match exit {
-            Exit::Interrupt(vector) => run::interrupt(current.hypervisor, vector),
-            Exit::Nmi => hal_irq::ipi::stop_if_asked(),
-            exit => traps::handle(current, exit),
-        }
+        hal_cpu::enter(current);
     }
+}
+
+impl Server for Current<'_> {
+    #[inline(always)]
+    fn context(&mut self) -> &mut GuestContext {
+        &mut self.state.context
+    }
+
+    /// The kernel's hypercall, or a call of its user code's.
+    #[inline(always)]
+    fn syscall(&mut self) -> Served<'_> {
+        if self.state.kernel_mode { hypercalls::dispatch(self) } else { user_syscall(self) }
+    }
+
+    #[inline(always)]
+    fn exception(&mut self, vector: u8, error_code: u32) -> Served<'_> {
+        if self.state.narrow.is_some() {
+            compat::note_mode(self);
+        }
+        traps::exception(self, vector, error_code);
+        go_on_after_exit(self)
+    }
+
+    #[inline(always)]
+    fn exit(&mut self, exit: Exit) -> Served<'_> {
+        other_exit(self, exit)
+    }
+}
+
+#[inline(never)]
+fn other_exit<'c>(current: &'c mut Current<'_>, exit: Exit) -> Served<'c> {
+    if current.state.narrow.is_some() && compat::is_hypercall(current, exit) {
+        return go_on_after_exit(current);
+    }
+    match exit {
+        Exit::Interrupt(vector) => run::interrupt(current.hypervisor, vector),
+        Exit::Nmi => hal_irq::ipi::stop_if_asked(),
+        exit => traps::handle(current, exit),
+    }
+    go_on_after_exit(current)
+}
+
+/// As [`go_on`], and looks for what others have sent.
+#[inline(always)]
+fn go_on_after_exit<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    events::deliver_pending(current);
+    go_on_unless_rescheduled(current)
+}
+
+#[inline(never)]
+fn user_syscall<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    traps::enter_syscall(current, current.state.syscall);
+    go_on(current)
+}
+
+/// Has the guest go on at once, unless there is something else to do before.
+#[inline(always)]
+pub fn go_on<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    if events::is_due(current.state) { deliver_and_go_on(current) } else { go_on_unless_rescheduled(current) }
+}
+
+#[inline(never)]
+fn deliver_and_go_on<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    events::deliver(current);
+    go_on_unless_rescheduled(current)
+}
+
+#[inline(always)]
+fn go_on_unless_rescheduled<'c>(current: &'c mut Current<'_>) -> Served<'c> {
+    current.next_look.set(0);
+    Served::new(&mut current.state.context, current.reschedule.load(Relaxed))
 }

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use compat::Window;
 use evtchn::Info;
 use hal_cpu::{DebugRegs, GuestContext, SegmentState};
-use types::{Errno, Mfn, Result};
+use types::{Mfn, Result};
 use x86_emulate::Recent;
 use xen_abi::arch_x86::{FLAT_KERNEL_SS64, cr3_to_pfn, pfn_to_cr3};
 
@@ -47,7 +47,7 @@ pub struct Narrow {
 /// The state of a PV vCPU that belongs to whoever runs it.
 pub struct VcpuState {
     /// General registers and the frame by which the guest is entered.
-    pub context: Box<GuestContext>,
+    pub context: GuestContext,
     /// Where its vcpu_info is; found anew whenever it begins to run.
     pub info: Option<Info<'static>>,
     /// Data segments and their bases, as last saved.
@@ -119,7 +119,7 @@ impl VcpuState {
     /// `ENOMEM`.
     pub fn new() -> Result<VcpuState> {
         Ok(VcpuState {
-            context: GuestContext::new_boxed().ok_or(Errno::NOMEM)?,
+            context: GuestContext::new(),
             info: None,
             segments: SegmentState::default(),
             vectors: Vectors::new()?,

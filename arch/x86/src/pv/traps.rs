@@ -17,10 +17,8 @@ const NARROW_CR2_OFFSET: usize = offset_of!(xen_abi::compat::VcpuInfo, arch);
 /// Handles an exit that is no interrupt of the machine.
 pub fn handle(current: &mut Current<'_>, exit: Exit) {
     match exit {
-        Exit::Syscall => syscall(current),
         Exit::Syscall32 => enter_syscall(current, current.state.syscall32),
         Exit::Sysenter => enter_syscall(current, current.state.sysenter),
-        Exit::Exception { vector, error_code } => exception(current, vector, error_code),
         // As if the guest's own IRET had raised it.
         Exit::BadFrame { vector, error_code } => {
             inject(current, vector, Vector::has_error_code(vector).then_some(error_code))
@@ -29,17 +27,9 @@ pub fn handle(current: &mut Current<'_>, exit: Exit) {
     }
 }
 
-/// Handles a SYSCALL of 64-bit code: the kernel's hypercall, or a call of its user code's.
+/// Handles an exception.
 #[inline]
-pub fn syscall(current: &mut Current<'_>) {
-    if current.state.kernel_mode {
-        super::hypercalls::dispatch(current);
-    } else {
-        enter_syscall(current, current.state.syscall);
-    }
-}
-
-fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
+pub fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
     let handled = match vector {
         Vector::PAGE_FAULT => return page_fault(current, error_code),
         Vector::GENERAL_PROTECTION => general_protection(current, error_code),
@@ -59,20 +49,25 @@ fn exception(current: &mut Current<'_>, vector: u8, error_code: u32) {
 }
 
 /// Delivers an exception to the guest's own handler.
+#[inline]
 pub fn inject(current: &mut Current<'_>, vector: u8, error_code: Option<u32>) {
-    let gate = current.state.traps[usize::from(vector)];
-    if !current.state.is_place(&gate.handler) {
-        let regs = &current.state.context.regs;
-        let text = format!(
-            "unhandled trap {vector} (error code {:#x}) at rip {:#x}, rsp {:#x}",
-            error_code.unwrap_or(0),
-            regs.rip,
-            regs.rsp
-        );
-        current.crash(&text);
-        return;
+    let handler = current.state.traps[usize::from(vector)].handler;
+    if !current.state.is_place(&handler) {
+        return crash_unhandled(current, vector, error_code);
     }
-    deliver(current, Bounce { to: gate.handler, error_code, with_segments: false });
+    deliver(current, Bounce { to: handler, error_code, with_segments: false });
+}
+
+#[cold]
+fn crash_unhandled(current: &mut Current<'_>, vector: u8, error_code: Option<u32>) {
+    let regs = &current.state.context.regs;
+    let text = format!(
+        "unhandled trap {vector} (error code {:#x}) at rip {:#x}, rsp {:#x}",
+        error_code.unwrap_or(0),
+        regs.rip,
+        regs.rsp
+    );
+    current.crash(&text);
 }
 
 /// Delivers a page fault, with the address where the guest looks for it.
@@ -89,27 +84,39 @@ pub fn inject_page_fault(current: &mut Current<'_>, address: u64, error_code: u3
 
 /// Enters the guest kernel; crashes the domain if its stack is not there.
 pub fn deliver(current: &mut Current<'_>, bounce: Bounce) {
-    let was_user = mode::to_kernel(current.state);
+    deliver_here(current, bounce);
+}
+
+/// The same as a part of its caller: where most of the bounce is known, little is left of it.
+#[inline(always)]
+fn deliver_here(current: &mut Current<'_>, bounce: Bounce) {
+    let was_user = mode::to_kernel(current.machine(), current.state);
     let result = match current.state.narrow {
-        None => bounce::deliver(current.machine(), current.state, bounce, was_user),
+        None => bounce::deliver(current.machine(), current.state, &bounce, was_user),
         Some(_) => compat::bounce::deliver(current.machine(), current.state, bounce, was_user),
     };
     if result.is_err() {
-        let regs = &current.state.context.regs;
-        let text = format!(
-            "no kernel stack to deliver to {:#x}: rip {:#x}, rsp {:#x}, kernel stack {:#x}",
-            bounce.to.rip, regs.rip, regs.rsp, current.state.kernel_sp
-        );
-        current.crash(&text);
+        crash_without_stack(current, bounce.to.rip);
     }
 }
 
-fn enter_syscall(current: &mut Current<'_>, callback: Callback) {
+#[cold]
+fn crash_without_stack(current: &mut Current<'_>, to: u64) {
+    let regs = &current.state.context.regs;
+    let text = format!(
+        "no kernel stack to deliver to {to:#x}: rip {:#x}, rsp {:#x}, kernel stack {:#x}",
+        regs.rip, regs.rsp, current.state.kernel_sp
+    );
+    current.crash(&text);
+}
+
+/// Enters the kernel for a system call of its user code.
+pub fn enter_syscall(current: &mut Current<'_>, callback: Callback) {
     if !current.state.is_place(&callback) {
         inject(current, Vector::INVALID_OPCODE, None);
         return;
     }
-    deliver(current, Bounce::plain(callback));
+    deliver_here(current, Bounce::plain(callback));
     current.state.context.regs.rflags &= !x86_defs::control::RFlags::DF.bits();
 }
 
@@ -132,6 +139,7 @@ fn device_not_available(current: &mut Current<'_>) -> bool {
 }
 
 /// Software interrupts arrive here with the number of the gate, because no gate of ours lets ring 3 in (SDM vol. 3, 6.13).
+#[inline(never)]
 fn general_protection(current: &mut Current<'_>, error_code: u32) -> bool {
     const EXTERNAL: u32 = 1;
     const IDT: u32 = 2;
@@ -151,6 +159,7 @@ fn general_protection(current: &mut Current<'_>, error_code: u32) -> bool {
     emulate::privileged(current)
 }
 
+#[inline(never)]
 fn page_fault(current: &mut Current<'_>, error_code: u32) {
     let address = hal_cpu::fault_address();
     let code = PageFault::from_bits_retain(error_code);

@@ -44,9 +44,7 @@ pub fn trigger<A: Arch>(caller: &Caller<'_, A>, target: &Target<A>, op: &mut Sen
     };
     match op.trigger {
         XEN_DOMCTL_SENDTRIGGER_NMI => {
-            if !vcpu.nmi_pending.swap(true, SeqCst) {
-                caller.hypervisor.notify(vcpu);
-            }
+            caller.hypervisor.send_nmi(vcpu);
             Ok(false)
         }
         XEN_DOMCTL_SENDTRIGGER_POWER | XEN_DOMCTL_SENDTRIGGER_SLEEP if target.is_translated() => {

@@ -28,10 +28,13 @@ fn each_entry_gets_its_result() {
         assert_eq!(args[1..], [2, 3, 4, 5, 6]);
         Outcome::Done(-((number * 100 + args[0]) as i64))
     };
-    assert_eq!(multicall::<MulticallEntry, _>(world.machine(), [LIST, 4, 0, 0, 0, 0], answer), Outcome::Done(0));
+    assert_eq!(multicall::<MulticallEntry, _, false>(world.machine(), [LIST, 4, 0, 0, 0, 0], answer), Outcome::Done(0));
     let results: [MulticallEntry; 4] = world.get(LIST);
     assert_eq!(results.map(|entry| entry.result as i64), [-3007, -22, -38, -3108]);
-    assert_eq!(multicall::<compat::MulticallEntry, _>(world.machine(), [AT, 4, 0, 0, 0, 0], answer), Outcome::Done(0));
+    assert_eq!(
+        multicall::<compat::MulticallEntry, _, false>(world.machine(), [AT, 4, 0, 0, 0, 0], answer),
+        Outcome::Done(0)
+    );
     let results: [compat::MulticallEntry; 4] = world.get(AT);
     assert_eq!(results.map(|entry| entry.result as i32), [-3007, -22, -38, -3108]);
 }
@@ -41,7 +44,7 @@ fn a_call_may_write_the_entries_that_follow() {
     let world = World::new();
     world.put(LIST, &[wide(1, 0), wide(2, 0)]);
     let mut numbers = Vec::new();
-    let done = multicall::<MulticallEntry, _>(world.machine(), [LIST, 2, 0, 0, 0, 0], |number, _| {
+    let done = multicall::<MulticallEntry, _, false>(world.machine(), [LIST, 2, 0, 0, 0, 0], |number, _| {
         numbers.push(number);
         world.put(LIST + SIZE, &wide(9, 0));
         Outcome::Done(0)
@@ -55,7 +58,7 @@ fn a_call_that_is_cut_off_goes_on_next_time() {
     world.put(LIST, &[narrow(1, 5), narrow(2, 1)]);
     let (mut args, mut seen) = ([LIST, 2, 0, 0, 0, 0], Vec::new());
     loop {
-        let outcome = multicall::<compat::MulticallEntry, _>(world.machine(), args, |number, args| {
+        let outcome = multicall::<compat::MulticallEntry, _, false>(world.machine(), args, |number, args| {
             seen.push((number, args[0]));
             let mut rest = args;
             rest[0] -= 1;
@@ -78,7 +81,7 @@ fn long_lists_are_cut_off_for_others() {
     world.put(LIST, [narrow(1, 0); 40].as_slice());
     world.machine().yield_after.store(0, SeqCst);
     let outcome =
-        multicall::<compat::MulticallEntry, _>(world.machine(), [LIST, 40, 7, 0, 0, 0], |_, _| Outcome::Done(0));
+        multicall::<compat::MulticallEntry, _, false>(world.machine(), [LIST, 40, 7, 0, 0, 0], |_, _| Outcome::Done(0));
     assert_eq!(outcome, Outcome::Again([LIST + 15 * NARROW_SIZE, 25, 7, 0, 0, 0]));
 }
 
@@ -86,7 +89,7 @@ fn long_lists_are_cut_off_for_others() {
 fn entries_that_are_missing_are_a_fault() {
     let world = World::new();
     let fault = Outcome::from(Errno::FAULT);
-    let run = |at| multicall::<MulticallEntry, _>(world.machine(), [at, 1, 0, 0, 0, 0], |_, _| Outcome::Done(0));
+    let run = |at| multicall::<MulticallEntry, _, false>(world.machine(), [at, 1, 0, 0, 0, 0], |_, _| Outcome::Done(0));
     assert_eq!(run(LIST), fault);
     world.put(LIST, &wide(1, 0));
     assert_eq!(run(LIST), Outcome::Done(0));

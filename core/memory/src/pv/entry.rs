@@ -30,6 +30,11 @@ pub(super) fn same_mapping(old: Pte, new: Pte) -> bool {
     old.is_present() && new.is_present() && (old.0 ^ new.0) & !FREE_TO_CHANGE == 0
 }
 
+/// Whether two present entries map the same frame in the same way, but that one may be writable and the other not.
+pub(super) fn is_alike(old: Pte, new: Pte) -> bool {
+    old.is_present() && new.is_present() && (old.0 ^ new.0) & !(FREE_TO_CHANGE | PteFlags::WRITABLE.bits()) == 0
+}
+
 /// The entry of a table of type `ty` as the CPU gets it. A 64-bit guest's kernel runs in ring 3, so that everything of the
 /// guest is a user mapping; a 32-bit guest's runs in ring 1, so that its entries say which is which, but for those of its root,
 /// where 32-bit CPUs have no such bits. None is global, so that a switch of tables drops it.

@@ -1,7 +1,7 @@
 //! Changes of single entries: mmu_update, update_va_mapping, and writes that trapped.
 
 use super::Context;
-use super::entry::{SET_BY_CPU, adjusted, same_mapping};
+use super::entry::{SET_BY_CPU, adjusted, is_alike, same_mapping};
 use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameInfo, FrameType, TypeWord};
 use crate::memory::Memory;
@@ -60,6 +60,30 @@ impl<H: Host> Drop for Locked<'_, H> {
     }
 }
 
+/// A level-1 table whose lock bit is held, and nothing else.
+struct LockedL1<'a> {
+    frame: &'static FrameInfo,
+    ty: FrameType,
+    words: &'a Table,
+}
+
+impl Drop for LockedL1<'_> {
+    fn drop(&mut self) {
+        self.frame.unlock();
+    }
+}
+
+/// What an entry that takes the place of another one gains, and the other one loses.
+#[derive(Clone, Copy)]
+enum Exchange {
+    /// They have the same references.
+    Nothing,
+    /// A writable use: both map one frame of the same owner.
+    Use,
+    /// All.
+    All,
+}
+
 impl<H: Host> Memory<H> {
     /// Locks a frame's entries; `None` if nobody uses it, or it is not validated. The caller holds a reference.
     pub(super) fn lock_entries(&self, mfn: Mfn) -> Outcome<Option<Locked<'_, H>>> {
@@ -77,18 +101,44 @@ impl<H: Host> Memory<H> {
         }
     }
 
-    /// Locks a level-1 table of `domain`, to which the returned lock holds no reference. `EINVAL` for anything else.
+    /// Locks a level-1 table of `domain`; `None` if the frame is none of its, or nobody uses it as one. Only the lock bit is set:
+    /// whoever drops the last use waits for it ([`Memory::put_type`]), so use and reference stand until it is cleared.
+    #[inline]
+    fn lock_l1(&self, domain: DomId, mfn: Mfn) -> Option<LockedL1<'_>> {
+        let frame = self.table.get(mfn)?;
+        let words = self.host.table(mfn)?;
+        loop {
+            let old = frame.ty();
+            if old.count() == 0 || !old.has(TypeWord::VALIDATED) || old.ty().level() != 1 {
+                return None;
+            }
+            if old.has(TypeWord::LOCKED) {
+                sync::relax();
+            } else if frame.swap_ty(old, old.with(TypeWord::LOCKED)) {
+                let locked = LockedL1 { frame, ty: old.ty(), words };
+                return (frame.owner() == domain).then_some(locked);
+            }
+        }
+    }
+
+    /// Does something with a level-1 table of `domain` under its lock. `EINVAL` for anything else.
+    #[inline]
     pub(super) fn with_l1<T>(
         &self,
         domain: DomId,
         table: Mfn,
         action: impl FnOnce(FrameType, &Table) -> Outcome<T>,
     ) -> Outcome<T> {
-        let _held = self.frame_ref(table, domain)?;
-        match self.lock_entries(table)? {
-            Some(locked) if locked.ty.level() == 1 => action(locked.ty, locked.words),
-            _ => Err(wrong_type(table, self.info(table)?.ty(), FrameType::L1)),
+        match self.lock_l1(domain, table) {
+            Some(locked) => action(locked.ty, locked.words),
+            None => self.no_l1(domain, table),
         }
+    }
+
+    #[cold]
+    fn no_l1<T>(&self, domain: DomId, table: Mfn) -> Outcome<T> {
+        let _held = self.frame_ref(table, domain)?;
+        Err(wrong_type(table, self.info(table)?.ty(), FrameType::L1))
     }
 
     /// Refuses callers without rights over the tables' or the frames' owner.
@@ -135,6 +185,16 @@ impl<H: Host> Memory<H> {
     }
 
     fn update_entry(&self, context: &Context, mfn: Mfn, slot: usize, change: Change) -> Outcome<Progress<()>> {
+        // Nearly all changes are of this kind.
+        if let Some(locked) = self.lock_l1(context.tables.id(), mfn) {
+            return self.change_l1(context, locked.ty, locked.words, (mfn, slot), change).map(Progress::Done);
+        }
+        self.update_other(context, mfn, slot, change)
+    }
+
+    /// Changes a word of a higher table, or of a frame that is none.
+    #[inline(never)]
+    fn update_other(&self, context: &Context, mfn: Mfn, slot: usize, change: Change) -> Outcome<Progress<()>> {
         let _held = self.frame_ref(mfn, context.tables.id())?;
         if let Some(locked) = self.lock_entries(mfn)? {
             return match locked.ty {
@@ -167,22 +227,49 @@ impl<H: Host> Memory<H> {
     ) -> Outcome<()> {
         let old = Pte(words[slot].load(Ordering::Relaxed));
         let mut new = change.new;
-        if new.is_present() {
-            self.check_flags(context.tables.id(), 1, new)?;
-            // Who has page tables of this kind is not translated.
-            if change.translate && context.frames != context.tables.id() {
-                let mfn = self.host.translate(context.frames, new.frame());
-                let hole = Why::Hole { gfn: Gfn(new.frame()), domain: context.frames };
-                new = Pte::new(mfn.ok_or(Denied::new(Errno::INVAL, hole))?.0, new.flags());
-            }
-            if same_mapping(old, new) {
-                return write(&words[slot], table, slot, old, adjusted(ty, new), change.keep);
-            }
-            new = self.get_l1(ty, context.tables.id(), context.frames, new)?;
+        // Who has page tables of this kind is not translated.
+        if change.translate && context.frames != context.tables.id() && new.is_present() {
+            let mfn = self.host.translate(context.frames, new.frame());
+            let hole = Why::Hole { gfn: Gfn(new.frame()), domain: context.frames };
+            new = Pte::new(mfn.ok_or(Denied::new(Errno::INVAL, hole))?.0, new.flags());
         }
-        write(&words[slot], table, slot, old, new, change.keep).inspect_err(|_| self.put_l1(new))?;
-        self.put_l1(old);
+        let (new, exchange) = self.gain(context, ty, old, new)?;
+        write(&words[slot], table, slot, old, new, change.keep).inspect_err(|_| self.lose(exchange, new))?;
+        self.lose(exchange, old);
         Ok(())
+    }
+
+    /// Takes what an entry in a table of type `ty` needs that `old` has not; the entry to write.
+    #[inline]
+    fn gain(&self, context: &Context, ty: FrameType, old: Pte, new: Pte) -> Outcome<(Pte, Exchange)> {
+        let domain = context.tables.id();
+        if !new.is_present() || !is_alike(old, new) {
+            return Ok((self.get_l1(ty, domain, context.frames, new)?, Exchange::All));
+        }
+        self.check_flags(domain, 1, new)?;
+        if same_mapping(old, new) {
+            return Ok((adjusted(ty, new), Exchange::Nothing));
+        }
+        // One is writable, the other is not. By its entry the frame is in use, unless it is a device's.
+        let mfn = Mfn(new.frame());
+        let Some(frame) = self.table.get(mfn).filter(|frame| frame.is_in_use_by(context.frames)) else {
+            return Ok((self.get_l1(ty, domain, context.frames, new)?, Exchange::All));
+        };
+        if new.has(PteFlags::WRITABLE) && !frame.add_writable() {
+            self.get_simple_type(mfn, FrameType::Writable).map_err(|denied| Denied { errno: Errno::BUSY, ..denied })?;
+        }
+        Ok((adjusted(ty, new), Exchange::Use))
+    }
+
+    /// Drops what an exchange leaves to drop of an entry.
+    #[inline]
+    fn lose(&self, exchange: Exchange, entry: Pte) {
+        match exchange {
+            Exchange::Nothing => {}
+            Exchange::Use if entry.has(PteFlags::WRITABLE) => self.put_type(Mfn(entry.frame())),
+            Exchange::Use => {}
+            Exchange::All => self.put_l1(entry),
+        }
     }
 
     fn change_table(
@@ -279,32 +366,18 @@ impl<H: Host> Memory<H> {
             if expected.is_some_and(|expected| expected != now) {
                 return Ok(Cas::Differs(now));
             }
-            let (old, mut new) = (Pte(now), Pte(new));
-            // Changes of flags need no right to the frame: it may be a granted one.
-            let same = same_mapping(old, new);
-            if same {
-                self.check_flags(domain, 1, new)?;
-                new = adjusted(ty, new);
-            } else {
-                new = self.get_l1(ty, domain, context.frames, new)?;
-            }
+            let old = Pte(now);
+            let (new, exchange) = self.gain(context, ty, old, Pte(new))?;
             if expected.is_some() {
                 // The CPU may set bits at any time; the guest then tries again, as on the bare machine.
                 if let Err(now) = word.compare_exchange(now, new.0, Ordering::AcqRel, Ordering::Relaxed) {
-                    if !same {
-                        self.put_l1(new);
-                    }
+                    self.lose(exchange, new);
                     return Ok(Cas::Differs(now));
                 }
-            } else if let Err(denied) = write(word, table, slot, old, new, Keep::Nothing) {
-                if !same {
-                    self.put_l1(new);
-                }
-                return Err(denied);
+            } else {
+                write(word, table, slot, old, new, Keep::Nothing).inspect_err(|_| self.lose(exchange, new))?;
             }
-            if !same {
-                self.put_l1(old);
-            }
+            self.lose(exchange, old);
             Ok(Cas::Written)
         });
         written.map(Progress::Done)

@@ -16,10 +16,11 @@ const PREFIX: &[u8] = b"(XEN) ";
 struct Console {
     ring: Ring,
     uart: Option<Uart>,
-    line_start: bool,
+    in_line: bool,
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console { ring: Ring::new(), uart: None, line_start: true });
+// All of it zero, so that the ring takes no room in the image.
+static CONSOLE: Mutex<Console> = Mutex::new(Console { ring: Ring::new(), uart: None, in_line: false });
 /// Port and irq of the open line (port << 8 | irq), for those that must not take the lock; 0 is none.
 static LINE: AtomicU32 = AtomicU32::new(0);
 /// Whether the ring has got something since [`has_news`] was last asked.
@@ -45,11 +46,11 @@ impl Console {
     /// Prints bytes of the hypervisor: with the prefix, and into the ring.
     fn print(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if self.line_start {
+            if !self.in_line {
                 self.ring.write(PREFIX);
                 PREFIX.iter().for_each(|byte| self.send(*byte));
             }
-            self.line_start = *byte == b'\n';
+            self.in_line = *byte != b'\n';
             self.ring.write(&[*byte]);
             self.send(*byte);
         }
@@ -117,7 +118,7 @@ pub fn write_raw(bytes: &[u8]) {
         console.send(*byte);
     }
     if let Some(last) = bytes.last() {
-        console.line_start = *last == b'\n';
+        console.in_line = *last != b'\n';
     }
 }
 
@@ -169,7 +170,7 @@ impl Emergency {
     /// A writer, on a fresh line.
     pub fn new() -> Emergency {
         let mut writer = Emergency { line_start: true };
-        if !SYNCHRONOUS.swap(true, Ordering::Relaxed) && CONSOLE.try_lock().is_none_or(|console| !console.line_start) {
+        if !SYNCHRONOUS.swap(true, Ordering::Relaxed) && CONSOLE.try_lock().is_none_or(|console| console.in_line) {
             writer.send(b"\r\n");
         }
         writer

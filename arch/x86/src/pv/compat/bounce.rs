@@ -45,6 +45,7 @@ fn frame(of: &Interrupted, error_code: Option<u32>, segments: Option<[u16; 4]>) 
 ///
 /// # Errors
 /// `EFAULT` where the guest has no stack there, or no place in a segment: the domain is to be crashed.
+#[inline(never)]
 pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: Bounce, was_user: bool) -> Result<()> {
     if !state.is_place(&bounce.to) {
         return Err(Errno::FAULT);

@@ -58,7 +58,7 @@ fn call(current: &mut Current<'_>, number: u32, args: Args) -> Outcome {
         HYPERVISOR_MULTICALL => {
             let machine = current.machine();
             let each = |number, args: Args| call(current, number as u32, args);
-            multicall::<MulticallEntry, _>(machine, args, each)
+            multicall::<MulticallEntry, _, false>(machine, args, each)
         }
         HYPERVISOR_SET_TRAP_TABLE => operations::set_trap_table(current, args).into(),
         HYPERVISOR_SET_GDT => operations::set_gdt(current, args).into(),

@@ -59,25 +59,27 @@ pub fn put_below_top(machine: &X86, state: &VcpuState) {
     }
 }
 
-/// Sees which of its modes the guest left, which it changes by itself, and carries out a hypercall. What else is to be done:
-/// the exit as a 64-bit guest's, or nothing.
-pub fn sort(current: &mut Current<'_>, exit: Exit) -> Option<Exit> {
+/// Sees which of its modes the guest left, which it changes by itself.
+pub fn note_mode(current: &mut Current<'_>) {
+    current.state.kernel_mode = current.state.context.regs.cs & 3 != 3;
+}
+
+/// The same for what is no exception, and carries out a hypercall; whether it was one. Else the exit is to be handled as a 64-bit
+/// guest's.
+pub fn is_hypercall(current: &mut Current<'_>, exit: Exit) -> bool {
     match exit {
         Exit::Interrupt(HYPERCALL_VECTOR) => {
             current.state.kernel_mode = true;
             hypercalls::dispatch(current);
-            None
+            return true;
         }
-        Exit::Syscall | Exit::Syscall32 | Exit::Sysenter => {
+        Exit::Syscall32 | Exit::Sysenter => {
             // The entry code has put a 64-bit guest's segments there.
             let regs = &mut current.state.context.regs;
             (regs.cs, regs.ss) = (selector::NARROW_RING3_CS.into(), selector::NARROW_RING3_DS.into());
             current.state.kernel_mode = false;
-            Some(if exit == Exit::Syscall { Exit::Syscall32 } else { exit })
         }
-        _ => {
-            current.state.kernel_mode = current.state.context.regs.cs & 3 != 3;
-            Some(exit)
-        }
+        _ => note_mode(current),
     }
+    false
 }
