@@ -32,6 +32,11 @@ impl<'a> Meter<'a> {
         meter
     }
 
+    /// Whether an operation is carried out at all.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only == name
+    }
+
     /// Measures what `act` costs.
     pub fn measure(&mut self, name: &'static str, act: impl FnMut()) {
         self.measure_few(name, CALLS, act);

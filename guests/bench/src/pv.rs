@@ -80,6 +80,9 @@ fn mappings(guest: &Guest, meter: &mut Meter) {
 
 /// So many updates in a call; each makes a mapping read-only, or writable again.
 fn batch(guest: &Guest, meter: &mut Meter, name: &'static str, count: usize) {
+    if !meter.wants(name) {
+        return;
+    }
     let mut updates = [MmuUpdate { ptr: 0, val: 0 }; 128];
     for (number, update) in updates.iter_mut().enumerate() {
         let index = BATCH + number / 2 % BATCH_PAGES;
@@ -140,6 +143,10 @@ fn tree(guest: &Guest, meter: &mut Meter) {
 
 /// A store into a page table, which the hypervisor carries out.
 fn store(guest: &Guest, meter: &mut Meter) {
+    const NAME: &str = "memory.store-in-table";
+    if !meter.wants(NAME) {
+        return;
+    }
     let frame = guest.page_frame(TABLES[0]);
     update_va(page(TABLES[0]), own(guest, TABLES[0], READ_ONLY), UVMF_INVLPG);
     let pinned = mmuext(MMUEXT_PIN_L1_TABLE, frame, 0);
@@ -147,7 +154,7 @@ fn store(guest: &Guest, meter: &mut Meter) {
     call2(HYPERVISOR_VM_ASSIST, VMASST_CMD_ENABLE.into(), VMASST_TYPE_WRITABLE_PAGETABLES.into());
     let entries = [own(guest, BATCH, READ_ONLY), own(guest, BATCH, WRITABLE)];
     let mut which = 0;
-    meter.measure("memory.store-in-table", || {
+    meter.measure(NAME, || {
         poke(TABLES[0], 0, entries[which]);
         which ^= 1;
     });
