@@ -37,42 +37,27 @@ impl<S> Given<S> for Args {
 /// one table.
 macro_rules! carry_out {
     ($current:ident, $number:expr, $given:expr, { $($own_number:pat => $own:path,)* }) => {
+        $crate::hypercalls::carry_out!($current, $number, $given, { $($own_number => $own,)* }, {
+            HYPERVISOR_XEN_VERSION => hypercall::version::xen_version,
+            HYPERVISOR_EVENT_CHANNEL_OP => hypercall::event::event_channel_op,
+            HYPERVISOR_SCHED_OP => hypercall::sched::sched_op,
+            HYPERVISOR_SET_TIMER_OP => hypercall::vcpu::set_timer_op,
+            HYPERVISOR_GRANT_TABLE_OP => hypercall::grant::grant_table_op,
+            HYPERVISOR_CONSOLE_IO => hypercall::console::console_io,
+            HYPERVISOR_VM_ASSIST => hypercall::assist::vm_assist,
+            HYPERVISOR_SYSCTL => hypercall::sysctl::sysctl,
+            HYPERVISOR_DOMCTL => $crate::domctl::domctl,
+            HYPERVISOR_HVM_OP => hypercall::hvm::hvm_op,
+            HYPERVISOR_DM_OP => hypercall::hvm::dm_op,
+        })
+    };
+    ($current:ident, $number:expr, $given:expr, { $($own_number:pat => $own:path,)* }, {
+        $($common_number:pat => $common:path,)*
+    }) => {
         // Nothing is beyond the last number, so that one comparison tells all that there is not.
-        match $number.min(u64::from($crate::hypercalls::NUMBERS)) as u32 {
+        match $number.min($crate::hypercalls::NUMBERS) as u32 {
             $($own_number => $given.answer($current, |current, args| $own(current, args)),)*
-            HYPERVISOR_XEN_VERSION => {
-                $given.answer($current, |current, args| hypercall::version::xen_version(&current.caller(), args))
-            }
-            HYPERVISOR_EVENT_CHANNEL_OP => {
-                $given.answer($current, |current, args| hypercall::event::event_channel_op(&current.caller(), args))
-            }
-            HYPERVISOR_SCHED_OP => {
-                $given.answer($current, |current, args| hypercall::sched::sched_op(&current.caller(), args))
-            }
-            HYPERVISOR_SET_TIMER_OP => {
-                $given.answer($current, |current, args| hypercall::vcpu::set_timer_op(&current.caller(), args))
-            }
-            HYPERVISOR_GRANT_TABLE_OP => {
-                $given.answer($current, |current, args| hypercall::grant::grant_table_op(&current.caller(), args))
-            }
-            HYPERVISOR_CONSOLE_IO => {
-                $given.answer($current, |current, args| hypercall::console::console_io(&current.caller(), args))
-            }
-            HYPERVISOR_VM_ASSIST => {
-                $given.answer($current, |current, args| hypercall::assist::vm_assist(&current.caller(), args))
-            }
-            HYPERVISOR_SYSCTL => {
-                $given.answer($current, |current, args| hypercall::sysctl::sysctl(&current.caller(), args))
-            }
-            HYPERVISOR_DOMCTL => {
-                $given.answer($current, |current, args| $crate::domctl::domctl(&current.caller(), args))
-            }
-            HYPERVISOR_HVM_OP => {
-                $given.answer($current, |current, args| hypercall::hvm::hvm_op(&current.caller(), args))
-            }
-            HYPERVISOR_DM_OP => {
-                $given.answer($current, |current, args| hypercall::hvm::dm_op(&current.caller(), args))
-            }
+            $($common_number => $given.answer($current, |current, args| $common(&current.caller(), args)),)*
             // As where Xen's option vpmu is off, its default.
             HYPERVISOR_XENPMU_OP => $given.answer($current, |_, _| types::Errno::OPNOTSUPP.into()),
             HYPERVISOR_KEXEC_OP | HYPERVISOR_HYPFS_OP | HYPERVISOR_ARCH_0 => $given.answer($current, move |current, _| {
@@ -87,7 +72,7 @@ macro_rules! carry_out {
 pub(crate) use carry_out;
 
 /// How many numbers there may be (`NR_hypercalls` of Xen's).
-pub const NUMBERS: u32 = 64;
+pub const NUMBERS: u64 = 64;
 
 /// Numbers that were refused before, a bit each; the highest stands for all that follow, too.
 static REFUSED: AtomicU64 = AtomicU64::new(0);

@@ -137,8 +137,9 @@ impl<A: Arch> Hypervisor<A> {
         }
         self.notify(vcpu);
         // The way back from a hypercall looks for events only.
-        if vcpu.running_on() == Some(self.machine().this_cpu()) {
-            self.cpu(self.machine().this_cpu()).reschedule.store(true, Relaxed);
+        let here = self.machine().this_cpu();
+        if vcpu.running_on() == Some(here) {
+            self.cpu(here).reschedule.store(true, Relaxed);
         }
     }
 

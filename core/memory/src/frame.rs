@@ -407,11 +407,6 @@ impl FrameInfo {
         self.ty.fetch_and(!TypeWord::LOCKED, Ordering::AcqRel);
     }
 
-    /// Whether the frame is in use, and a domain's. It is sure while a reference is known to be held.
-    pub(crate) fn is_in_use_by(&self, owner: DomId) -> bool {
-        self.refs().state() == State::InUse && self.owner() == owner
-    }
-
     /// Changes the type word until `change` declines. The old word, or what it was declined for.
     pub(crate) fn update_ty(&self, change: impl Fn(TypeWord) -> Option<TypeWord>) -> Result<TypeWord, TypeWord> {
         self.ty

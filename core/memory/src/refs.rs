@@ -77,10 +77,17 @@ impl<H: Host> Memory<H> {
     #[inline]
     pub fn get_writable(&self, mfn: Mfn, owner: DomId) -> Outcome<()> {
         self.get_frame(mfn, owner)?;
+        self.get_writable_use(mfn).inspect_err(|_| self.put_frame(mfn))
+    }
+
+    /// Takes a writable use, for which the caller holds a reference.
+    #[inline]
+    pub(crate) fn get_writable_use(&self, mfn: Mfn) -> Outcome<()> {
+        // Nearly always it is only counted.
         if self.table.get(mfn).is_some_and(FrameInfo::add_writable) {
             return Ok(());
         }
-        self.get_simple_type(mfn, FrameType::Writable).inspect_err(|_| self.put_frame(mfn))
+        self.get_simple_type(mfn, FrameType::Writable)
     }
 
     /// The same of `count` frames from `first` on; all or none.

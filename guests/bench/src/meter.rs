@@ -50,11 +50,11 @@ impl<'a> Meter<'a> {
 
     /// Measures what `ticks` says that so many operations took.
     pub fn measure_long(&mut self, name: &'static str, calls: u64, mut ticks: impl FnMut(u64) -> u64) {
-        if !self.only.is_empty() {
-            if self.only == name {
-                self.go_on(calls, ticks);
-            }
+        if !self.wants(name) {
             return;
+        }
+        if !self.only.is_empty() {
+            return self.go_on(calls, ticks);
         }
         let least = [(); RUNS].map(|()| ticks(calls)).into_iter().min().unwrap_or(0);
         assert!(self.count < RESULTS, "no room for {name}");

@@ -7,7 +7,8 @@
 # serves all else, their argument, three addresses for the page of entry points (which has other addresses than it was linked
 # for), 8 bytes unused, rbp and rbx of the caller of hal_cpu_enter, its return address.
 
-.macro push_registers
+# What functions do not keep.
+.macro push_others
     push rdi
     push rsi
     push rdx
@@ -17,6 +18,10 @@
     push r9
     push r10
     push r11
+.endm
+
+.macro push_registers
+    push_others
     push rbx
     push rbp
     push r12
@@ -262,15 +267,7 @@ hal_cpu_page:
     push {CS64}
     push rcx
     push qword ptr [rip + 7f]
-    push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
+    push_others
     mov rsp, [rsp + {HOST_RSP} - {REGS} - 0x30]
     mov rdi, [rsp + 16]
     call [rsp]

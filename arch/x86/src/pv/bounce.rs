@@ -35,6 +35,9 @@ impl Bounce {
 /// `EFAULT` where the guest has no stack there: the domain is to be crashed.
 #[inline(always)]
 pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: &Bounce, was_user: bool) -> Result<()> {
+    if bounce.to.rip == 0 {
+        return Err(Errno::FAULT);
+    }
     let masked = state.info.is_none_or(|info| info.upcall_state().1);
     let regs = &state.context.regs;
     let [rcx, r11] = [regs.rcx, regs.r11];
@@ -42,10 +45,10 @@ pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: &Bounce, was_user: 
     let (cs, flags) = (frame_cs(regs, was_user, masked), frame_flags(regs, masked));
     let top = if was_user { state.kernel_sp } else { rsp } & !15;
     let bottom = match (bounce.with_segments, bounce.error_code) {
-        (false, None) => put(machine, top, bounce, [rcx, r11, rip, cs, flags, rsp, ss]),
-        (false, Some(code)) => put(machine, top, bounce, [rcx, r11, code.into(), rip, cs, flags, rsp, ss]),
+        (false, None) => put(machine, top, [rcx, r11, rip, cs, flags, rsp, ss]),
+        (false, Some(code)) => put(machine, top, [rcx, r11, code.into(), rip, cs, flags, rsp, ss]),
         // The failsafe callback is not one of an exception.
-        (true, _) => put_with_segments(machine, top, bounce, [rcx, r11, rip, cs, flags, rsp, ss]),
+        (true, _) => put_with_segments(machine, top, [rcx, r11, rip, cs, flags, rsp, ss]),
     }?;
 
     let regs = &mut state.context.regs;
@@ -65,24 +68,16 @@ pub fn deliver(machine: &X86, state: &mut VcpuState, bounce: &Bounce, was_user: 
 
 /// Writes a frame below `top`; its address.
 #[inline(always)]
-fn put<const N: usize>(machine: &X86, top: u64, bounce: &Bounce, frame: [u64; N]) -> Result<u64> {
+fn put<const N: usize>(machine: &X86, top: u64, frame: [u64; N]) -> Result<u64> {
     let bottom = top.wrapping_sub(size_of_val(&frame) as u64);
-    if bounce.to.rip == 0 {
-        return Err(Errno::FAULT);
-    }
     machine.copy_out_loaded(bottom, frame.as_bytes())?;
     Ok(bottom)
 }
 
 #[cold]
-fn put_with_segments(
-    machine: &X86,
-    top: u64,
-    bounce: &Bounce,
-    [rcx, r11, rip, cs, flags, rsp, ss]: [u64; 7],
-) -> Result<u64> {
+fn put_with_segments(machine: &X86, top: u64, [rcx, r11, rip, cs, flags, rsp, ss]: [u64; 7]) -> Result<u64> {
     let [ds, es, fs, gs] = hal_cpu::read_selectors().map(u64::from);
-    put(machine, top, bounce, [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss])
+    put(machine, top, [rcx, r11, ds, es, fs, gs, rip, cs, flags, rsp, ss])
 }
 
 /// CS as the guest sees it: ring 0 for its kernel, and the upcall mask in bits 32 to 39.

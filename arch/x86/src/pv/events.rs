@@ -11,9 +11,7 @@ use x86_defs::control::Vector;
 /// Delivers an NMI or an event that waits.
 #[inline]
 pub fn deliver_pending(current: &mut Current<'_>) {
-    if current.vcpu.nmi_pending.load(SeqCst) {
-        deliver_nmi(current);
-    }
+    deliver_nmi(current);
     if is_due(current.state) {
         deliver(current);
     }
@@ -31,8 +29,16 @@ pub fn deliver(current: &mut Current<'_>) {
     traps::deliver(current, Bounce::plain(to));
 }
 
+/// Delivers an NMI that waits.
+#[inline(always)]
+pub fn deliver_nmi(current: &mut Current<'_>) {
+    if current.vcpu.nmi_pending.load(SeqCst) {
+        take_nmi(current);
+    }
+}
+
 #[cold]
-fn deliver_nmi(current: &mut Current<'_>) {
+fn take_nmi(current: &mut Current<'_>) {
     current.vcpu.nmi_pending.store(false, SeqCst);
     let handler = current.state.traps[usize::from(Vector::NMI)].handler;
     let own = current.state.nmi;

@@ -6,6 +6,7 @@ use crate::run;
 use crate::vcpu::Guest;
 use core::sync::atomic::Ordering::Relaxed;
 use hal_cpu::{Exit, GuestContext, Served, Server};
+use x86_defs::control::Vector;
 
 impl Guest for VcpuState {
     #[inline]
@@ -72,7 +73,12 @@ fn other_exit<'c>(current: &'c mut Current<'_>, exit: Exit) -> Served<'c> {
     match exit {
         Exit::Interrupt(vector) => run::interrupt(current.hypervisor, vector),
         Exit::Nmi => hal_irq::ipi::stop_if_asked(),
-        exit => traps::handle(current, exit),
+        Exit::Syscall32 => traps::enter_syscall(current, current.state.syscall32),
+        Exit::Sysenter => traps::enter_syscall(current, current.state.sysenter),
+        // As if the guest's own IRET had raised it.
+        Exit::BadFrame { vector, error_code } => {
+            traps::inject(current, vector, Vector::has_error_code(vector).then_some(error_code));
+        }
     }
     go_on_after_exit(current)
 }
@@ -80,8 +86,8 @@ fn other_exit<'c>(current: &'c mut Current<'_>, exit: Exit) -> Served<'c> {
 /// As [`go_on`], and looks for what others have sent.
 #[inline(always)]
 fn go_on_after_exit<'c>(current: &'c mut Current<'_>) -> Served<'c> {
-    events::deliver_pending(current);
-    go_on_unless_rescheduled(current)
+    events::deliver_nmi(current);
+    go_on(current)
 }
 
 #[inline(never)]

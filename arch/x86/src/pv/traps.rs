@@ -6,26 +6,13 @@ use super::{compat, emulate, fault, mode};
 use crate::current::Current;
 use alloc::format;
 use core::mem::offset_of;
-use hal_cpu::{Exit, HOLE_END, HOLE_START};
+use hal_cpu::{HOLE_END, HOLE_START};
 use types::Errno;
 use x86_defs::control::{PageFault, Vector};
 
 /// Byte offset of `arch.cr2` in vcpu_info (xen.h), and in a 32-bit guest's, where padding follows it.
 const CR2_OFFSET: usize = 16;
 const NARROW_CR2_OFFSET: usize = offset_of!(xen_abi::compat::VcpuInfo, arch);
-
-/// Handles an exit that is no interrupt of the machine.
-pub fn handle(current: &mut Current<'_>, exit: Exit) {
-    match exit {
-        Exit::Syscall32 => enter_syscall(current, current.state.syscall32),
-        Exit::Sysenter => enter_syscall(current, current.state.sysenter),
-        // As if the guest's own IRET had raised it.
-        Exit::BadFrame { vector, error_code } => {
-            inject(current, vector, Vector::has_error_code(vector).then_some(error_code))
-        }
-        Exit::Interrupt(_) | Exit::Nmi => {}
-    }
-}
 
 /// Handles an exception.
 #[inline]

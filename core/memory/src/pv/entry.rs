@@ -35,6 +35,11 @@ pub(super) fn is_alike(old: Pte, new: Pte) -> bool {
     old.is_present() && new.is_present() && (old.0 ^ new.0) & !(FREE_TO_CHANGE | PteFlags::WRITABLE.bits()) == 0
 }
 
+/// The error for an entry whose frame is not to be had.
+pub(super) fn busy(denied: Denied) -> Denied {
+    Denied { errno: Errno::BUSY, ..denied }
+}
+
 /// The entry of a table of type `ty` as the CPU gets it. A 64-bit guest's kernel runs in ring 3, so that everything of the
 /// guest is a user mapping; a 32-bit guest's runs in ring 1, so that its entries say which is which, but for those of its root,
 /// where 32-bit CPUs have no such bits. None is global, so that a switch of tables drops it.
@@ -76,14 +81,13 @@ impl<H: Host> Memory<H> {
         if self.table.is_io(mfn) {
             return self.check_io(ty, domain, frames, entry);
         }
-        let busy = |denied: Denied| Denied { errno: Errno::BUSY, ..denied };
         let owner = self.table.get_any(mfn).map_err(busy)?;
         // A domain with rights over the owner may leave its name out.
         let allowed = owner == frames || frames == domain && self.host.may_map_foreign(domain, owner);
         let taken = if !allowed {
             Err(Denied::new(Errno::BUSY, Why::WrongOwner { mfn, owner, wanted: frames }))
         } else if entry.has(PteFlags::WRITABLE) {
-            self.get_simple_type(mfn, FrameType::Writable).map_err(busy)
+            self.get_writable_use(mfn).map_err(busy)
         } else {
             Ok(())
         };

@@ -1,7 +1,7 @@
 //! Changes of single entries: mmu_update, update_va_mapping, and writes that trapped.
 
 use super::Context;
-use super::entry::{SET_BY_CPU, adjusted, is_alike, same_mapping};
+use super::entry::{SET_BY_CPU, adjusted, busy, is_alike, same_mapping};
 use crate::denied::{Denied, Outcome, Why};
 use crate::frame::{FrameInfo, FrameType, TypeWord};
 use crate::memory::Memory;
@@ -243,22 +243,20 @@ impl<H: Host> Memory<H> {
     #[inline]
     fn gain(&self, context: &Context, ty: FrameType, old: Pte, new: Pte) -> Outcome<(Pte, Exchange)> {
         let domain = context.tables.id();
-        if !new.is_present() || !is_alike(old, new) {
-            return Ok((self.get_l1(ty, domain, context.frames, new)?, Exchange::All));
-        }
-        self.check_flags(domain, 1, new)?;
         if same_mapping(old, new) {
+            self.check_flags(domain, 1, new)?;
             return Ok((adjusted(ty, new), Exchange::Nothing));
         }
-        // One is writable, the other is not. By its entry the frame is in use, unless it is a device's.
+        // One is writable, the other is not. A device's frame has no owner, one that was granted another than is asked for.
         let mfn = Mfn(new.frame());
-        let Some(frame) = self.table.get(mfn).filter(|frame| frame.is_in_use_by(context.frames)) else {
-            return Ok((self.get_l1(ty, domain, context.frames, new)?, Exchange::All));
-        };
-        if new.has(PteFlags::WRITABLE) && !frame.add_writable() {
-            self.get_simple_type(mfn, FrameType::Writable).map_err(|denied| Denied { errno: Errno::BUSY, ..denied })?;
+        if is_alike(old, new) && self.is_owner(mfn, context.frames) {
+            self.check_flags(domain, 1, new)?;
+            if new.has(PteFlags::WRITABLE) {
+                self.get_writable_use(mfn).map_err(busy)?;
+            }
+            return Ok((adjusted(ty, new), Exchange::Use));
         }
-        Ok((adjusted(ty, new), Exchange::Use))
+        Ok((self.get_l1(ty, domain, context.frames, new)?, Exchange::All))
     }
 
     /// Drops what an exchange leaves to drop of an entry.
