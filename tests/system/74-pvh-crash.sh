@@ -1,5 +1,5 @@
 # How PVH guests end, and their core files, as for PV guests.
-# limit: 1300
+# limit: 4000
 # long
 guest=pvh
 . ./lib

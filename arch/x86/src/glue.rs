@@ -130,7 +130,7 @@ impl Arch for X86 {
 
     fn update_time(&self, hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
         if let Some(domain) = vcpu.domain.upgrade() {
-            time::update_record(hypervisor.machine(), &domain, vcpu);
+            time::update_record(domain.evtchn.info(hypervisor.machine(), vcpu.id));
             time::copy_record(hypervisor.machine(), vcpu);
         }
     }

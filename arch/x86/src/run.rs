@@ -6,44 +6,44 @@ use crate::vcpu::{Guest, VcpuState};
 use crate::{console, irq};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
-use domain::{Arch, Hypervisor, PauseFlags, Vcpu};
+use domain::{Arch, Domain, Hypervisor, Vcpu};
 use hal_irq::Irq;
 use platform::Clock;
-use sched::{Decision, Runstate, Scheduler};
+use sched::{Runstate, Scheduler, UnitId};
 use types::CpuId;
+
+/// What a CPU is to do, as was decided at a system time.
+#[derive(Clone, Copy)]
+struct Chosen {
+    unit: Option<UnitId>,
+    at: u64,
+}
 
 /// What a CPU does from start-up on.
 pub fn run(hypervisor: &'static Hypervisor<X86>) -> ! {
     let cpu = hypervisor.machine().this_cpu();
-    let mut decision = choose(hypervisor, cpu);
+    let mut chosen = choose(hypervisor, cpu);
     loop {
-        let vcpu = decision.unit.and_then(|unit| hypervisor.vcpu_of(unit));
+        let vcpu = chosen.unit.and_then(|unit| hypervisor.vcpu_of(unit));
         match vcpu {
-            Some(vcpu) => decision = run_vcpu(hypervisor, cpu, &vcpu),
+            Some(vcpu) => chosen = run_vcpu(hypervisor, cpu, &vcpu, chosen.at),
             None => {
                 idle(hypervisor, cpu);
-                decision = choose(hypervisor, cpu);
+                chosen = choose(hypervisor, cpu);
             }
         }
     }
 }
 
 /// Lets expired timers do what they are for, asks the scheduler, and sets the timer for the next time it has to be asked.
-fn choose(hypervisor: &Hypervisor<X86>, cpu: CpuId) -> Decision {
-    let state = hypervisor.cpu(cpu);
-    state.reschedule.store(false, Relaxed);
+fn choose(hypervisor: &Hypervisor<X86>, cpu: CpuId) -> Chosen {
+    hypervisor.cpu(cpu).reschedule.store(false, Relaxed);
     hypervisor.reap_dead();
     console::tell_news(hypervisor);
     let now = hypervisor.machine().system_time();
     let decision = hypervisor.scheduler.lock().schedule(cpu, now);
-    let end = decision.time_slice.map(|slice| now + slice);
-    let next = state.timers.lock().next_deadline();
-    hypervisor.machine().set_deadline(match (end, next) {
-        (Some(end), Some(next)) => Some(end.min(next)),
-        (end, next) => end.or(next),
-    });
-    state.slice_end.store(end.unwrap_or(u64::MAX), Relaxed);
-    decision
+    hypervisor.begin_slice(cpu, decision.time_slice.map(|slice| now + slice));
+    Chosen { unit: decision.unit, at: now }
 }
 
 /// Sleeps until there is something to do.
@@ -62,54 +62,51 @@ fn idle(hypervisor: &Hypervisor<X86>, cpu: CpuId) {
     state.idle_time.fetch_add(hypervisor.machine().system_time() - began, Relaxed);
 }
 
-/// Runs a vCPU until another is to run. The lock on its state is held all the while: whatever the scheduler says, no other CPU
-/// can run it.
-fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X86>>) -> Decision {
+/// Runs a vCPU, which was chosen at `now`, until another is to run. The lock on its state is held all the while: whatever the
+/// scheduler says, no other CPU can run it.
+fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X86>>, now: u64) -> Chosen {
     let Some(domain) = vcpu.domain.upgrade() else {
         return choose(hypervisor, cpu);
     };
     let mut state = vcpu.state.lock();
     vcpu.set_running_on(Some(cpu));
-    vcpu.runstate.lock().change(Runstate::Running, hypervisor.machine().system_time());
+    vcpu.runstate.lock().change(Runstate::Running, now);
     let (reschedule, next_look) = (&hypervisor.cpu(cpu).reschedule, machine::next_look());
     let domain = &domain;
-    let decision = match &mut *state {
+    let next = match &mut *state {
         VcpuState::Pv(state) => {
-            run_while_chosen(Current { hypervisor, domain, vcpu, state: &mut **state, reschedule, next_look }, cpu)
+            run_while_chosen(Current { hypervisor, domain, vcpu, state: &mut **state, reschedule, next_look }, cpu, now)
         }
         VcpuState::Hvm(state) => {
-            run_while_chosen(Current { hypervisor, domain, vcpu, state: &mut **state, reschedule, next_look }, cpu)
+            run_while_chosen(Current { hypervisor, domain, vcpu, state: &mut **state, reschedule, next_look }, cpu, now)
         }
     };
     drop(state);
-    leave(hypervisor, vcpu);
-    decision
+    leave(hypervisor, domain, vcpu, next.at);
+    next
 }
 
 /// Makes the CPU the vCPU's, and runs it until another is to run, or none.
-fn run_while_chosen<S: Guest>(mut current: Current<'_, S>, cpu: CpuId) -> Decision {
-    let hypervisor = current.hypervisor;
-    load(&mut current);
-    let decision = loop {
+fn run_while_chosen<S: Guest>(mut current: Current<'_, S>, cpu: CpuId, now: u64) -> Chosen {
+    load(&mut current, now);
+    let next = loop {
         run_guest(&mut current);
-        let decision = choose(hypervisor, cpu);
-        if decision.unit != Some(current.vcpu.unit) || !hypervisor.may_run(current.vcpu) {
-            break decision;
+        let next = choose(current.hypervisor, cpu);
+        if next.unit != Some(current.vcpu.unit) || !current.vcpu.may_run(current.domain) {
+            break next;
         }
     };
     save(&mut current);
-    decision
+    next
 }
 
-/// The vCPU has left this CPU: it may run on another.
-fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
-    let now = hypervisor.machine().system_time();
+/// The vCPU of the domain has left this CPU: it may run on another.
+fn leave(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, vcpu: &Vcpu<X86>, now: u64) {
     let mut scheduler = hypervisor.scheduler.lock();
     vcpu.set_running_on(None);
-    let flags = vcpu.flags.load(Relaxed);
-    let kind = if hypervisor.may_run(vcpu) {
+    let kind = if vcpu.may_run(domain) {
         Runstate::Runnable
-    } else if flags & PauseFlags::DOWN == 0 && vcpu.is_blocked() {
+    } else if vcpu.is_up() && vcpu.is_blocked() {
         Runstate::Blocked
     } else {
         Runstate::Offline
@@ -123,14 +120,13 @@ fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>) {
     }
 }
 
-fn load<S: Guest>(current: &mut Current<'_, S>) {
+fn load<S: Guest>(current: &mut Current<'_, S>, now: u64) {
     current.machine().set_loaded(Some(current.domain.id));
     S::load(current);
-    current.hypervisor.tick(current.domain, current.vcpu, current.machine().system_time());
+    current.hypervisor.tick(current.domain, current.vcpu, now);
 }
 
 fn save<S: Guest>(current: &mut Current<'_, S>) {
-    current.hypervisor.stop_ticking(current.vcpu);
     S::save(current);
     current.machine().set_loaded(None);
 }
@@ -151,29 +147,8 @@ fn run_guest<S: Guest>(current: &mut Current<'_, S>) {
 /// Handles a machine interrupt, wherever it arrived.
 pub fn interrupt(hypervisor: &Hypervisor<X86>, vector: u8) {
     match hal_irq::dispatch(vector) {
-        Irq::Timer => expire_timers(hypervisor),
+        Irq::Timer => hypervisor.alarm_rang(hypervisor.machine().this_cpu()),
         Irq::Device(vector) => irq::handle(hypervisor, vector),
         Irq::Kick | Irq::Flush | Irq::Error(_) | Irq::Spurious => {}
     }
-}
-
-/// Does what this CPU's expired timers are for, and sets the next deadline.
-fn expire_timers(hypervisor: &Hypervisor<X86>) {
-    let cpu = hypervisor.machine().this_cpu();
-    let state = hypervisor.cpu(cpu);
-    loop {
-        let now = hypervisor.machine().system_time();
-        let expired = state.timers.lock().expire(now);
-        let Some((_, event)) = expired else { break };
-        hypervisor.timer_expired(event, now);
-    }
-    let now = hypervisor.machine().system_time();
-    let end = state.slice_end.load(Relaxed);
-    if now >= end {
-        state.slice_end.store(u64::MAX, Relaxed);
-        state.reschedule.store(true, Relaxed);
-        return;
-    }
-    let next = state.timers.lock().next_deadline().unwrap_or(u64::MAX).min(end);
-    hypervisor.machine().set_deadline((next != u64::MAX).then_some(next));
 }

@@ -4,6 +4,7 @@ use crate::machine::X86;
 use core::array;
 use core::sync::atomic::{Ordering::SeqCst, fence};
 use domain::{Domain, Hypervisor, RunstateRecord, Vcpu};
+use evtchn::Info;
 use platform::{GuestMemory, Table, read_bytes, write_bytes};
 use types::CpuId;
 use xen_abi::xen::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
@@ -30,10 +31,10 @@ fn version_between(old: &[u64; WORDS], new: &[u64; WORDS]) -> Option<u32> {
     (version == 0 || old[1..] != new[1..]).then(|| version.wrapping_add(1) | 1)
 }
 
-/// Writes the record for the CPU this runs on to vcpu_info, word by word, unless it is there. Its version is odd meanwhile, so
-/// that the guest reads it again.
-pub fn update_record(machine: &X86, domain: &Domain<X86>, vcpu: &Vcpu<X86>) {
-    let Some(info) = domain.evtchn.info(machine, vcpu.id) else { return };
+/// Writes the record for the CPU this runs on to a vCPU's vcpu_info, if it has one, word by word, unless it is there. Its version
+/// is odd meanwhile, so that the guest reads it again.
+pub fn update_record(info: Option<Info<'_>>) {
+    let Some(info) = info else { return };
     let word = |index| info.word(TIME_OFFSET + 8 * index);
     let new = record(hal_cpu::cpu_id());
     let Some(odd) = version_between(&array::from_fn(|index| word(index).load(SeqCst)), &new) else { return };

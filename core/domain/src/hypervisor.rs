@@ -24,6 +24,8 @@ pub struct CpuState {
     pub timers: Mutex<TimerQueue<TimerEvent>>,
     /// When the running vCPU's time is over, in nanoseconds of system time; `u64::MAX` for never.
     pub slice_end: AtomicU64,
+    /// When its timer interrupt comes, at the latest; `u64::MAX` for never.
+    pub(crate) alarm: AtomicU64,
     /// Nanoseconds spent idle.
     pub idle_time: AtomicU64,
 }
@@ -72,6 +74,7 @@ impl<A: Arch> Hypervisor<A> {
             reschedule: AtomicBool::new(false),
             timers: Mutex::new(TimerQueue::new()),
             slice_end: AtomicU64::new(u64::MAX),
+            alarm: AtomicU64::new(u64::MAX),
             idle_time: AtomicU64::new(0),
         };
         Hypervisor {

@@ -8,7 +8,7 @@ use sched::{Runstate, Scheduler};
 impl<A: Arch> Hypervisor<A> {
     /// Whether nothing keeps the vCPU from running.
     pub fn may_run(&self, vcpu: &Vcpu<A>) -> bool {
-        vcpu.is_ready() && vcpu.domain.upgrade().is_some_and(|domain| !domain.is_paused())
+        vcpu.domain.upgrade().is_some_and(|domain| vcpu.may_run(&domain))
     }
 
     /// Puts a vCPU that may have become able to run into the schedule.

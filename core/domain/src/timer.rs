@@ -51,10 +51,55 @@ impl<A: Arch> Hypervisor<A> {
         };
         let first = self.cpu(cpu).timers.lock().set(here, deadline);
         drop(place);
-        if first && deadline < self.cpu(cpu).slice_end.load(Relaxed) {
-            self.machine().set_deadline(Some(deadline));
+        if first {
+            self.interrupt_by(cpu, deadline);
         }
         Ok(())
+    }
+
+    /// Has the timer interrupt of this CPU come by `deadline`. One that comes sooner is left as it is: whoever gets it calls this
+    /// again, which costs less than to set the timer whenever somebody else's deadline counts.
+    pub fn interrupt_by(&self, cpu: CpuId, deadline: u64) {
+        if deadline < self.cpu(cpu).alarm.load(Relaxed) {
+            self.set_alarm(cpu, Some(deadline));
+        }
+    }
+
+    /// Has the timer interrupt of this CPU come at `deadline` and not before, so that it is not woken for nothing.
+    pub fn set_alarm(&self, cpu: CpuId, deadline: Option<u64>) {
+        self.cpu(cpu).alarm.store(deadline.unwrap_or(u64::MAX), Relaxed);
+        self.machine().set_deadline(deadline);
+    }
+
+    /// The timer interrupt has come: does what the CPU's expired timers are for, and sets the timer for what comes next.
+    pub fn alarm_rang(&self, cpu: CpuId) {
+        let state = self.cpu(cpu);
+        state.alarm.store(u64::MAX, Relaxed);
+        let now = loop {
+            let now = self.machine().system_time();
+            let expired = state.timers.lock().expire(now);
+            let Some((_, event)) = expired else { break now };
+            self.timer_expired(event, now);
+        };
+        let end = state.slice_end.load(Relaxed);
+        if now >= end {
+            state.slice_end.store(u64::MAX, Relaxed);
+            state.reschedule.store(true, Relaxed);
+            return;
+        }
+        let next = state.timers.lock().next_deadline().unwrap_or(u64::MAX).min(end);
+        self.interrupt_by(cpu, next);
+    }
+
+    /// Notes until when this CPU runs what the scheduler has decided on, `None` to be idle, and sets the timer for it.
+    pub fn begin_slice(&self, cpu: CpuId, end: Option<u64>) {
+        let state = self.cpu(cpu);
+        let next = state.timers.lock().next_deadline();
+        match end {
+            Some(end) => self.interrupt_by(cpu, next.map_or(end, |next| next.min(end))),
+            None => self.set_alarm(cpu, next),
+        }
+        state.slice_end.store(end.unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Makes a timer not expire.
@@ -80,13 +125,15 @@ impl<A: Arch> Hypervisor<A> {
         vcpu.ticked.store(now, SeqCst);
         if period == 0 {
             self.cancel_timer(&vcpu.periodic);
+            vcpu.next_tick.store(0, SeqCst);
         } else {
             self.tick(domain, vcpu, now);
         }
     }
 
     /// Lets the periodic timer of a vCPU tick, which it does only while the vCPU runs: to be called when it begins to, and
-    /// whenever the timer expires. Ticks that were missed are one.
+    /// whenever the timer expires. Ticks that were missed are one. When the vCPU stops, the timer is left alone: it may well run again
+    /// before.
     pub fn tick(&self, domain: &Domain<A>, vcpu: &Vcpu<A>, now: u64) {
         let period = vcpu.period.load(SeqCst);
         if period == 0 {
@@ -98,16 +145,12 @@ impl<A: Arch> Hypervisor<A> {
             vcpu.ticked.store(now, SeqCst);
             self.raise_vcpu_virq(domain, vcpu.id, VIRQ_TIMER);
         }
-        let event = TimerEvent::Periodic(domain.id, vcpu.id);
-        if self.set_timer(&vcpu.periodic, last.saturating_add(period), event).is_err() {
-            log::warn!("{}v{}: no memory for its periodic timer", domain.id, vcpu.id.0);
+        let next = last.saturating_add(period);
+        if vcpu.next_tick.swap(next, SeqCst) == next {
+            return;
         }
-    }
-
-    /// The vCPU stops running: so does its periodic timer.
-    pub fn stop_ticking(&self, vcpu: &Vcpu<A>) {
-        if vcpu.period.load(SeqCst) != 0 {
-            self.cancel_timer(&vcpu.periodic);
+        if self.set_timer(&vcpu.periodic, next, TimerEvent::Periodic(domain.id, vcpu.id)).is_err() {
+            log::warn!("{}v{}: no memory for its periodic timer", domain.id, vcpu.id.0);
         }
     }
 
@@ -141,7 +184,13 @@ impl<A: Arch> Hypervisor<A> {
         let Some(vcpu) = domain.vcpu(vcpu) else { return };
         match event {
             TimerEvent::Singleshot(..) => self.raise_vcpu_virq(&domain, vcpu.id, VIRQ_TIMER),
-            TimerEvent::Periodic(..) => self.tick(&domain, vcpu, now),
+            TimerEvent::Periodic(..) => {
+                // Before the question: a vCPU that begins to run now sees this, or is seen to run.
+                vcpu.next_tick.store(0, SeqCst);
+                if vcpu.running_on().is_some() {
+                    self.tick(&domain, vcpu, now);
+                }
+            }
             TimerEvent::Device(..) => self.notify(vcpu),
             _ => {
                 if vcpu.flags.load(SeqCst) & PauseFlags::POLLING != 0 {

@@ -61,6 +61,8 @@ pub struct Vcpu<A: Arch> {
     pub(crate) period: AtomicU64,
     /// System time of the periodic timer's last tick.
     pub(crate) ticked: AtomicU64,
+    /// For when the periodic timer is set; 0 where it is not.
+    pub(crate) next_tick: AtomicU64,
     /// Time-out of its poll.
     pub poll_timer: TimerSlot,
     /// It can take no interrupts at the hypercall that it makes; noted by the architecture, for guests whose events come as such.
@@ -93,6 +95,7 @@ impl<A: Arch> Vcpu<A> {
             periodic: Mutex::new(None),
             period: AtomicU64::new(FIRST_PERIOD),
             ticked: AtomicU64::new(now),
+            next_tick: AtomicU64::new(0),
             poll_timer: Mutex::new(None),
             holds_events_back: AtomicBool::new(false),
             nmi_pending: AtomicBool::new(false),
@@ -120,6 +123,11 @@ impl<A: Arch> Vcpu<A> {
     /// Whether nothing in the vCPU itself keeps it from running (the domain's pauses are the domain's).
     pub fn is_ready(&self) -> bool {
         self.flags.load(SeqCst) == 0
+    }
+
+    /// Whether nothing keeps it, a vCPU of `domain`, from running.
+    pub fn may_run(&self, domain: &Domain<A>) -> bool {
+        self.is_ready() && !domain.is_paused()
     }
 
     /// Whether it waits for an event.

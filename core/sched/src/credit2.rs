@@ -208,9 +208,10 @@ impl Credit2 {
         let unit = self.unit(id)?;
         let allowed = unit.affinity.hard.and(&self.present).without(&self.kicked);
         let preferred = allowed.and(&unit.affinity.soft);
-        let cpu = self.idle_cpu(unit, &preferred).or_else(|| self.idle_cpu(unit, &allowed));
-        let cpu =
-            cpu.or_else(|| self.worst_cpu(unit, &preferred, now)).or_else(|| self.worst_cpu(unit, &allowed, now))?;
+        let choices = [preferred, allowed];
+        let choices = if preferred == allowed { &choices[..1] } else { &choices[..] };
+        let idle = choices.iter().find_map(|among| self.idle_cpu(unit, among));
+        let cpu = idle.or_else(|| choices.iter().find_map(|among| self.worst_cpu(unit, among, now)))?;
         self.kicked.insert(cpu);
         Some(cpu)
     }
@@ -220,10 +221,15 @@ impl Credit2 {
         unit.last.filter(|&last| idle.contains(last)).or_else(|| idle.first())
     }
 
-    /// The busy CPU whose unit has the least credit, if `unit` has more, or will have before that CPU decides by itself.
+    /// The busy CPU whose unit has the least credit, if `unit` has more, or will have before that CPU decides by itself. Where
+    /// a unit has just begun, a decision changes nothing before the one that follows the rate limit.
     fn worst_cpu(&self, unit: &Unit, among: &CpuMask, now: u64) -> Option<CpuId> {
         let gain = |cpu: CpuId| {
-            let current = self.unit(self.cpus[cpu.index()].current?)?;
+            let state = &self.cpus[cpu.index()];
+            if self.limited(state, now).is_some() {
+                return None;
+            }
+            let current = self.unit(state.current?)?;
             let resistance = if unit.last.is_none_or(|last| last == cpu) { 0 } else { MOVE_RESISTANCE };
             Some((unit.credit - self.credit_at(current, now) - resistance, cpu))
         };
@@ -232,6 +238,11 @@ impl Credit2 {
         let current = self.unit(self.cpus[cpu.index()].current?)?;
         let left = self.cpus[cpu.index()].deadline.saturating_sub(now);
         (gain > 0 || left > self.lasting(-gain, current) + MIN_SLICE).then_some(cpu)
+    }
+
+    /// For how long what the CPU runs has it to itself because it has just begun.
+    fn limited(&self, cpu: &Cpu, now: u64) -> Option<u64> {
+        (cpu.started + self.rate_limit).checked_sub(now).filter(|&left| left > 0)
     }
 
     /// How long a unit takes to burn `credit`, in nanoseconds.
@@ -256,8 +267,8 @@ impl Credit2 {
                 continue;
             }
             // One that would rather run on a CPU that is idle now is left to that CPU, if it was told.
-            let elsewhere = unit.affinity.soft.and(&unit.affinity.hard).and(&self.idle).and(&self.kicked);
-            if unit.affinity.soft.contains(cpu) || elsewhere.is_empty() {
+            let Affinity { hard, soft } = &unit.affinity;
+            if soft.contains(cpu) || soft.and(hard).and(&self.idle).and(&self.kicked).is_empty() {
                 return Some(id);
             }
             second = second.or(Some(id));
@@ -265,8 +276,11 @@ impl Credit2 {
         second
     }
 
-    /// How long the unit may run before somebody else has more credit.
-    fn time_slice(&self, cpu: CpuId, unit: &Unit) -> u64 {
+    /// How long the unit may run: to the end of the rate limit, or from there until somebody else has more credit.
+    fn time_slice(&self, cpu: CpuId, unit: &Unit, now: u64) -> u64 {
+        if let Some(left) = self.limited(&self.cpus[cpu.index()], now) {
+            return left;
+        }
         let waiting = self.queue.iter().filter_map(|&id| self.unit(id)).find(|unit| unit.affinity.hard.contains(cpu));
         let lead = unit.credit - waiting.map_or(0, |unit| unit.credit);
         self.lasting(lead, unit).clamp(MIN_SLICE.max(self.rate_limit.min(MAX_SLICE)), MAX_SLICE)
@@ -282,27 +296,25 @@ impl Credit2 {
     }
 
     /// What `cpu` runs now, if it may go on.
-    fn continuing(&self, cpu: CpuId) -> Option<(UnitId, Unit)> {
+    fn continuing(&self, cpu: CpuId) -> Option<(UnitId, &Unit)> {
         let id = self.cpus[cpu.index()].current?;
         let unit = self.unit(id)?;
         let may = unit.awake && unit.affinity.hard.contains(cpu) && !self.budgets.is_spent(unit.group);
-        may.then_some((id, *unit))
+        may.then_some((id, unit))
     }
 
-    /// Who is to run on `cpu`, and if it goes on only because it has just begun, for how long.
-    fn choose(&mut self, cpu: CpuId, now: u64) -> (Option<UnitId>, Option<u64>) {
+    /// Who is to run on `cpu`.
+    fn choose(&self, cpu: CpuId, now: u64) -> Option<UnitId> {
         let Some((id, unit)) = self.continuing(cpu) else {
-            return (self.candidate(cpu, None), None);
+            return self.candidate(cpu, None);
         };
         if unit.yields {
-            return (self.candidate(cpu, None).or(Some(id)), None);
+            return self.candidate(cpu, None).or(Some(id));
         }
-        let ran = now.saturating_sub(self.cpus[cpu.index()].started);
-        let better = self.candidate(cpu, Some(unit.credit));
-        if better.is_some() && ran < self.rate_limit {
-            return (Some(id), Some(self.rate_limit - ran));
+        if self.limited(&self.cpus[cpu.index()], now).is_some() {
+            return Some(id);
         }
-        (better.or(Some(id)), None)
+        self.candidate(cpu, Some(unit.credit)).or(Some(id))
     }
 
     /// Makes `chosen` what `cpu` runs.
@@ -446,23 +458,21 @@ impl Scheduler for Credit2 {
         if let Some(id) = previous {
             self.burn(id, now);
         }
-        let (chosen, short) = self.choose(cpu, now);
+        let chosen = self.choose(cpu, now);
         if let Some(unit) = previous.and_then(|id| self.unit_mut(id)) {
             unit.yields = false;
         }
         self.switch(cpu, chosen, now);
-        let Some(unit) = chosen.and_then(|id| self.unit(id)).copied() else {
+        if let Some(unit) = chosen.and_then(|id| self.unit(id)).filter(|unit| unit.credit <= 0) {
+            self.reset(unit.credit, now);
+        }
+        let Some(unit) = chosen.and_then(|id| self.unit(id)) else {
             self.idle.insert(cpu);
             return IDLE;
         };
-        self.idle.remove(cpu);
-        let mut credit = unit.credit;
-        if credit <= 0 {
-            self.reset(credit, now);
-            credit = chosen.and_then(|id| self.unit(id)).map_or(0, |unit| unit.credit);
-        }
-        let slice = short.unwrap_or_else(|| self.time_slice(cpu, &Unit { credit, ..unit }));
+        let slice = self.time_slice(cpu, unit, now);
         let slice = self.affordable(unit.group).map_or(slice, |affordable| slice.min(affordable));
+        self.idle.remove(cpu);
         self.cpus[cpu.index()].deadline = now.saturating_add(slice);
         Decision { unit: chosen, time_slice: Some(slice) }
     }

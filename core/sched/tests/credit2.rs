@@ -289,6 +289,25 @@ fn yielding_lets_another_go_first() {
 }
 
 #[test]
+fn whoever_has_just_begun_is_not_asked_again_before_the_rate_limit() {
+    let mut sim = Sim::new(1);
+    let (a, b) = (UnitId(sim.hog(256) as u32), UnitId(sim.hog(256) as u32));
+    let sleeper = UnitId(sim.add(Habit::Hog, 256, CpuMask::ALL, CpuMask::ALL) as u32);
+    assert_eq!(sim.sched.sleep(sleeper, sim.now), None);
+    let first = sim.running[0].unwrap();
+    sim.now += 3 * MILLISECOND;
+    sim.sched.yield_now(first);
+    let decision = sim.sched.schedule(CpuId(0), sim.now);
+    assert_eq!(decision.unit, Some(if first == a { b } else { a }));
+    assert_eq!(decision.time_slice, Some(MILLISECOND), "then it is asked, whoever waits by then");
+    assert_eq!(sim.sched.context_saved(first, sim.now), None);
+    assert_eq!(sim.sched.wake(sleeper, sim.now + 1), None, "it has more credit, but has to wait all the same");
+    let later = sim.sched.schedule(CpuId(0), sim.now + MILLISECOND / 4);
+    assert_eq!((later.unit, later.time_slice), (decision.unit, Some(MILLISECOND * 3 / 4)));
+    assert_eq!(sim.sched.schedule(CpuId(0), sim.now + MILLISECOND).unit, Some(sleeper));
+}
+
+#[test]
 fn a_cap_leaves_the_rest_of_the_time_unused() {
     let mut sim = Sim::new(1);
     let capped = GroupId(1);

@@ -4,10 +4,19 @@ use crate::CpuId;
 use core::fmt;
 
 /// A set of physical CPUs, of which there are [`CpuMask::CPUS`] at most.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct CpuMask {
     words: [u64; CpuMask::CPUS / 64],
 }
+
+impl PartialEq for CpuMask {
+    /// Word by word: the derived one calls `memcmp`, which costs a schedule's decision more than all else.
+    fn eq(&self, other: &CpuMask) -> bool {
+        self.zip(other, |a, b| a ^ b).is_empty()
+    }
+}
+
+impl Eq for CpuMask {}
 
 impl CpuMask {
     /// Most CPUs that a set can hold; numbers from here on are never in it.

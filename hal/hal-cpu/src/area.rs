@@ -5,6 +5,7 @@
 //! stack, 32-47 GDT, 48-63 LDT. The others are never mapped: an overflow of any stack is a fault.
 //! Soundness: docs/soundness/hal-cpu.md.
 
+use crate::tables::Window;
 use core::arch::asm;
 use core::cell::Cell;
 use core::sync::atomic::AtomicU64;
@@ -50,10 +51,10 @@ pub(crate) struct CpuInfo {
     pub ldt_entries: Cell<u32>,
     /// The flat segments are a 32-bit guest's.
     pub narrow: Cell<bool>,
-    /// Frames in the guest's part of the GDT window; `!0` is the empty page.
-    pub gdt: [Cell<u64>; WINDOW_PAGES],
-    /// Frames in the LDT window.
-    pub ldt: [Cell<u64>; WINDOW_PAGES],
+    /// The guest's part of the GDT window; where it has no frames is the empty page.
+    pub gdt: Window,
+    /// The LDT window.
+    pub ldt: Window,
     /// Page-table entry of the first page of the GDT window; those of the 31 pages behind it follow.
     pub window: Cell<*const AtomicU64>,
     /// Entry of the page without descriptors.

@@ -1,10 +1,11 @@
 //! Setting up a CPU: its area, descriptor tables, entry points, control registers.
 
 use crate::area::{
-    self, AREA_SIZE, CpuInfo, GDT, INFO, IST_STACK_PAGES, IST_STACKS, MAIN_STACK, MAIN_STACK_PAGES, PAGE,
+    self, AREA_SIZE, CpuInfo, GDT, INFO, IST_STACK_PAGES, IST_STACKS, MAIN_STACK, MAIN_STACK_PAGES, MAX_CPUS, PAGE,
+    stack_top,
 };
-use crate::area::{MAX_CPUS, WINDOW_PAGES, stack_top};
 use crate::registers::{GUEST_CR4, OWN_ENTRY, OWN_SLOT, write_msr, write_tsc_aux};
+use crate::tables::Window;
 use crate::{guest, tables, traps, xstate};
 use alloc::alloc::{Layout, alloc_zeroed};
 use core::arch::asm;
@@ -94,8 +95,8 @@ pub fn prepare(cpu: CpuId) -> Result<()> {
         tss: Cell::new(tss_of(base)),
         ldt_entries: Cell::new(0),
         narrow: Cell::new(false),
-        gdt: [const { Cell::new(tables::NO_FRAME) }; WINDOW_PAGES],
-        ldt: [const { Cell::new(tables::NO_FRAME) }; WINDOW_PAGES],
+        gdt: Window::empty(),
+        ldt: Window::empty(),
         window: Cell::new(entries(0)?),
         empty_entry: Cell::new(empty),
         cr4: Cell::new(0),

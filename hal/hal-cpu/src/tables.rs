@@ -15,8 +15,23 @@ pub const GUEST_GDT_PAGES: usize = selector::GUEST_PAGES;
 /// Most entries of an LDT.
 pub const MAX_LDT_ENTRIES: u32 = 8192;
 
-/// Stands for no frame in [`CpuInfo`].
-pub(crate) const NO_FRAME: u64 = !0;
+/// Stands for no frame in [`Window`].
+const NO_FRAME: u64 = !0;
+
+/// The part of a CPU's GDT or LDT that a guest provides.
+pub(crate) struct Window {
+    /// Frame of each page, or [`NO_FRAME`].
+    frames: [Cell<u64>; WINDOW_PAGES],
+    /// From this page on there are none.
+    used: Cell<usize>,
+}
+
+impl Window {
+    /// One without frames.
+    pub(crate) const fn empty() -> Window {
+        Window { frames: [const { Cell::new(NO_FRAME) }; WINDOW_PAGES], used: Cell::new(0) }
+    }
+}
 
 /// A page without descriptors.
 #[repr(align(4096))]
@@ -147,6 +162,25 @@ fn write_entry(info: &CpuInfo, page: usize, value: u64) {
     paging::flush_page(area::area(info.cpu.get() as usize) + GDT + page as u64 * PAGE);
 }
 
+/// Makes the pages from `first` on those of a window that has `used` frames; further ones are empty.
+fn set_window(
+    info: &CpuInfo,
+    window: &Window,
+    first: usize,
+    used: usize,
+    frame: impl Fn(usize) -> Option<Mfn>,
+    empty: u64,
+) -> Result<()> {
+    let touched = used.max(window.used.get());
+    // Until all are set, and where one cannot be.
+    window.used.set(touched);
+    for (page, slot) in window.frames.iter().enumerate().take(touched) {
+        set_slot(info, slot, first + page, if page < used { frame(page) } else { None }, empty)?;
+    }
+    window.used.set(used);
+    Ok(())
+}
+
 fn set_slot(info: &CpuInfo, slot: &Cell<u64>, page: usize, frame: Option<Mfn>, empty: u64) -> Result<()> {
     let wanted = frame.map_or(NO_FRAME, |mfn| mfn.0);
     if slot.get() == wanted {
@@ -172,10 +206,7 @@ pub fn set_guest_gdt(frames: &[Mfn]) -> Result<()> {
         return Err(Errno::INVAL);
     }
     let info = area::info();
-    for (page, slot) in info.gdt.iter().enumerate().take(GUEST_GDT_PAGES) {
-        set_slot(info, slot, page, frames.get(page).copied(), info.empty_entry.get())?;
-    }
-    Ok(())
+    set_window(info, &info.gdt, 0, frames.len(), |page| frames.get(page).copied(), info.empty_entry.get())
 }
 
 /// Makes `frames` this CPU's LDT of `entries` descriptors; 0 entries is no LDT. A page without a frame is not mapped: a
@@ -187,10 +218,8 @@ pub fn set_guest_ldt(frames: &[Option<Mfn>], entries: u32) -> Result<()> {
         return Err(Errno::INVAL);
     }
     let info = area::info();
-    let used = if entries == 0 { &[] } else { frames };
-    for (page, slot) in info.ldt.iter().enumerate() {
-        set_slot(info, slot, WINDOW_PAGES + page, used.get(page).copied().flatten(), 0)?;
-    }
+    let used = if entries == 0 { 0 } else { frames.len() };
+    set_window(info, &info.ldt, WINDOW_PAGES, used, |page| frames.get(page).copied().flatten(), 0)?;
     if info.ldt_entries.replace(entries) != entries {
         load_ldt(info, entries);
     }

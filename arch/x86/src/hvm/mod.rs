@@ -173,7 +173,7 @@ impl Guest for VcpuState {
         current.load_registers();
         current.load_table();
         apic::set_timer(current);
-        crate::time::update_record(current.machine(), current.domain, current.vcpu);
+        crate::time::update_record(current.state.info);
         let wanted = crate::time::write_by_frame(current.hypervisor, current.vcpu);
         if !wanted.is_empty() {
             hypercalls::with_space(current, |current| wanted.write(current.machine(), current.domain, current.vcpu));

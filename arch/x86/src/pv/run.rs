@@ -18,7 +18,7 @@ impl Guest for VcpuState {
     fn load(current: &mut Current<'_, VcpuState>) {
         current.find_info();
         context::load(current);
-        crate::time::update_record(current.machine(), current.domain, current.vcpu);
+        crate::time::update_record(current.state.info);
         context::write_records(current);
     }
 

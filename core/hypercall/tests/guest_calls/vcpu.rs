@@ -1,9 +1,9 @@
 use super::*;
-use domain::{MachineEnd, PauseFlags, ShutdownCode};
+use domain::{MachineEnd, PauseFlags, ShutdownCode, TimerEvent};
 use hypercall::sched::{sched_op, sched_op_compat};
 use hypercall::vcpu::{set_timer_op, vcpu_op};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use types::VcpuId;
+use types::{CpuId, VcpuId};
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;
 use xen_abi::xen::VIRQ_TIMER;
@@ -114,13 +114,49 @@ fn periodic_timers_tick_while_their_vcpu_runs() {
     let mut period = SetPeriodicTimer { period_ns: 2_000_000 };
     assert_eq!(vcpu_call(&world, VCPUOP_SET_PERIODIC_TIMER, 0, &mut period), 0);
     assert_eq!((next(), ticked()), (Some(2_000_000), false));
-    hypervisor.stop_ticking(vcpu);
-    assert_eq!(next(), None);
     hypervisor.tick(&world.guest, vcpu, 1_000_000);
     assert_eq!((next(), ticked()), (Some(2_000_000), false), "nothing was missed yet");
-    hypervisor.stop_ticking(vcpu);
+    world.machine().set_time(2_000_000);
+    hypervisor.alarm_rang(CpuId(0));
+    assert_eq!((next(), ticked()), (None, false), "it does not run");
     hypervisor.tick(&world.guest, vcpu, 9_000_000);
     assert_eq!((next(), ticked()), (Some(11_000_000), true), "three were missed");
+    vcpu.set_running_on(Some(CpuId(0)));
+    world.machine().set_time(12_000_000);
+    hypervisor.alarm_rang(CpuId(0));
+    assert_eq!((next(), ticked()), (Some(14_000_000), true), "it runs");
+}
+
+#[test]
+fn the_timer_is_set_anew_only_for_what_comes_sooner() {
+    let world = World::new();
+    let (hypervisor, cpu) = (&world.hypervisor, CpuId(0));
+    let set_for = || hypervisor.machine().deadline.load(SeqCst);
+    hypervisor.begin_slice(cpu, Some(10_000));
+    hypervisor.begin_slice(cpu, Some(30_000));
+    assert_eq!(set_for(), 10_000, "it interrupts early enough");
+    let event = TimerEvent::Singleshot(world.guest.id, VcpuId(0));
+    let slot = &world.guest.vcpus()[0].singleshot;
+    for (deadline, set) in [(20_000, 10_000), (5_000, 5_000), (25_000, 5_000)] {
+        hypervisor.set_timer(slot, deadline, event).unwrap();
+        assert_eq!(set_for(), set);
+    }
+    for (now, set) in [(5_000, 25_000), (25_000, 30_000)] {
+        world.machine().set_time(now);
+        hypervisor.alarm_rang(cpu);
+        assert_eq!(set_for(), set, "for what comes next");
+        assert!(!hypervisor.cpu(cpu).reschedule.load(SeqCst));
+    }
+    world.machine().set_time(30_000);
+    hypervisor.alarm_rang(cpu);
+    assert!(hypervisor.cpu(cpu).reschedule.load(SeqCst), "the slice is over");
+    hypervisor.begin_slice(cpu, Some(50_000));
+    hypervisor.set_timer(slot, 90_000, event).unwrap();
+    hypervisor.begin_slice(cpu, None);
+    assert_eq!(set_for(), 90_000, "nobody idle is woken for nothing");
+    hypervisor.cancel_timer(slot);
+    hypervisor.begin_slice(cpu, None);
+    assert_eq!(set_for(), u64::MAX);
 }
 
 #[test]
