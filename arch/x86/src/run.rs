@@ -6,7 +6,7 @@ use crate::vcpu::{Guest, VcpuState};
 use crate::{console, irq};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
-use domain::{Arch, Domain, Hypervisor, Vcpu};
+use domain::{Arch, Hypervisor, Vcpu};
 use hal_irq::Irq;
 use platform::Clock;
 use sched::{Runstate, Scheduler, UnitId};
@@ -82,7 +82,7 @@ fn run_vcpu(hypervisor: &'static Hypervisor<X86>, cpu: CpuId, vcpu: &Arc<Vcpu<X8
         }
     };
     drop(state);
-    leave(hypervisor, domain, vcpu, next.at);
+    leave(hypervisor, vcpu, next.at);
     next
 }
 
@@ -92,7 +92,7 @@ fn run_while_chosen<S: Guest>(mut current: Current<'_, S>, cpu: CpuId, now: u64)
     let next = loop {
         run_guest(&mut current);
         let next = choose(current.hypervisor, cpu);
-        if next.unit != Some(current.vcpu.unit) || !current.vcpu.may_run(current.domain) {
+        if next.unit != Some(current.vcpu.unit) || !current.vcpu.may_run() {
             break next;
         }
     };
@@ -100,11 +100,11 @@ fn run_while_chosen<S: Guest>(mut current: Current<'_, S>, cpu: CpuId, now: u64)
     next
 }
 
-/// The vCPU of the domain has left this CPU: it may run on another.
-fn leave(hypervisor: &Hypervisor<X86>, domain: &Domain<X86>, vcpu: &Vcpu<X86>, now: u64) {
+/// The vCPU has left this CPU: it may run on another.
+fn leave(hypervisor: &Hypervisor<X86>, vcpu: &Vcpu<X86>, now: u64) {
     let mut scheduler = hypervisor.scheduler.lock();
     vcpu.set_running_on(None);
-    let kind = if vcpu.may_run(domain) {
+    let kind = if vcpu.may_run() {
         Runstate::Runnable
     } else if vcpu.is_up() && vcpu.is_blocked() {
         Runstate::Blocked

@@ -213,7 +213,7 @@ pub struct Domain<A: Arch> {
     /// A shutdown was asked for: vCPUs stop on their way.
     pub shutting_down: AtomicBool,
     /// How many have asked that it stop.
-    pub pauses: AtomicU32,
+    pub pauses: Arc<AtomicU32>,
     /// How often the toolstack has asked that it stop.
     pub toolstack_pauses: AtomicU32,
     /// The toolstack has let it run for the first time.
@@ -263,7 +263,7 @@ impl<A: Arch> Domain<A> {
             watchdogs: Default::default(),
             budget_timer: TimerSlot::default(),
             shutting_down: AtomicBool::new(false),
-            pauses: AtomicU32::new(0),
+            pauses: Arc::new(AtomicU32::new(0)),
             toolstack_pauses: AtomicU32::new(0),
             started: AtomicBool::new(false),
             is_store: AtomicBool::new(false),
@@ -333,11 +333,6 @@ impl<A: Arch> Domain<A> {
 
     pub(crate) fn set_shutdown_code(&self, code: Option<ShutdownCode>) {
         self.shutdown_code.store(code.map_or(NO_CODE, |code| code.0), SeqCst);
-    }
-
-    /// Whether anyone has asked that none of its vCPUs run.
-    pub fn is_paused(&self) -> bool {
-        self.pauses.load(SeqCst) != 0
     }
 }
 

@@ -6,16 +6,11 @@ use platform::sync::relax;
 use sched::{Runstate, Scheduler};
 
 impl<A: Arch> Hypervisor<A> {
-    /// Whether nothing keeps the vCPU from running.
-    pub fn may_run(&self, vcpu: &Vcpu<A>) -> bool {
-        vcpu.domain.upgrade().is_some_and(|domain| vcpu.may_run(&domain))
-    }
-
     /// Puts a vCPU that may have become able to run into the schedule.
     pub fn wake(&self, vcpu: &Vcpu<A>) {
         let now = self.machine().system_time();
         let mut scheduler = self.scheduler.lock();
-        if !self.may_run(vcpu) {
+        if !vcpu.may_run() {
             return;
         }
         let mut runstate = vcpu.runstate.lock();
@@ -34,7 +29,7 @@ impl<A: Arch> Hypervisor<A> {
     pub fn sleep(&self, vcpu: &Vcpu<A>) {
         let now = self.machine().system_time();
         let mut scheduler = self.scheduler.lock();
-        if self.may_run(vcpu) {
+        if vcpu.may_run() {
             return;
         }
         let running = scheduler.sleep(vcpu.unit, now);

@@ -39,6 +39,8 @@ pub struct Vcpu<A: Arch> {
     pub unit: sched::UnitId,
     /// Bits of [`PauseFlags`].
     pub flags: AtomicU32,
+    /// The domain's pauses ([`Domain::pauses`]), at hand without counting a reference to the domain.
+    pauses: Arc<AtomicU32>,
     /// The CPU that runs it, `u32::MAX` for none.
     running_on: AtomicU32,
     /// VCPUOP_initialise, or setvcpucontext, has given it registers.
@@ -84,6 +86,7 @@ impl<A: Arch> Vcpu<A> {
             domain: Arc::downgrade(domain),
             unit,
             flags: AtomicU32::new(PauseFlags::DOWN),
+            pauses: domain.pauses.clone(),
             running_on: AtomicU32::new(u32::MAX),
             initialised: AtomicBool::new(false),
             runstate_area: AtomicU64::new(0),
@@ -120,14 +123,9 @@ impl<A: Arch> Vcpu<A> {
         self.flags.load(SeqCst) & PauseFlags::DOWN == 0
     }
 
-    /// Whether nothing in the vCPU itself keeps it from running (the domain's pauses are the domain's).
-    pub fn is_ready(&self) -> bool {
-        self.flags.load(SeqCst) == 0
-    }
-
-    /// Whether nothing keeps it, a vCPU of `domain`, from running.
-    pub fn may_run(&self, domain: &Domain<A>) -> bool {
-        self.is_ready() && !domain.is_paused()
+    /// Whether nothing keeps it from running.
+    pub fn may_run(&self) -> bool {
+        self.flags.load(SeqCst) == 0 && self.pauses.load(SeqCst) == 0
     }
 
     /// Whether it waits for an event.
